@@ -1,0 +1,27 @@
+# On a machine with Python >= 3.11, pip and make: `make train`, `make test`. Nothing is installed outside .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+DIGITS := dataset=digits model=mlp batch_size=full epochs=600 probe.every=10
+
+.PHONY: setup train test lint
+setup: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# The corridor learning rate, untuned, beside three fixed learning rates: gradient descent on real digits.
+train: setup
+	$(BIN)/corridor-train $(DIGITS) out_dir=outputs/digits/clr
+	$(BIN)/corridor-train -m $(DIGITS) optim=sgd optim.lr=0.01,0.1,1 out_dir=outputs/digits/sgd
+	@echo && $(BIN)/python -m corridor_exp.cli.table outputs/digits/clr outputs/digits/sgd/*/
+
+test: setup
+	$(BIN)/pytest -m 'not slow'
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy

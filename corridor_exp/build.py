@@ -1,0 +1,105 @@
+"""From a configuration to the objects of a run, on one device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from corridor_exp.config import Config
+from corridor_exp.datasets.base import Dataset
+from corridor_exp.engine import Engine, Plan
+from corridor_exp.errors import RunError
+from corridor_exp.objective import Objective
+from corridor_exp.optim import build_schedule
+
+AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def pick_device(asked: str) -> torch.device:
+    """The device that `engine.device` names; `auto` is the first CUDA device, or the CPU."""
+    if asked == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(asked)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise RunError(f"engine.device={asked}: there is no such CUDA device here; take engine.device=auto or cpu")
+    return device
+
+
+def build_engine(config: Config, should_stop: Callable[[], bool] = lambda: False) -> Engine:
+    """Everything that a run needs, as it is before the first step. The seed decides the initial θ."""
+    settings, trust = config.engine, {"allow_targets": config.allow_targets}
+    for component in config.components().values():
+        component.factory(config.allow_targets)  # refuse what is not to be trusted before anything is built
+    device = pick_device(settings.device)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = settings.tf32
+
+    precision = settings.precision
+    if precision == "auto":
+        precision = "bf16" if computes_bf16(device) else "fp32"
+    channels_last = precision != "fp32" if settings.channels_last == "auto" else settings.channels_last
+    dataset: Dataset = config.dataset.build(device=device, seed=config.seed, channels_last=channels_last, **trust)
+    torch.manual_seed(config.seed)
+    model: nn.Module = config.model.build(dataset.images, **trust)
+    convolutional = any(isinstance(module, nn.Conv2d) for module in model.modules())
+    if settings.precision == "auto" and not convolutional:
+        precision = "fp32"
+    model.to(device)
+    if channels_last:
+        model.to(memory_format=torch.channels_last)
+
+    batch_size = dataset.train_size if config.batch_size == "full" else int(config.batch_size)
+    if not dataset.steps(batch_size):
+        raise RunError(
+            f"batch_size={batch_size} leaves no batch of {dataset.train_size} images with dataset.drop_last=true"
+        )
+    plan = Plan(
+        epochs=config.epochs,
+        batch_size=batch_size,
+        max_steps=config.max_steps,
+        target_loss=config.target_loss,
+        log_every=config.log_every,
+        eval_every=config.eval_every,
+        probe_every=config.probe.every,
+        save_every=config.checkpoint.every,
+    )
+    optimizer, schedule = build_optimizer(config, model, config.epochs * dataset.steps(batch_size))
+    return Engine(
+        Objective(
+            model,
+            micro_batch=settings.micro_batch,
+            precision=AUTOCAST[precision],
+            forward=torch.compile(model) if settings.compile else None,
+        ),
+        dataset,
+        optimizer,
+        plan,
+        schedule=schedule,
+        probes=[probe.build(**trust) for probe in config.probe.components().values()],
+        scaler=torch.amp.GradScaler(device.type) if precision == "fp16" else None,
+        should_stop=should_stop,
+        show_progress=True,
+    )
+
+
+def build_optimizer(config: Config, model: nn.Module, total_steps: int) -> tuple[Optimizer, LRScheduler | None]:
+    """The optimizer, and the schedule if its option has one."""
+    options: dict[str, bool] = {}
+    if config.optim.target.startswith("torch.optim."):
+        options["fused"] = True  # one pass over memory, and a guard against NaN: see `guarded_step`
+    optimizer: Optimizer = config.optim.build(model.parameters(), allow_targets=config.allow_targets, **options)
+    schedule = config.optim.schedule
+    return optimizer, build_schedule(optimizer, schedule, total_steps) if schedule else None
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Whether the device has bf16 units; a CPU without them emulates bf16 many times slower than fp32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # older torch has none
+    return any(capabilities.get(unit, False) for unit in ("amx_bf16", "avx512_bf16", "bf16"))

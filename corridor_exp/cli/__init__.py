@@ -1,0 +1,1 @@
+"""The commands. Nothing here imports torch before the command line has been checked."""

@@ -1,0 +1,61 @@
+"""A table of runs, from their directories alone: `python -m corridor_exp.cli.table outputs/digits-mlp/*`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from corridor_exp import records
+from corridor_exp.config import Config, leaves
+
+COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "status": lambda summary: summary["status"],
+    "steps": lambda summary: str(summary.get("step", "–")),
+    "train loss": lambda summary: _number(summary, records.TRAIN_EPOCH_LOSS, records.TRAIN_LOSS),
+    "test accuracy": lambda summary: _number(summary, records.TEST_ACCURACY),
+    "last h": lambda summary: _number(summary, records.TRAIN_LR),
+}
+
+
+def table(directories: list[Path]) -> str:
+    """One line a run: how it ended, and the keys in which the runs differ. Runs that never started are there too."""
+    configs = [_configuration(directory) for directory in directories]
+    varied = _varied_keys(configs)
+    rows = [["run", *varied, *COLUMNS]]
+    for directory, config in zip(directories, configs, strict=True):
+        summary = records.read_summary(directory)
+        cells = [column(summary) for column in COLUMNS.values()] if summary else ["not started"]
+        shown = [str(config.get(key, "–")) for key in varied]
+        rows.append([directory.name, *shown, *cells, *[""] * (len(COLUMNS) - len(cells))])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def _configuration(directory: Path) -> dict[str, Any]:
+    file = directory / records.CONFIG_FILE
+    if not file.exists():
+        return {}
+    stored = {k: v for k, v in yaml.safe_load(file.read_text()).items() if k not in Config.NOT_IDENTITY}
+    return {key: str(value) for key, value in leaves(stored) if not key.endswith("_target_")}
+
+
+def _varied_keys(configs: list[dict[str, Any]]) -> list[str]:
+    """The keys whose values differ; a key that only some options have counts if it differs among those."""
+    keys = dict.fromkeys(key for config in configs for key in config)
+    return [key for key in keys if len({config[key] for config in configs if key in config}) > 1]
+
+
+def _number(summary: dict[str, Any], *keys: str) -> str:
+    for key in keys:
+        value = summary.get("metrics", {}).get(key)
+        if value is not None:
+            return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return "–"
+
+
+if __name__ == "__main__":
+    print(table([Path(argument) for argument in sys.argv[1:]]))

@@ -1,0 +1,349 @@
+"""A run's configuration: its keys, their types, and what may be written down of it. Knows no torch.
+
+Hydra composes (`cli.compose`), this module checks: `Config.parse` turns the composed dictionary into a frozen
+object, and everything below the command line sees only that. `Component.build` is the one place where a `_target_`
+becomes an object.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+import pkgutil
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from corridor_exp.errors import UsageError
+from corridor_exp.records import CONFIG_FILE
+
+CONF_DIR = next(
+    folder for folder in (Path(__file__).parent / "conf", Path(__file__).parent.parent / "conf") if folder.is_dir()
+)
+TRUSTED_TARGETS = ("corridor_exp.", "torch.", "torchvision.")
+
+
+def _slug(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", text):
+        raise ValueError("must be 1 to 100 letters, digits, dots, dashes or underscores, not starting with a dot")
+    return text
+
+
+def _path(text: str) -> str:
+    if not text or "\0" in text:
+        raise ValueError("must be a path")
+    return text
+
+
+def _batch_size(value: int | str) -> int | str:
+    if value != "full" and not (isinstance(value, int) and value > 0):
+        raise ValueError("must be a positive whole number, or full")
+    return value
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
+        raise ValueError("must be auto, cpu, cuda or cuda:N")
+    return text
+
+
+Slug = Annotated[str, AfterValidator(_slug)]
+PathStr = Annotated[str, AfterValidator(_path)]
+Count = Annotated[int, Field(gt=0)]
+Whole = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Triple = Annotated[list[Finite], Field(min_length=3, max_length=3)]
+
+
+class Strict(BaseModel):
+    """Keys with types; any other key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Component(BaseModel):
+    """One option of a group: what to build (`_target_`), its label, and its keyword arguments.
+
+    The fields of a subclass are the group's vocabulary: a key means the same in every option that has it. Which
+    keys an option has is said by its YAML file alone. Keys that only a user's own option has pass unchecked.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, serialize_by_alias=True)
+
+    name: Slug | None = None
+    target: str = Field(alias="_target_")
+
+    def keywords(self) -> dict[str, Any]:
+        """The keys that are the target's own arguments."""
+        set_keys = self.model_dump(exclude_unset=True)
+        return {key: value for key, value in set_keys.items() if key not in ("name", "_target_", "schedule")}
+
+    def factory(self, allow_targets: Iterable[str] = ()) -> Callable[..., Any]:
+        """What `_target_` names. Raises `UsageError` if it only looks trusted.
+
+        `Config.parse` has seen a trusted prefix, but `torch.os.system` has one too. So what the string resolves to
+        must be at home there as well, and of torch itself only classes are taken: none of its functions that load
+        code is an option.
+        """
+        try:
+            factory = pkgutil.resolve_name(self.target)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise UsageError(f"_target_={self.target}: {error}") from None
+        home = f"{getattr(factory, '__module__', None)}."
+        trusted = home.startswith((*TRUSTED_TARGETS, *allow_targets))
+        if not callable(factory) or not trusted or (home.startswith("torch.") and not isinstance(factory, type)):
+            raise UsageError(f"_target_={self.target} is {home[:-1]}'s, which is not trusted: see allow_targets")
+        return factory
+
+    def build(self, *args: Any, allow_targets: Iterable[str] = (), **kwargs: Any) -> Any:
+        """Call the target with the option's keys and `kwargs`, which win."""
+        return self.factory(allow_targets)(*args, **{**self.keywords(), **kwargs})
+
+
+class Dataset(Component):
+    root: PathStr = ""
+    download: bool = False
+    train_size: Count | None = None
+    test_size: Count | None = None
+    image_size: Annotated[int, Field(ge=1, le=4096)] = 1
+    augment: bool = False
+    drop_last: bool = False
+    workers: Whole = 0
+    mean: Triple = []
+    std: Triple = []
+
+
+class Model(Component):
+    width: Count = 1
+    depth: Count = 1
+    activation: Literal["relu", "silu", "gelu", "softplus", "tanh"] = "relu"
+    norm: Literal["batch", "group", "none"] = "none"
+    stem: Literal["auto", "small", "imagenet"] = "auto"
+    dropout: Fraction = 0.0
+    zero_init: bool = False
+
+
+class Schedule(Strict):
+    name: Literal["constant", "cosine"]
+    warmup: Whole = 0
+    period: Count | None = None
+    period_factor: Count = 1
+    min_lr: NonNegative = 0.0
+
+
+class Optimizer(Component):
+    lr: NonNegative = 0.0
+    momentum: Fraction = 0.0
+    nesterov: bool = False
+    weight_decay: NonNegative = 0.0
+    betas: Annotated[list[Fraction], Field(min_length=2, max_length=2)] = []
+    eps: NonNegative = 0.0
+    scale: Positive = 1.0
+    step_cap: Positive | None = None
+    f_star: Finite = 0.0
+    schedule: Schedule | None = None
+
+    @model_validator(mode="after")
+    def _nesterov_has_momentum(self) -> Optimizer:
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov=true needs momentum above 0")
+        return self
+
+
+class Logger(Component):
+    mode: Literal["offline", "online"] = "offline"
+    project: str = ""
+    entity: str | None = None
+    api_key: str | None = None
+
+
+class Probes(BaseModel):
+    """The chosen probes by name, several at once in `probe=[corridor,sharpness]`, and what they share."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+    __pydantic_extra__: dict[str, Component]
+    every: Count
+
+    def components(self) -> dict[str, Component]:
+        return dict(self.__pydantic_extra__)
+
+
+class Engine(Strict):
+    device: Annotated[str, AfterValidator(_device)]
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    channels_last: bool | Literal["auto"]
+    compile: bool
+    micro_batch: Count | None
+    threads: Count | None
+    tf32: bool
+
+
+class Checkpoint(Strict):
+    every: Count
+    keep: Count
+
+
+class Resume(Strict):
+    override: bool
+
+
+class Config(Strict):
+    """Everything that decides a run."""
+
+    NOT_IDENTITY: ClassVar = ("out_dir", "resume")
+
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    batch_size: Annotated[int | str, AfterValidator(_batch_size)]
+    epochs: Count
+    max_steps: Count | None
+    target_loss: Positive | None
+    log_every: Count
+    eval_every: Count
+    name: Slug
+    out_dir: PathStr | None
+    allow_targets: list[str]
+    dataset: Dataset
+    model: Model
+    optim: Optimizer
+    probe: Probes
+    engine: Engine
+    logger: dict[str, Logger]
+    checkpoint: Checkpoint
+    resume: Resume
+
+    @classmethod
+    def parse(cls, composed: Mapping[str, Any]) -> Config:
+        """Check a composed configuration. Raises `UsageError`, one line, for the first thing wrong."""
+        try:
+            config = cls.model_validate(composed)
+        except ValidationError as error:
+            raise UsageError(_first_problem(error)) from None
+        trusted = (*TRUSTED_TARGETS, *config.allow_targets)
+        for key, component in config.components().items():
+            if not component.target.startswith(trusted):
+                raise UsageError(
+                    f"{key}._target_={component.target} is not trusted: only {', '.join(trusted)} are; "
+                    "add a prefix of your own with allow_targets=[PREFIX]"
+                )
+        if config.engine.threads is None:
+            engine = config.engine.model_copy(update={"threads": available_threads()})
+            config = config.model_copy(update={"engine": engine})
+        return config
+
+    def components(self) -> dict[str, Component]:
+        """Everything with a `_target_`, by its key."""
+        return {
+            "dataset": self.dataset,
+            "model": self.model,
+            "optim": self.optim,
+            **{f"probe.{name}": probe for name, probe in self.probe.components().items()},
+            **{f"logger.{name}": logger for name, logger in self.logger.items()},
+        }
+
+    def public(self) -> dict[str, Any]:
+        """What may be written to a file, a console or a mirror: all keys that were set, secrets redacted."""
+        public: dict[str, Any] = redact(self.model_dump(exclude_unset=True))
+        return public
+
+    def identity(self) -> dict[str, Any]:
+        """What makes two runs the same run: all but where it lies and whether a change is forgiven."""
+        return {key: value for key, value in self.public().items() if key not in self.NOT_IDENTITY}
+
+    def run_id(self) -> str:
+        return f"{self.optim.name or 'run'}-seed{self.seed}-{fingerprint([self.identity()])}"
+
+
+def refuse_another_run(config: Config, directory: Path) -> None:
+    """Raise `UsageError`, with the difference, if the directory belongs to a run with another configuration."""
+    file = directory / CONFIG_FILE
+    if config.resume.override or not file.exists():
+        return
+    stored = yaml.safe_load(file.read_text())
+    old = {key: value for key, value in stored.items() if key not in config.NOT_IDENTITY}
+    if changes := difference(old, config.identity()):
+        raise UsageError(
+            f"{directory} holds another run ({'; '.join(changes)}): choose another out_dir, "
+            "or go on with the changed configuration by resume.override=true"
+        )
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    key = ".".join(str(part) for part in problem["loc"] if part not in ("bool", "int", "str", "literal['auto']"))
+    if problem["type"] == "extra_forbidden":
+        fields = Config.model_fields
+        return f"unknown key {key!r}{suggestion(key, fields)}"
+    reason = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    value = problem["input"]
+    shown = f"={value}" if isinstance(value, str | int | float) and not is_secret(key, value) else ""
+    return f"{key}{shown}: {reason}"
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'clr'?`, or nothing if no known word is close."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def available_threads() -> int:
+    """The cores that this process may use, or OMP_NUM_THREADS if the user has set it."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdigit() and int(asked) > 0:
+        return int(asked)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def fingerprint(configs: list[dict[str, Any]]) -> str:
+    text = json.dumps(configs, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+REDACTED = "<redacted>"
+_SECRET_KEY = re.compile(r"(^|[_.-])(api_?key|token|secret|password|passwd|credentials?)$", re.IGNORECASE)
+_URL_LOGIN = re.compile(r"(?<=//)[^/@\s]+:[^/@\s]+(?=@)")
+
+
+def is_secret(key: str, value: Any) -> bool:
+    """A value under a key such as `api_key` or `hub.token` (not `num_tokens`), or one that holds user:pw@host."""
+    if not isinstance(value, str) or not value:
+        return False
+    return bool(_SECRET_KEY.search(key) or _URL_LOGIN.search(value))
+
+
+def redact(value: Any, key: str = "") -> Any:
+    """The same tree with every secret replaced."""
+    if isinstance(value, Mapping):
+        return {k: redact(v, str(k)) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [redact(v, key) for v in value]
+    if isinstance(value, str) and value and _SECRET_KEY.search(key):
+        return REDACTED
+    return _URL_LOGIN.sub(REDACTED, value) if isinstance(value, str) else value
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """`key: old → new` for every leaf in which two public configurations differ."""
+    before, after = dict(leaves(old)), dict(leaves(new))
+    absent = "(absent)"
+    return [
+        f"{key}: {before.get(key, absent)} → {after.get(key, absent)}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key, absent) != after.get(key, absent)
+    ]
+
+
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

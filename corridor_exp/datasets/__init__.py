@@ -1,0 +1,8 @@
+"""Data sets, as streams of batches whose order is a function of (seed, epoch, position)."""
+
+from corridor_exp.datasets.base import Dataset, Images
+from corridor_exp.datasets.digits import digits
+from corridor_exp.datasets.folder import imagefolder
+from corridor_exp.datasets.small import cifar10, cifar100, fashion_mnist, mnist
+
+__all__ = ["Dataset", "Images", "cifar10", "cifar100", "digits", "fashion_mnist", "imagefolder", "mnist"]

@@ -1,0 +1,68 @@
+"""What the engine asks of a data set, and the order of its images."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from corridor_exp.errors import RunError
+from corridor_exp.objective import Batch
+
+
+class Images(NamedTuple):
+    """What a model has to know of the data: channels, height = width in pixels, classes, and which stem suits it."""
+
+    channels: int
+    size: int
+    classes: int
+    stem: str  # "small" | "imagenet"
+
+
+class Dataset(Protocol):
+    images: Images
+    train_size: int
+    test_size: int
+
+    def train_batches(self, epoch: int, batch_size: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from number `start` on, on the device, standardised."""
+        ...
+
+    def test_batches(self, batch_size: int) -> Iterator[Batch]: ...
+
+    def steps(self, batch_size: int) -> int:
+        """Batches an epoch."""
+        ...
+
+
+def mixed_seed(*parts: int | str) -> int:
+    """One 63-bit seed of several parts; nearby parts give unrelated seeds, on every platform the same."""
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def epoch_order(size: int, seed: int, epoch: int) -> Tensor:
+    """The order of an epoch: a permutation of range(size), a function of seed and epoch alone."""
+    generator = torch.Generator().manual_seed(mixed_seed("order", seed, epoch))
+    return torch.randperm(size, generator=generator)
+
+
+def batch_count(size: int, batch_size: int, drop_last: bool) -> int:
+    return size // batch_size if drop_last else -(-size // batch_size)
+
+
+def balanced_subset(labels: np.ndarray, size: int | None, key: str) -> np.ndarray:
+    """Indices, in order, of the same `size` images every time: the first of each class, the second of each, …"""
+    if size is None or size == len(labels):
+        return np.arange(len(labels))
+    if size > len(labels):
+        raise RunError(f"{key}={size}: there are only {len(labels)} images")
+    by_class = np.argsort(labels, kind="stable")
+    ordered = labels[by_class]
+    rank = np.arange(len(labels)) - np.searchsorted(ordered, ordered)
+    chosen = by_class[np.lexsort((ordered, rank))[:size]]
+    return np.sort(chosen)

@@ -1,0 +1,143 @@
+"""ImageNet and any other tree of image files, decoded by worker processes while training runs."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
+
+from corridor_exp.datasets.base import Images, balanced_subset, batch_count, epoch_order, mixed_seed
+from corridor_exp.errors import RunError
+from corridor_exp.objective import Batch
+
+
+def imagefolder(**options: Any) -> FolderDataset:
+    """root/train/<class>/* and root/val/<class>/* (or test/). `options` are `FolderDataset`'s."""
+    return FolderDataset(**options)
+
+
+class FolderDataset:
+    """Class folders of images. Workers deliver uint8 crops; the device standardises them by `mean` and `std`."""
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        device: torch.device,
+        seed: int,
+        image_size: int,
+        workers: int,
+        mean: list[float],
+        std: list[float],
+        augment: bool = True,
+        channels_last: bool = False,
+        train_size: int | None = None,
+        test_size: int | None = None,
+        drop_last: bool = False,
+    ) -> None:
+        self.seed, self.drop_last, self.device, self.workers = seed, drop_last, device, workers
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+        folder = Path(root).expanduser()
+        crop = _training_crop(image_size) if augment else _evaluation_crop(image_size)
+        self.train = _Tree(_split(folder, "train"), crop, seed)
+        held_out = next((folder / name for name in ("val", "test") if (folder / name).is_dir()), None)
+        if held_out is None:
+            print(f"corridor-train: {folder} has no val or test folder, so there are no test metrics", file=sys.stderr)
+        self.test = _Tree(held_out, _evaluation_crop(image_size), seed) if held_out else None
+        self.train_indices = balanced_subset(np.asarray(self.train.targets), train_size, "dataset.train_size")
+        self.test_indices = (
+            balanced_subset(np.asarray(self.test.targets), test_size, "dataset.test_size")
+            if self.test
+            else np.arange(0)
+        )
+        self.train_size, self.test_size = len(self.train_indices), len(self.test_indices)
+        self.images = Images(3, image_size, len(self.train.classes), "imagenet")
+        self.shift, self.scale = (torch.tensor(t).view(1, 3, 1, 1).mul(255).to(device) for t in (mean, std))
+
+    def steps(self, batch_size: int) -> int:
+        return batch_count(self.train_size, batch_size, self.drop_last)
+
+    def train_batches(self, epoch: int, batch_size: int, start: int = 0) -> Iterator[Batch]:
+        order = self.train_indices[epoch_order(self.train_size, self.seed, epoch).numpy()]
+        order = order[: self.steps(batch_size) * batch_size]
+        yield from self._batches(self.train, order[start * batch_size :], epoch, batch_size)
+
+    def test_batches(self, batch_size: int) -> Iterator[Batch]:
+        if self.test is not None:
+            yield from self._batches(self.test, self.test_indices, 0, batch_size)
+
+    def _batches(self, tree: _Tree, order: np.ndarray, epoch: int, batch_size: int) -> Iterator[Batch]:
+        loader: DataLoader[Any] = DataLoader(
+            tree,
+            sampler=[(epoch, int(i)) for i in order],
+            batch_size=batch_size,
+            num_workers=self.workers,
+            pin_memory=self.device.type == "cuda",
+            generator=torch.Generator(),  # its own: else it would draw from training's
+            worker_init_fn=_leave_signals_to_the_parent,
+        )
+        for x, y in loader:
+            yield Batch(self._standardised(x), y.to(self.device, non_blocking=True))
+
+    def _standardised(self, x: Tensor) -> Tensor:
+        x = x.to(self.device, non_blocking=True).contiguous(memory_format=self.layout)
+        return (x.float() - self.shift) / self.scale
+
+
+class _Tree(ImageFolder):  # type: ignore[misc]
+    """Images by (epoch, index). What is random about one is a function of (seed, epoch, index), in any worker."""
+
+    def __init__(self, folder: Path, crop: v2.Transform, seed: int) -> None:
+        try:
+            super().__init__(str(folder), transform=crop, loader=_read)
+        except FileNotFoundError as error:
+            raise RunError(f"{folder} is not a tree of class folders with images: {error}") from error
+        self.seed = seed
+
+    def __getitem__(self, key: tuple[int, int]) -> Any:
+        epoch, index = key
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(mixed_seed("crop", self.seed, epoch, index))
+            return super().__getitem__(index)
+
+
+def _leave_signals_to_the_parent(worker: int) -> None:
+    """A signal that reaches the whole process group must not take a worker away before the run has saved."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _read(path: str) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except OSError as error:  # PIL's errors for files that are cut short or no image at all
+        raise RunError(f"cannot read the image {path}: {error}") from error
+
+
+def _split(folder: Path, split: str) -> Path:
+    if not (folder / split).is_dir():
+        raise RunError(
+            f"{(folder / split).absolute()} is missing: point dataset.root at a folder with train/<class>/ and "
+            "val/<class>/ images (ImageNet needs its licence accepted, so there is no download), "
+            "or take dataset=digits, which needs nothing"
+        )
+    return folder / split
+
+
+def _training_crop(size: int) -> v2.Transform:
+    return v2.Compose([v2.RandomResizedCrop(size, antialias=True), v2.RandomHorizontalFlip(), v2.PILToTensor()])
+
+
+def _evaluation_crop(size: int) -> v2.Transform:
+    return v2.Compose([v2.Resize(round(size * 256 / 224), antialias=True), v2.CenterCrop(size), v2.PILToTensor()])

@@ -1,0 +1,281 @@
+"""The training loop. Reads from top to bottom; knows no configuration, no files, no figures.
+
+For each batch: probes look, E and its gradient are computed, the optimizer steps, a record is emitted now and then.
+Between two records nothing waits for the device.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.amp import GradScaler
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from tqdm import tqdm
+
+from corridor_exp import records
+from corridor_exp.datasets.base import Dataset
+from corridor_exp.objective import Batch, Objective
+from corridor_exp.optim import guarded_step
+from corridor_exp.probes.base import Probe
+from corridor_exp.records import Metrics, Record
+
+Status = Literal["completed", "diverged", "preempted"]
+Measured = dict[str, Tensor | float]
+TEST_BATCH = 1000
+_UNSOUND = "unsound"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long to train, and how often to do what; counts of steps and of epochs."""
+
+    epochs: int
+    batch_size: int
+    max_steps: int | None = None
+    target_loss: float | None = None
+    log_every: int = 10
+    eval_every: int = 1
+    probe_every: int = 50
+    save_every: int = 500
+
+
+@dataclass
+class Progress:
+    """Where a run stands. `step` updates are done, of which `position` in the current epoch."""
+
+    step: int = 0
+    epoch: int = 0
+    position: int = 0
+    seconds: float = 0.0
+    pending: Metrics = field(default_factory=dict)  # of an epoch's last step, while its evaluation is not done
+    last: Metrics = field(default_factory=dict)  # the newest value of every metric
+
+
+class Engine:
+    """Trains `objective` on `dataset` with `optimizer` until the plan, a divergence or a stop ends it.
+
+    `emit` takes each record; `save` takes the state of a checkpoint; `should_stop` is asked after every step.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        dataset: Dataset,
+        optimizer: Optimizer,
+        plan: Plan,
+        *,
+        schedule: LRScheduler | None = None,
+        probes: Sequence[Probe] = (),
+        scaler: GradScaler | None = None,
+        emit: Callable[[Record], None] = lambda record: None,
+        save: Callable[[dict[str, Any]], None] = lambda state: None,
+        should_stop: Callable[[], bool] = lambda: False,
+        show_progress: bool = False,
+    ) -> None:
+        self.objective, self.dataset, self.optimizer, self.plan = objective, dataset, optimizer, plan
+        self.schedule, self.probes, self.scaler = schedule, probes, scaler
+        self.emit, self.save, self.should_stop = emit, save, should_stop
+        self.show_progress = show_progress
+        self.progress = Progress()
+        zero = torch.zeros((), device=objective.device)
+        self.loss_sum, self.count = zero.double(), 0  # over the images of the current epoch
+        self.unsound = zero.bool()  # whether any step so far was; a run that was is not saved any more
+        self.started = time.perf_counter()
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.dataset.steps(self.plan.batch_size)
+
+    @property
+    def total_steps(self) -> int:
+        steps = self.plan.epochs * self.steps_per_epoch
+        return min(steps, self.plan.max_steps or steps)
+
+    def train(self) -> Status:
+        """Run to the end of the plan, a divergence, or a stop; then save, unless the run diverged."""
+        self.objective.model.train()
+        self.started = time.perf_counter() - self.progress.seconds
+        with self._bar() as bar:
+            status = None
+            while status is None:
+                status = self._epoch(bar)
+        if status != "diverged":
+            self.save(self.state_dict())
+        return status
+
+    def _epoch(self, bar: tqdm[Any]) -> Status | None:
+        """Train from the current position to the end of the epoch. How the run ended, or None if it goes on."""
+        progress = self.progress
+        if progress.step >= self.total_steps and not progress.pending:
+            return "completed"
+        for batch in self.dataset.train_batches(progress.epoch, self.plan.batch_size, progress.position):
+            measured = self._step(batch)
+            progress.step += 1
+            progress.position += 1
+            bar.update()
+            ends_epoch = progress.position == self.steps_per_epoch
+            if measured is not None:
+                metrics, diverged = self._read(measured)
+                if diverged:
+                    self._record(metrics, bar)
+                    return "diverged"
+                if ends_epoch:
+                    progress.pending = metrics  # its record waits for the evaluation
+                else:
+                    self._record(metrics, bar)
+            if self.should_stop():
+                return "preempted"
+            if progress.step == self.total_steps and not ends_epoch:
+                return "completed"
+            if progress.step % self.plan.save_every == 0 and not self.unsound:
+                self.save(self.state_dict())
+        return self._end_epoch(bar)
+
+    def _end_epoch(self, bar: tqdm[Any]) -> Status | None:
+        progress, plan = self.progress, self.plan
+        loss = self.loss_sum.item() / self.count
+        # At a mean loss of exactly 0 nothing is left to learn.
+        ends = progress.step == self.total_steps or loss <= (plan.target_loss or 0.0)
+        tested: Metrics | None = {}
+        if ends or (progress.epoch + 1) % plan.eval_every == 0:
+            tested = self.evaluate()
+        if tested is None:
+            return "preempted"
+        self._record({**progress.pending, records.TRAIN_EPOCH_LOSS: loss, **tested}, bar)
+        self.loss_sum.zero_()
+        self.count = 0
+        progress.pending = {}
+        progress.epoch, progress.position = progress.epoch + 1, 0
+        return "completed" if ends else None
+
+    def _step(self, batch: Batch) -> Measured | None:
+        """One update. What it measured, still on the device, or None if it is not recorded. No host sync."""
+        plan, step = self.plan, self.progress.step
+        looks = bool(self.probes) and step % plan.probe_every == 0
+        seen = [probe.look(self.objective, batch) for probe in self.probes] if looks else []
+
+        loss, correct = self.objective.backward(batch, self.scaler)
+        if self.scaler:
+            self.scaler.unscale_(self.optimizer)
+        norm_sq = guarded_step(self.optimizer, loss)
+        h = self.optimizer.param_groups[0].get("lr")
+
+        self.loss_sum += loss * len(batch.x)
+        self.count += len(batch.x)
+        self.unsound |= self._is_unsound(loss, norm_sq)
+        measured: Measured | None = None
+        is_last = self.progress.position + 1 == self.steps_per_epoch or step + 1 == self.total_steps
+        if looks or is_last or step % plan.log_every == 0:
+            measured = {
+                records.TRAIN_LOSS: loss,
+                records.TRAIN_GRAD_NORM: norm_sq.sqrt(),
+                records.TRAIN_ACCURACY: correct.double() / len(batch.x),
+                _UNSOUND: self.unsound.clone(),
+            }
+            if h is not None:
+                measured[records.TRAIN_LR] = h
+            for probe, quantities in zip(self.probes, seen, strict=looks):
+                measured |= quantities | probe.at_step(h)
+        if self.scaler:
+            self.scaler.update()
+        if self.schedule:
+            self.schedule.step()
+        return measured
+
+    def _is_unsound(self, loss: Tensor, norm_sq: Tensor) -> Tensor:
+        """Whether the run must end here: E or g not finite, or g = 0 away from the minimum.
+
+        fp16's overflows do not count: the scaler answers them by a smaller scale, until that has nowhere to go.
+        """
+        dead = (norm_sq == 0) & (loss > 0)
+        if self.scaler and (scale := self.scaler._get_scale_async()) is not None:
+            return ~loss.isfinite() | dead | (~norm_sq.isfinite() & (scale < 1))
+        return ~(loss + norm_sq).isfinite() | dead
+
+    def _read(self, measured: Measured) -> tuple[Metrics, bool]:
+        """Bring the numbers of a record to the host: the one place where the loop waits for the device."""
+        tensors = {key: value for key, value in measured.items() if isinstance(value, Tensor)}
+        numbers = torch.stack([t.to(self.objective.device, torch.float64) for t in tensors.values()]).tolist()
+        metrics: Metrics = {**measured, **dict(zip(tensors, numbers, strict=True))}  # type: ignore[dict-item]
+        return metrics, bool(metrics.pop(_UNSOUND))
+
+    def evaluate(self) -> Metrics | None:
+        """Mean loss and accuracy over the test set, in evaluation mode; None if a stop was asked for meanwhile."""
+        if not self.dataset.test_size:
+            return {}
+        size = min(self.objective.micro_batch or TEST_BATCH, TEST_BATCH)
+        loss = torch.zeros((), device=self.objective.device, dtype=torch.float64)
+        correct = torch.zeros((), device=self.objective.device)
+        batches = -(-self.dataset.test_size // size)
+        with self._bar("testing", batches, hidden=batches < 5) as bar:
+            for batch in self.dataset.test_batches(size):
+                evaluation = self.objective.evaluate(batch)
+                loss += evaluation.loss * len(batch.x)
+                correct += evaluation.correct
+                bar.update()
+                if self.should_stop():
+                    return None
+        n = self.dataset.test_size
+        return {records.TEST_LOSS: loss.item() / n, records.TEST_ACCURACY: correct.item() / n}
+
+    def _record(self, metrics: Metrics, bar: tqdm[Any]) -> None:
+        progress = self.progress
+        progress.last.update(metrics)
+        progress.seconds = time.perf_counter() - self.started
+        where = {"step": progress.step - 1, "epoch": progress.epoch, "time": round(progress.seconds, 6)}
+        self.emit({**where, **metrics})
+        rate = (bar.n - bar.initial) * self.plan.batch_size / bar.format_dict["elapsed"] if bar.n else 0.0
+        shown = {"loss": metrics[records.TRAIN_LOSS], "h": metrics.get(records.TRAIN_LR), "images/s": rate}
+        bar.set_description(f"epoch {progress.epoch + 1}/{self.plan.epochs}", refresh=False)
+        bar.set_postfix({key: f"{value:.3g}" for key, value in shown.items() if value is not None}, refresh=False)
+
+    def _bar(self, what: str | None = None, total: int | None = None, hidden: bool = False) -> tqdm[Any]:
+        """A progress bar of the run, or of `total` test batches. In a log file, a line every half minute."""
+        return tqdm(
+            desc=what,
+            total=total or self.total_steps,
+            initial=0 if total else self.progress.step,
+            unit="batch" if total else "step",
+            leave=total is None,
+            disable=hidden or not self.show_progress,
+            mininterval=0.2 if sys.stderr.isatty() else 30.0,
+        )
+
+    # --------------------------------------------------------------------- state
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed run needs to go on with the same bits: tensors and plain values only."""
+        device = self.objective.device
+        self.progress.seconds = time.perf_counter() - self.started
+        return {
+            "progress": asdict(self.progress),
+            "loss_sum": self.loss_sum,
+            "count": self.count,
+            "model": self.objective.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict() if self.schedule else None,
+            "scaler": self.scaler.state_dict() if self.scaler else None,
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.progress = Progress(**state["progress"])
+        self.loss_sum.copy_(state["loss_sum"])
+        self.count = state["count"]
+        self.objective.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.schedule:
+            self.schedule.load_state_dict(state["schedule"])
+        if self.scaler:
+            self.scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["rng"])
+        if state["cuda_rng"] is not None:
+            torch.cuda.set_rng_state(state["cuda_rng"], self.objective.device)

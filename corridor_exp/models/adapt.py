@@ -1,0 +1,47 @@
+"""What every network can be asked for: another activation, another norm, zero logits, a stem that suits the data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+from corridor_exp.datasets.base import Images
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+    "softplus": nn.Softplus,
+    "tanh": nn.Tanh,
+}
+
+
+def adapt(model: nn.Module, activation: str, norm: str) -> nn.Module:
+    """The same network with every ReLU and every batch norm replaced, by name of the `model` keys."""
+    for name, child in model.named_children():
+        if isinstance(child, nn.ReLU) and activation != "relu":
+            setattr(model, name, ACTIVATIONS[activation]())
+        elif isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d) and norm != "batch":
+            setattr(model, name, _norm(norm, child.num_features))
+        else:
+            adapt(child, activation, norm)
+    return model
+
+
+def _norm(norm: str, channels: int) -> nn.Module:
+    """Group norm with 32 groups (Wu & He 2018), or the most that divide the channels."""
+    if norm == "none":
+        return nn.Identity()
+    groups = next(n for n in range(min(32, channels), 0, -1) if channels % n == 0)
+    return nn.GroupNorm(groups, channels)
+
+
+def zero_(layer: nn.Module) -> None:
+    """Set a layer's weights and biases to zero; a layer without any is left alone."""
+    for p in layer.parameters():
+        nn.init.zeros_(p)
+
+
+def stem_of(stem: str, images: Images) -> str:
+    return images.stem if stem == "auto" else stem

@@ -1,0 +1,39 @@
+"""DenseNet (Huang et al., CVPR 2017), torchvision's."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from torch import nn
+from torchvision.models import DenseNet
+
+from corridor_exp.datasets.base import Images
+from corridor_exp.models.adapt import adapt, stem_of, zero_
+
+
+def densenet121(
+    images: Images,
+    *,
+    width: int = 64,
+    activation: str = "relu",
+    norm: str = "batch",
+    stem: str = "auto",
+    zero_init: bool = False,
+) -> nn.Module:
+    """DenseNet-121 with `width` channels in the stem and a growth rate of half as many."""
+    growth = max(1, width // 2)
+    original = DenseNet(growth, (6, 12, 24, 16), width, num_classes=images.classes)
+    features = original.features
+    small = stem_of(stem, images) == "small"
+    if small or images.channels != 3:
+        kernel, stride, padding = (3, 1, 1) if small else (7, 2, 3)
+        features.conv0 = nn.Conv2d(images.channels, width, kernel, stride, padding, bias=False)
+        nn.init.kaiming_normal_(features.conv0.weight)
+    if small:
+        features.pool0 = nn.Identity()
+    if zero_init:
+        zero_(original.classifier)
+    # torchvision's own forward calls F.relu, which no choice of activation would reach.
+    head = [("relu", nn.ReLU()), ("pool", nn.AdaptiveAvgPool2d(1)), ("flatten", nn.Flatten())]
+    model = nn.Sequential(OrderedDict([("features", features), *head, ("classifier", original.classifier)]))
+    return adapt(model, activation, norm)

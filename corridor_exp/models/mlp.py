@@ -1,0 +1,38 @@
+"""Fully connected networks."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from torch import nn
+
+from corridor_exp.datasets.base import Images
+from corridor_exp.models.adapt import adapt, zero_
+
+
+def mlp(
+    images: Images,
+    *,
+    width: int = 256,
+    depth: int = 2,
+    activation: str = "relu",
+    norm: str = "none",
+    zero_init: bool = False,
+) -> nn.Module:
+    """`depth` hidden layers of `width` units on flattened pixels, with torch's usual initialisation."""
+    sizes = [images.channels * images.size**2, *[width] * depth]
+    layers: list[nn.Module] = [nn.Flatten()]
+    for inputs, outputs in pairwise(sizes):
+        layers.append(nn.Linear(inputs, outputs))
+        if norm != "none":
+            layers.append(nn.BatchNorm1d(outputs))
+        layers.append(nn.ReLU())
+    layers.append(nn.Linear(sizes[-1], images.classes))
+    if zero_init:
+        zero_(layers[-1])
+    return adapt(nn.Sequential(*layers), activation, norm)
+
+
+def linear(images: Images, *, zero_init: bool = False) -> nn.Module:
+    """Softmax regression."""
+    return mlp(images, depth=0, zero_init=zero_init)

@@ -1,0 +1,86 @@
+"""ResNets (He et al., CVPR 2016), composed of torchvision's blocks."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1
+
+from corridor_exp.datasets.base import Images
+from corridor_exp.models.adapt import adapt, stem_of, zero_
+
+
+def resnet18(images: Images, **options: object) -> ResNet:
+    return ResNet(BasicBlock, (2, 2, 2, 2), images, **options)  # type: ignore[arg-type]
+
+
+def resnet34(images: Images, **options: object) -> ResNet:
+    return ResNet(BasicBlock, (3, 4, 6, 3), images, **options)  # type: ignore[arg-type]
+
+
+def resnet50(images: Images, **options: object) -> ResNet:
+    return ResNet(Bottleneck, (3, 4, 6, 3), images, **options)  # type: ignore[arg-type]
+
+
+class ResNet(nn.Module):
+    """Four stages of blocks, `width` channels in the first and twice as many in each next.
+
+    With width 64 and the ImageNet stem its parameters have torchvision's names and shapes. The small stem is a 3×3
+    convolution without pooling, for images of about 32 pixels. `zero_init` zeroes the logits layer and the last
+    norm scale of each block, so that the loss starts at exactly ln C.
+    """
+
+    def __init__(
+        self,
+        block: type[BasicBlock] | type[Bottleneck],
+        depths: tuple[int, int, int, int],
+        images: Images,
+        *,
+        width: int = 64,
+        activation: str = "relu",
+        norm: str = "batch",
+        stem: str = "auto",
+        zero_init: bool = False,
+    ) -> None:
+        super().__init__()
+        small = stem_of(stem, images) == "small"
+        kernel, stride, padding = (3, 1, 1) if small else (7, 2, 3)
+        self.conv1 = nn.Conv2d(images.channels, width, kernel, stride, padding, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.Identity() if small else nn.MaxPool2d(3, 2, 1)
+        channels = width
+        stages = []
+        for i, depth in enumerate(depths):
+            planes = width * 2**i
+            stages.append(_stage(block, channels, planes, depth, stride=1 if i == 0 else 2))
+            channels = planes * block.expansion
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(channels, images.classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        adapt(self, activation, norm)
+        if zero_init:
+            zero_(self.fc)
+            for module in self.modules():
+                if isinstance(module, BasicBlock | Bottleneck):
+                    zero_(module.bn3 if isinstance(module, Bottleneck) else module.bn2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = stage(x)
+        logits: Tensor = self.fc(self.avgpool(x).flatten(1))
+        return logits
+
+
+def _stage(
+    block: type[BasicBlock] | type[Bottleneck], channels: int, planes: int, depth: int, stride: int
+) -> nn.Sequential:
+    out = planes * block.expansion
+    shortcut = None
+    if stride != 1 or channels != out:
+        shortcut = nn.Sequential(conv1x1(channels, out, stride), nn.BatchNorm2d(out))
+    first = block(channels, planes, stride, shortcut)
+    return nn.Sequential(first, *(block(out, planes) for _ in range(depth - 1)))

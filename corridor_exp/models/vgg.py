@@ -1,0 +1,72 @@
+"""VGG (Simonyan & Zisserman, ICLR 2015), with torchvision's feature stack."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+from torchvision.models.vgg import VGG, cfgs, make_layers
+
+from corridor_exp.datasets.base import Images
+from corridor_exp.errors import UsageError
+from corridor_exp.models.adapt import adapt, stem_of, zero_
+
+SMALLEST = 32  # pixels that five halvings leave something of
+
+
+def vgg11(images: Images, **options: object) -> nn.Module:
+    return _vgg("A", images, **options)  # type: ignore[arg-type]
+
+
+def vgg13(images: Images, **options: object) -> nn.Module:
+    return _vgg("B", images, **options)  # type: ignore[arg-type]
+
+
+def vgg16(images: Images, **options: object) -> nn.Module:
+    return _vgg("D", images, **options)  # type: ignore[arg-type]
+
+
+def vgg19(images: Images, **options: object) -> nn.Module:
+    return _vgg("E", images, **options)  # type: ignore[arg-type]
+
+
+def _vgg(
+    layers: str,
+    images: Images,
+    *,
+    width: int = 64,
+    activation: str = "relu",
+    norm: str = "none",
+    stem: str = "auto",
+    dropout: float = 0.0,
+    zero_init: bool = False,
+) -> nn.Module:
+    """The convolutions of one of the paper's columns A to E, and a classifier: one linear layer on small images."""
+    if images.size < SMALLEST:
+        raise UsageError(
+            f"VGG halves an image five times, which needs {SMALLEST} pixels and not {images.size}: "
+            f"set dataset.image_size={SMALLEST}"
+        )
+    scaled: list[Any] = [v if isinstance(v, str) else max(1, v * width // 64) for v in cfgs[layers]]
+    features = make_layers(scaled, batch_norm=norm != "none")
+    if images.channels != 3:
+        features[0] = nn.Conv2d(images.channels, scaled[0], 3, padding=1)
+    model = VGG(features, num_classes=images.classes, init_weights=False, dropout=dropout)
+    channels = scaled[-2]
+    if stem_of(stem, images) == "small":
+        model.avgpool = nn.AdaptiveAvgPool2d(1)
+        model.classifier = nn.Sequential(nn.Linear(channels, images.classes))
+    else:
+        model.classifier[0] = nn.Linear(channels * 7 * 7, model.classifier[0].out_features)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, 0, 0.01)
+        else:
+            continue
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    if zero_init:
+        zero_(model.classifier[-1])
+    return adapt(model, activation, norm)

@@ -1,0 +1,179 @@
+"""E(θ), g(θ) and H(θ)v on a batch: the one place where a loss is evaluated.
+
+`backward` and `evaluate` are training's: they run under autocast, fill `p.grad`, and move batch norm's running
+statistics. The others only look. They run without autocast on copies of the buffers, replay the random numbers
+that training is about to draw, and leave no trace: no running statistic, no generator, no gradient buffer changes.
+
+E is the mean over the whole batch. A batch may be cut into micro-batches, weighted by their sizes; with batch norm
+the cut changes E, so E, g and Hg all use the same one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.amp import GradScaler
+from torch.func import functional_call
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+Vector = tuple[Tensor, ...]
+
+
+class Batch(NamedTuple):
+    x: Tensor
+    y: Tensor
+
+
+class Evaluation(NamedTuple):
+    """E, the mean loss of a batch, and how many of its images were classified right: 0-dim device tensors."""
+
+    loss: Tensor
+    correct: Tensor
+
+
+class Objective:
+    """The mean loss of a network over a batch, as a function of the network's parameters θ.
+
+    Arguments: `model`; `loss`, the mean loss of outputs and targets (a per-batch mean in at least float32);
+    `micro_batch`, the most images held at once (None: the whole batch); `precision`, autocast's type in training
+    (None: off); `forward`, what training calls instead of the model, such as its compiled form.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Loss = F.cross_entropy,
+        *,
+        micro_batch: int | None = None,
+        precision: torch.dtype | None = None,
+        forward: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        self.model, self.loss_fn, self.micro_batch, self.precision = model, loss, micro_batch, precision
+        self.forward = forward or model
+        names, params = zip(*((n, p) for n, p in model.named_parameters() if p.requires_grad), strict=True)
+        self.names: tuple[str, ...] = names
+        self.theta: Vector = params
+        self.device = self.theta[0].device
+
+    # ------------------------------------------------------------------ training
+
+    def backward(self, batch: Batch, scaler: GradScaler | None = None) -> Evaluation:
+        """E, and its gradient in `p.grad` (times the scaler's scale, if there is one). No host sync."""
+        for p in self.theta:
+            p.grad = None
+        return self._accumulate(batch, lambda E: (scaler.scale(E) if scaler else E).backward())
+
+    @torch.no_grad()
+    def evaluate(self, batch: Batch) -> Evaluation:
+        """E in evaluation mode, where batch norm uses its running statistics."""
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            return self._accumulate(batch, lambda E: None)
+        finally:
+            self.model.train(was_training)
+
+    def _accumulate(self, batch: Batch, each: Callable[[Tensor], None]) -> Evaluation:
+        E = torch.zeros((), device=self.device)
+        correct = torch.zeros((), device=self.device)
+        for part, weight in self._cut(batch):
+            with torch.autocast(self.device.type, self.precision, enabled=self.precision is not None):
+                outputs = self.forward(part.x)
+            share = weight * self.loss_fn(_wide(outputs), part.y)
+            each(share)
+            E = E + share.detach()
+            correct = correct + _correct(outputs, part.y)
+        return Evaluation(E, correct)
+
+    # ------------------------------------------------------------------- looking
+
+    def loss(self, batch: Batch, theta: Sequence[Tensor] | None = None) -> Tensor:
+        """E at θ, or at another point of parameter space."""
+        with torch.no_grad(), self._traceless():
+            return sum((E for E in self._losses(batch, self._point(theta))), torch.zeros((), device=self.device))
+
+    def gradient(self, batch: Batch, theta: Sequence[Tensor] | None = None) -> tuple[Tensor, Vector]:
+        """E and g at θ, or at another point."""
+        point = self._point(theta)
+        E = torch.zeros((), device=self.device)
+        g = tuple(torch.zeros_like(p) for p in point)
+        with self._traceless():
+            for share in self._losses(batch, point):
+                torch._foreach_add_(g, _grad(share, point))
+                E = E + share.detach()
+        return E, g
+
+    def hessian_product(self, batch: Batch, v: Sequence[Tensor]) -> Vector:
+        """H(θ)v for any constant vector v of parameter space, by double backward: the gradient of ⟨g, v⟩."""
+        point = self._point(None)
+        total = tuple(torch.zeros_like(p) for p in point)
+        with self._traceless():
+            for share in self._losses(batch, point):
+                torch._foreach_add_(total, _product(_grad(share, point, create_graph=True), v, point))
+        return total
+
+    def gradient_and_hg(self, batch: Batch) -> tuple[Tensor, Vector, Vector]:
+        """E, g and Hg at θ.
+
+        One traversal of the batch where it is one micro-batch. A batch of several needs the whole g before the
+        first product, so it is traversed twice.
+        """
+        if self.micro_batch is not None and len(batch.x) > self.micro_batch:
+            E, g = self.gradient(batch)
+            return E, g, self.hessian_product(batch, g)
+        point = self._point(None)
+        with self._traceless():
+            (E,) = self._losses(batch, point)
+            g = _grad(E, point, create_graph=True)
+            constant = tuple(t.detach() for t in g)
+            return E.detach(), constant, _product(g, constant, point)
+
+    def _losses(self, batch: Batch, point: Vector) -> Iterator[Tensor]:
+        """Each micro-batch's share of E at a point, on one copy of the buffers."""
+        buffers = {name: b.clone() for name, b in self.model.named_buffers()}
+        state = {**dict(zip(self.names, point, strict=True)), **buffers}
+        for part, weight in self._cut(batch):
+            yield weight * self.loss_fn(_wide(functional_call(self.model, state, (part.x,))), part.y)
+
+    def _point(self, theta: Sequence[Tensor] | None) -> Vector:
+        """A point to differentiate at, apart from the parameters, so that nothing accumulates into them."""
+        return tuple(t.detach().requires_grad_() for t in (self.theta if theta is None else theta))
+
+    @contextmanager
+    def _traceless(self) -> Iterator[None]:
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices), torch.autocast(self.device.type, enabled=False):
+            yield
+
+    def _cut(self, batch: Batch) -> Iterator[tuple[Batch, float]]:
+        size = self.micro_batch or len(batch.x)
+        for x, y in zip(batch.x.split(size), batch.y.split(size), strict=True):
+            yield Batch(x, y), len(x) / len(batch.x)
+
+
+def _grad(E: Tensor, point: Vector, create_graph: bool = False) -> Vector:
+    return torch.autograd.grad(E, point, create_graph=create_graph, materialize_grads=True)
+
+
+def _product(g: Vector, v: Sequence[Tensor], point: Vector) -> Vector:
+    """The gradient of ⟨g, v⟩. Where g does not depend on θ, as for a linear loss, it is zero."""
+    pairs: list[tuple[Any, Any]] = [(a, b) for a, b in zip(g, v, strict=True) if a.requires_grad]
+    if not pairs:
+        return tuple(torch.zeros_like(p) for p in point)
+    outputs, weights = zip(*pairs, strict=True)
+    return torch.autograd.grad(outputs, point, grad_outputs=weights, materialize_grads=True)
+
+
+def _wide(outputs: Tensor) -> Tensor:
+    return outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
+
+
+def _correct(outputs: Tensor, y: Tensor) -> Tensor:
+    if outputs.dim() != 2 or y.is_floating_point():
+        return torch.zeros((), device=outputs.device)
+    return (outputs.detach().argmax(1) == y).sum()

@@ -1,0 +1,51 @@
+"""A vector of parameter space is a list of tensors, one a parameter; this is its inner product."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def inner(u: Sequence[Tensor], v: Sequence[Tensor], dtype: torch.dtype | None = None) -> Tensor:
+    """⟨u, v⟩ over all tensors, a 0-dim tensor on their device, in `dtype` or in at least float32.
+
+    No host sync. Half-precision tensors are widened first: their own dot product would round to 8 or 11 bits.
+    Complex tensors count as pairs of reals. An empty vector has ⟨·, ·⟩ = 0.
+    """
+    if not u:
+        return torch.zeros(())
+    return torch.stack([_dot(a, b, dtype or _wide(a.dtype)) for a, b in zip(u, v, strict=True)]).sum()
+
+
+def squared_norm(u: Sequence[Tensor]) -> Tensor:
+    """‖u‖² over all tensors, like `inner(u, u)`."""
+    if u and u[0].is_cuda:  # one kernel for all tensors; on a CPU one dot product a tensor is faster
+        norms = torch._foreach_norm([_real(t) for t in u], dtype=_wide(u[0].dtype))
+        return torch.stack(norms).square().sum()
+    return inner(u, u)
+
+
+def norm(u: Sequence[Tensor]) -> Tensor:
+    """‖u‖ in float64, where no square of a float32 number over- or underflows."""
+    return inner(u, u, torch.float64).sqrt()
+
+
+def _dot(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
+    a, b = _real(a), _real(b)
+    if a.stride() != b.stride() or not a.is_contiguous():
+        # In memory order where that is the same for both: channels_last weights need no copy.
+        order = sorted(range(a.dim()), key=a.stride, reverse=True)
+        a, b = a.permute(order), b.permute(order)
+    return torch.dot(a.reshape(-1).to(dtype), b.reshape(-1).to(dtype))
+
+
+def _real(t: Tensor) -> Tensor:
+    return torch.view_as_real(t) if t.is_complex() else t
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    if dtype.is_complex:
+        dtype = dtype.to_real()
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype

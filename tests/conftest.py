@@ -1,0 +1,88 @@
+"""What several tests share: commands run in this process, and small networks and batches."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from corridor_exp.cli.train import main
+from corridor_exp.objective import Batch
+
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+
+@pytest.fixture(autouse=True)
+def _quiet_and_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test in a folder of its own, without a network mirror and without the user's cache."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def corridor_train(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """`corridor_train("optim=sgd", …)` runs the command in this process and returns its exit code."""
+
+    def command(*argv: str) -> int:
+        monkeypatch.setattr("sys.argv", ["corridor-train"])
+        with pytest.raises(SystemExit) as exit_:
+            main(list(argv))
+        return int(exit_.value.code or 0)
+
+    return command
+
+
+@pytest.fixture
+def digits_run(corridor_train: Callable[..., int]) -> Callable[..., int]:
+    """The same on `digits`, with a small network and no mirror."""
+
+    def command(*argv: str) -> int:
+        return corridor_train("dataset=digits", "model=mlp", "model.width=16", "logger=jsonl", *argv)
+
+    return command
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"the real images are not here: {SHARED_DATA} is missing")
+    return SHARED_DATA
+
+
+def small_network(norm: str = "none", activation: type[nn.Module] = nn.Tanh, seed: int = 0) -> nn.Module:
+    """A convolution, a norm layer, an activation and a linear layer, in float64: 5 × 5 images, 3 classes."""
+    torch.manual_seed(seed)
+    norms = {"none": nn.Identity(), "batch": nn.BatchNorm2d(2), "group": nn.GroupNorm(1, 2)}
+    layers = [nn.Conv2d(1, 2, 3), norms[norm], activation(), nn.Flatten(), nn.Linear(18, 3)]
+    return nn.Sequential(*layers).double()
+
+
+def small_batch(size: int = 12, seed: int = 1) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(size, 1, 5, 5, generator=generator, dtype=torch.float64)
+    return Batch(x, torch.randint(0, 3, (size,), generator=generator))
+
+
+class Surface(nn.Module):
+    """A loss surface E(θ) as a network: `Objective(Surface(θ, E), loss=mean)` measures E itself."""
+
+    def __init__(self, theta: torch.Tensor, E: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.theta = nn.Parameter(theta.clone())
+        self.E = E
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.E(self.theta).expand(len(x))
+
+
+def mean(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return outputs.mean()
+
+
+ANY_BATCH = Batch(torch.zeros(1, 1), torch.zeros(1))
