@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import importlib
 import json
 import os
-import pkgutil
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -90,12 +90,12 @@ class Component(BaseModel):
     def factory(self, allow_targets: Iterable[str] = ()) -> Callable[..., Any]:
         """What `_target_` names. Raises `UsageError` if it only looks trusted.
 
-        `Config.parse` has seen a trusted prefix, but `torch.os.system` has one too. So what the string resolves to
-        must be at home there as well, and of torch itself only classes are taken: none of its functions that load
-        code is an option.
+        `Config.parse` has seen a trusted prefix, but `torch.load` has one too. So of torch only classes are taken:
+        none of its functions that load code is an option. And what a module merely imports is not its own.
         """
+        module, _, name = self.target.rpartition(".")
         try:
-            factory = pkgutil.resolve_name(self.target)
+            factory = getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError, ValueError) as error:
             raise UsageError(f"_target_={self.target}: {error}") from None
         home = f"{getattr(factory, '__module__', None)}."

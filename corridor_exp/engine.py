@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -83,7 +83,7 @@ class Engine:
         self.schedule, self.probes, self.scaler = schedule, probes, scaler
         self.emit, self.save, self.should_stop = emit, save, should_stop
         self.show_progress = show_progress
-        self.progress = Progress()
+        self.progress = self.resumed_at = Progress()
         zero = torch.zeros((), device=objective.device)
         self.loss_sum, self.count = zero.double(), 0  # over the images of the current epoch
         self.unsound = zero.bool()  # whether any step so far was; a run that was is not saved any more
@@ -101,6 +101,7 @@ class Engine:
     def train(self) -> Status:
         """Run to the end of the plan, a divergence, or a stop; then save, unless the run diverged."""
         self.objective.model.train()
+        self.resumed_at = replace(self.progress)
         self.started = time.perf_counter() - self.progress.seconds
         with self._bar() as bar:
             status = None
@@ -231,7 +232,8 @@ class Engine:
         progress.seconds = time.perf_counter() - self.started
         where = {"step": progress.step - 1, "epoch": progress.epoch, "time": round(progress.seconds, 6)}
         self.emit({**where, **metrics})
-        rate = (bar.n - bar.initial) * self.plan.batch_size / bar.format_dict["elapsed"] if bar.n else 0.0
+        steps, seconds = progress.step - self.resumed_at.step, progress.seconds - self.resumed_at.seconds
+        rate = steps * self.plan.batch_size / seconds
         shown = {"loss": metrics[records.TRAIN_LOSS], "h": metrics.get(records.TRAIN_LR), "images/s": rate}
         bar.set_description(f"epoch {progress.epoch + 1}/{self.plan.epochs}", refresh=False)
         bar.set_postfix({key: f"{value:.3g}" for key, value in shown.items() if value is not None}, refresh=False)

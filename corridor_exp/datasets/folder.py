@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -112,9 +114,20 @@ class _Tree(ImageFolder):  # type: ignore[misc]
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:
-    """A signal that reaches the whole process group must not take a worker away before the run has saved."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+    """A signal that reaches the whole process group must not take a worker away before the run has saved.
+
+    SIGTERM is also how a parent ends its workers: that one, and only when it is the sender, is obeyed.
+    """
+    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_obey_the_parent, daemon=True).start()
+
+
+def _obey_the_parent() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 def _read(path: str) -> Image.Image:

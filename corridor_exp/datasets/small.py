@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,8 +77,8 @@ def _image_tree(folder: Path, mode: str) -> Arrays:
     try:
         with np.load(cache) as stored:
             return Arrays(stored["images"], stored["labels"])
-    except (OSError, ValueError, KeyError, EOFError):
-        pass  # not there yet, or cut short by a kill
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        pass  # not there yet, or damaged
     decoded = [tree[i][0] for i in tqdm(range(len(tree)), desc=f"decoding {folder}", unit="image", mininterval=1)]
     if len({image.shape for image in decoded}) > 1:
         raise RunError(f"the images under {folder} differ in size; take dataset=imagefolder, which crops them")

@@ -18,8 +18,8 @@ class Corridor:
     E = 0 and at least ½ on every convex quadratic with minimum 0; `probe/gradient_curvature` gᵀHg/‖g‖²;
     `probe/hg_ratio` h‖Hg‖/‖g‖ at the optimizer's own step h.
 
-    All by autodiff in the parameters' own precision, norms in float64. On piecewise linear networks it sees the pieces and not the
-    kinks between them, so Hg ≈ 0 there does not say that g stays constant over a step.
+    All by autodiff in the parameters' own precision, norms in float64. On piecewise linear networks it sees the
+    pieces and not the kinks between them, so Hg ≈ 0 there does not say that g stays constant over a step.
     """
 
     def look(self, objective: Objective, batch: Batch) -> Quantities:

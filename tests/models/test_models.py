@@ -1,0 +1,111 @@
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import nn
+
+from corridor_exp import models
+from corridor_exp.datasets.base import Images
+from corridor_exp.errors import UsageError
+
+CIFAR = Images(3, 32, 10, "small")
+IMAGENET = Images(3, 224, 1000, "imagenet")
+GREY = Images(1, 32, 10, "small")
+NETWORKS = [getattr(models, name) for name in models.__all__]
+CONVOLUTIONAL = [f for f in NETWORKS if f not in (models.mlp, models.linear)]
+
+
+def shapes(model: nn.Module) -> dict[str, torch.Size]:
+    return {name: t.shape for name, t in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50"])
+def test_the_standard_resnets_are_torchvisions(name: str) -> None:
+    """The same parameters by name and shape, and, with the same weights, the same function."""
+    mine, theirs = getattr(models, name)(IMAGENET), getattr(torchvision.models, name)()
+    assert shapes(mine) == shapes(theirs)
+    theirs.load_state_dict(mine.state_dict())
+    x = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(mine.eval()(x), theirs.eval()(x))
+
+
+@pytest.mark.parametrize("name", ["vgg11", "vgg16"])
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_the_standard_vggs_are_torchvisions(name: str, norm: str) -> None:
+    with torch.device("meta"):
+        theirs = getattr(torchvision.models, name + ("_bn" if norm == "batch" else ""))(init_weights=False)
+        mine = getattr(models, name)(IMAGENET, norm=norm)
+    assert shapes(mine) == shapes(theirs)
+
+
+def test_densenet_has_torchvisions_parameters() -> None:
+    assert shapes(models.densenet121(IMAGENET)) == shapes(torchvision.models.densenet121())
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("images", [CIFAR, GREY])
+def test_every_network_takes_small_images_and_is_differentiable(
+    network: Callable[..., nn.Module], images: Images
+) -> None:
+    width = {} if network is models.linear else {"width": 8}
+    model = network(images, **width)
+    logits = model(torch.randn(2, images.channels, 32, 32))
+    assert logits.shape == (2, 10)
+    F.cross_entropy(logits, torch.tensor([0, 1])).backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize("network", CONVOLUTIONAL)
+@pytest.mark.parametrize("activation", ["silu", "gelu", "softplus", "tanh"])
+def test_an_activation_replaces_every_relu(network: Callable[..., nn.Module], activation: str) -> None:
+    model = network(CIFAR, width=8, activation=activation)
+    kinds = {type(m).__name__.lower() for m in model.modules()}
+    assert activation in kinds
+    assert "relu" not in kinds
+
+
+@pytest.mark.parametrize("network", [*CONVOLUTIONAL, models.mlp])
+def test_a_norm_replaces_every_batch_norm(network: Callable[..., nn.Module]) -> None:
+    for norm, kind in (("none", nn.Identity), ("batch", (nn.BatchNorm1d, nn.BatchNorm2d)), ("group", nn.GroupNorm)):
+        model = network(CIFAR, width=8, norm=norm)
+        kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm)
+        norms = [m for m in model.modules() if isinstance(m, kinds)]
+        assert all(isinstance(m, kind) for m in norms)
+        assert bool(norms) == (norm != "none")
+        assert model(torch.randn(2, 3, 32, 32)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_zero_init_starts_at_the_loss_of_a_guess(network: Callable[..., nn.Module]) -> None:
+    torch.manual_seed(0)
+    model = network(CIFAR, zero_init=True, **({} if network is models.linear else {"width": 8}))
+    x, y = torch.randn(4, 3, 32, 32), torch.tensor([0, 3, 5, 9])
+    assert F.cross_entropy(model(x), y).item() == pytest.approx(math.log(10), rel=1e-6)
+
+
+def test_zero_init_of_a_resnet_leaves_a_gradient_in_the_logits_layer_only() -> None:
+    model = models.resnet50(CIFAR, width=8, zero_init=True)
+    F.cross_entropy(model(torch.randn(4, 3, 32, 32)), torch.tensor([0, 1, 2, 3])).backward()
+    assert {name for name, p in model.named_parameters() if p.grad.abs().sum() > 0} == {"fc.weight", "fc.bias"}
+
+
+def test_the_stem_suits_the_data_unless_told() -> None:
+    assert models.resnet18(CIFAR).conv1.kernel_size == (3, 3)
+    assert models.resnet18(IMAGENET).conv1.kernel_size == (7, 7)
+    assert models.resnet18(CIFAR, stem="imagenet").conv1.kernel_size == (7, 7)
+    assert isinstance(models.vgg11(CIFAR).classifier[-1], nn.Linear)
+    assert len(models.vgg11(CIFAR).classifier) == 1
+
+
+def test_width_scales_parameters_by_about_its_square() -> None:
+    count = {w: sum(p.numel() for p in models.resnet18(CIFAR, width=w).parameters()) for w in (64, 32)}
+    assert count[64] == pytest.approx(11.17e6, rel=1e-3)
+    assert 3.9 < count[64] / count[32] < 4.1
+
+
+def test_an_image_too_small_for_vgg_names_the_cure() -> None:
+    with pytest.raises(UsageError, match=r"dataset\.image_size=32"):
+        models.vgg16(Images(1, 8, 10, "small"))

@@ -1,0 +1,68 @@
+import os
+import pickle
+
+import pytest
+import torch
+
+from corridor_exp import checkpoint
+from corridor_exp.errors import RunError
+
+
+def save(directory, step: int, keep: int = 9):
+    return checkpoint.save(directory, step, {"step": step, "weights": torch.full((4,), float(step))}, keep)
+
+
+def test_the_newest_comes_back_and_the_oldest_go(tmp_path) -> None:
+    for step in (5, 50, 500):
+        save(tmp_path, step, keep=2)
+    assert checkpoint.load_newest(tmp_path, pytest.fail)["step"] == 500
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_none_where_there_is_none(tmp_path) -> None:
+    assert checkpoint.load_newest(tmp_path / "nowhere", pytest.fail) is None
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip one bit", "empty"])
+def test_a_damaged_file_is_named_and_the_one_before_it_taken(tmp_path, damage: str) -> None:
+    save(tmp_path, 1)
+    newest = save(tmp_path, 2)
+    content = bytearray(newest.read_bytes())
+    if damage == "flip one bit":
+        content[len(content) // 2] ^= 1
+    newest.write_bytes({"truncate": content[:-100], "flip one bit": content, "empty": b""}[damage])
+    told: list[str] = []
+    assert checkpoint.load_newest(tmp_path, told.append)["step"] == 1
+    assert newest.name in told[0]
+
+
+def test_what_a_kill_left_behind_is_removed(tmp_path) -> None:
+    save(tmp_path, 1)
+    leftover = tmp_path / ".step_000000002.0123456789abcdef.pt.tmp"
+    leftover.write_bytes(b"half")
+    assert checkpoint.load_newest(tmp_path, pytest.fail)["step"] == 1
+    assert not leftover.exists()
+
+
+def test_a_pickle_that_would_run_code_is_refused(tmp_path) -> None:
+    class Malicious:
+        def __reduce__(self):
+            return os.system, (f"touch {tmp_path}/owned",)
+
+    content = pickle.dumps(Malicious(), protocol=2)
+    (tmp_path / f"step_000000001.{checkpoint._digest(content)}.pt").write_bytes(content)
+    with pytest.raises(RunError, match="refused"):
+        checkpoint.load_newest(tmp_path, pytest.fail)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_a_full_disk_leaves_the_old_checkpoint_and_says_how_much_was_needed(tmp_path, monkeypatch) -> None:
+    save(tmp_path, 1)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RunError, match=r"bytes\): No space left"):
+        save(tmp_path, 2)
+    assert checkpoint.load_newest(tmp_path, pytest.fail)["step"] == 1

@@ -1,0 +1,268 @@
+"""The loop, on digits: what it records, when it stops, and that it can be cut anywhere without a trace."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from corridor_exp import records
+from corridor_exp.build import build_engine
+from corridor_exp.cli.compose import compose_jobs
+from corridor_exp.engine import Engine
+from corridor_exp.records import Record
+
+SMALL = ["dataset=digits", "model=mlp", "model.width=16", "logger=jsonl", "dataset.train_size=200", "batch_size=64"]
+
+
+def engine_of(*overrides: str) -> tuple[Engine, list[Record]]:
+    (config,) = compose_jobs([*SMALL, *overrides], multirun=False)
+    engine = build_engine(config)
+    engine.show_progress = False
+    emitted: list[Record] = []
+    engine.emit = emitted.append
+    return engine, emitted
+
+
+def weights(engine: Engine) -> list[torch.Tensor]:
+    return [t.clone() for t in engine.objective.model.state_dict().values()]
+
+
+def same(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
+    return all(torch.equal(s, t) for s, t in zip(a, b, strict=True))
+
+
+def without_time(emitted: list[Record]) -> list[Record]:
+    return [{key: value for key, value in record.items() if key != "time"} for record in emitted]
+
+
+def test_steps_epochs_and_the_mean_loss_of_an_epoch() -> None:
+    engine, emitted = engine_of("epochs=3", "log_every=1", "optim=sgd", "probe=none")
+    assert engine.train() == "completed"
+    assert [r["step"] for r in emitted] == list(range(12))
+    assert [r["epoch"] for r in emitted] == [0] * 4 + [1] * 4 + [2] * 4
+    last = [r for r in emitted if records.TRAIN_EPOCH_LOSS in r]
+    assert [r["step"] for r in last] == [3, 7, 11]
+    first_epoch = [r[records.TRAIN_LOSS] for r in emitted[:4]]
+    sizes = [64, 64, 64, 8]
+    mean = sum(loss * n for loss, n in zip(first_epoch, sizes, strict=True)) / 200
+    assert last[0][records.TRAIN_EPOCH_LOSS] == pytest.approx(mean, rel=1e-6)
+    assert all(records.TEST_ACCURACY in r for r in last)
+
+
+def test_train_metrics_belong_to_the_step_before_its_update() -> None:
+    engine, emitted = engine_of("max_steps=1", "log_every=1", "probe=none")
+    batch = next(iter(engine.dataset.train_batches(0, 64)))
+    E, g = engine.objective.gradient(batch)
+    engine.train()
+    norm_sq = sum(t.double().square().sum() for t in g).item()
+    (record,) = emitted
+    assert record["step"] == 0
+    assert record[records.TRAIN_LOSS] == pytest.approx(E.item(), rel=1e-6)
+    assert record[records.TRAIN_LR] == pytest.approx(E.item() / norm_sq, rel=1e-5)
+    assert record[records.TRAIN_GRAD_NORM] == pytest.approx(math.sqrt(norm_sq), rel=1e-5)
+
+
+def test_the_last_smaller_batch_is_kept_unless_it_is_not_wanted() -> None:
+    assert engine_of()[0].steps_per_epoch == 4
+    assert engine_of("dataset.drop_last=true")[0].steps_per_epoch == 3
+
+
+def test_batch_size_full_is_gradient_descent() -> None:
+    engine, emitted = engine_of("batch_size=full", "epochs=3", "optim=sgd")
+    engine.train()
+    assert len(emitted) == 3
+    assert all(r[records.TRAIN_EPOCH_LOSS] == pytest.approx(r[records.TRAIN_LOSS], rel=1e-6) for r in emitted)
+
+
+NORMS = ["model.norm=none", "model.norm=batch"]
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("optim", ["optim=clr", "optim=adam"])
+def test_a_run_with_probes_on_is_bit_identical_to_one_with_probes_off(norm: str, optim: str) -> None:
+    common = ["max_steps=9", "log_every=1", optim, norm]
+    looking, seen = engine_of("probe.every=2", *common)
+    plain, unseen = engine_of("probe=none", *common)
+    looking.train(), plain.train()
+    assert same(weights(looking), weights(plain))
+    assert sum(records.HG_NORM in r for r in seen) == 5
+    unprobed = [{k: v for k, v in r.items() if not k.startswith("probe/")} for r in without_time(seen)]
+    assert unprobed == without_time(unseen)
+
+
+def test_micro_batches_without_batch_norm_give_the_same_step_up_to_rounding() -> None:
+    whole, cut = (
+        engine_of("max_steps=3", "optim=sgd")[0],
+        engine_of("max_steps=3", "optim=sgd", "engine.micro_batch=7")[0],
+    )
+    whole.train(), cut.train()
+    for a, b in zip(weights(whole), weights(cut), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("cut", [3, 4, 6, 8])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["optim=clr", "model.norm=batch", "dataset.augment=true"],
+        ["optim=sgd", "optim.momentum=0.9", "optim/schedule=cosine", "optim.schedule.warmup=2"],
+        ["optim=adam", "eval_every=2", "engine.micro_batch=30"],
+    ],
+    ids=["clr", "sgd", "adam"],
+)
+def test_a_run_cut_anywhere_and_resumed_has_the_bits_of_one_that_was_not(
+    cut: int, overrides: list[str], tmp_path
+) -> None:
+    overrides = [*overrides, "epochs=3", "log_every=1", "probe.every=3"]
+    whole, expected = engine_of(*overrides)
+    whole.train()
+    first, emitted = engine_of(*overrides)
+    saved: list[dict[str, Any]] = []
+    first.save = saved.append
+    first.should_stop = lambda: first.progress.step == cut
+    assert first.train() == "preempted"
+    torch.save(saved[-1], tmp_path / "state.pt")
+    torch.manual_seed(999)
+    second, more = engine_of(*overrides)
+    second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert second.train() == "completed"
+    assert same(weights(second), weights(whole))
+    assert without_time(emitted + more) == without_time(expected)
+
+
+def test_a_stop_during_evaluation_is_heeded_and_the_evaluation_made_up_for() -> None:
+    whole, expected = engine_of("epochs=2")
+    whole.train()
+    first, emitted = engine_of("epochs=2", "engine.micro_batch=64")
+    whole, expected = engine_of("epochs=2", "engine.micro_batch=64")
+    whole.train()
+    asked = iter([False] * 4 + [True])  # four steps, then the first of five test batches
+    first.should_stop = lambda: next(asked)
+    saved: list[dict[str, Any]] = []
+    first.save = lambda state: saved.append(copy.deepcopy(state))
+    assert first.train() == "preempted"
+    second, more = engine_of("epochs=2", "engine.micro_batch=64")
+    second.load_state_dict(saved[-1])
+    second.train()
+    assert without_time(emitted + more) == without_time(expected)
+
+
+def poison(engine: Engine, step: int, value: float) -> None:
+    """Let the input of one batch hold a number that no forward pass survives."""
+    batches = engine.dataset.train_batches
+
+    def poisoned(epoch: int, batch_size: int, start: int = 0) -> Any:
+        for number, batch in enumerate(batches(epoch, batch_size, start)):
+            if epoch * engine.steps_per_epoch + start + number == step:
+                batch.x[0, 0, 0, 0] = value
+            yield batch
+
+    engine.dataset.train_batches = poisoned  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("optim", ["clr", "sgd", "adam"])
+def test_a_non_finite_batch_never_reaches_theta_and_ends_the_run_at_the_next_record(optim: str, value: float) -> None:
+    engine, emitted = engine_of(f"optim={optim}", "log_every=4", "dataset.train_size=1000", "probe=none")
+    saved: list[dict[str, Any]] = []
+    engine.save = saved.append
+    poison(engine, 5, value)
+    assert engine.train() == "diverged"
+    assert [r["step"] for r in emitted] == [0, 4, 8]
+    assert all(w.isfinite().all() for w in weights(engine))
+    assert not saved, "nothing may be saved after the last sound state"
+
+
+def test_a_zero_gradient_away_from_the_minimum_ends_the_run_as_diverged() -> None:
+    engine, _ = engine_of("optim=clr")
+    with torch.no_grad():
+        for p in engine.objective.theta:
+            p.requires_grad_()
+    backward = engine.objective.backward
+
+    def flat(batch: Any, scaler: Any = None) -> Any:
+        evaluation = backward(batch, scaler)
+        for p in engine.objective.theta:
+            p.grad.zero_()
+        return evaluation
+
+    engine.objective.backward = flat  # type: ignore[method-assign]
+    before = weights(engine)
+    assert engine.train() == "diverged"
+    assert same(before, weights(engine))
+
+
+def test_a_loss_of_exactly_zero_is_convergence() -> None:
+    engine, emitted = engine_of("optim=clr", "epochs=50")
+    with torch.no_grad():
+        for p in engine.objective.theta:
+            p.zero_()
+    engine.dataset.y.zero_()
+    engine.objective.model[-1].bias.data[0] = 1e4  # every image is surely a zero, and every label is
+    assert engine.train() == "completed"
+    assert emitted[-1][records.TRAIN_EPOCH_LOSS] == 0
+    assert engine.progress.epoch == 1
+
+
+def test_target_loss_ends_the_run_after_the_epoch_that_reaches_it() -> None:
+    engine, emitted = engine_of("optim=sgd", "optim.lr=0.1", "epochs=200", "target_loss=0.5", "dataset.test_size=20")
+    assert engine.train() == "completed"
+    losses = [r[records.TRAIN_EPOCH_LOSS] for r in emitted if records.TRAIN_EPOCH_LOSS in r]
+    assert losses[-1] <= 0.5 < min(losses[:-1])
+    assert records.TEST_ACCURACY in emitted[-1]
+
+
+def test_eval_every_counts_epochs_and_the_last_is_always_evaluated() -> None:
+    engine, emitted = engine_of("epochs=5", "eval_every=2", "optim=sgd")
+    engine.train()
+    assert [r["epoch"] for r in emitted if records.TEST_LOSS in r] == [1, 3, 4]
+
+
+def test_fp16_overflows_shrink_the_scale_and_do_not_end_the_run() -> None:
+    engine, emitted = engine_of("engine.precision=fp16", "optim=clr", "optim.step_cap=1", "epochs=20")
+    engine.scaler._init_scale = 2.0**30  # the first gradients overflow
+    assert engine.train() == "completed"
+    assert engine.scaler.get_scale() < 2.0**30
+    assert emitted[-1][records.TRAIN_LOSS] < emitted[0][records.TRAIN_LOSS]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_half_precision_trains_like_single(precision: str) -> None:
+    engine, emitted = engine_of(f"engine.precision={precision}", "optim=sgd", "optim.lr=0.1", "epochs=10")
+    engine.train()
+    exact, expected = engine_of("engine.precision=fp32", "optim=sgd", "optim.lr=0.1", "epochs=10")
+    exact.train()
+    assert emitted[-1][records.TRAIN_LOSS] == pytest.approx(expected[-1][records.TRAIN_LOSS], rel=0.05)
+
+
+@pytest.mark.cuda
+def test_the_loop_waits_for_the_device_only_at_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    engine, _ = engine_of("engine.device=cuda", "log_every=1000", "batch_size=16", "dataset.train_size=1000")
+    batches = engine.dataset.train_batches(0, 16)
+    engine.progress.step = 1
+    engine._step(next(batches))
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(3):
+            engine.progress.step += 1
+            engine._step(next(batches))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_gradient_free_callbacks_are_optional() -> None:
+    engine, _ = engine_of("max_steps=1")
+    (config,) = compose_jobs([*SMALL, "max_steps=1"], multirun=False)
+    bare = Engine(engine.objective, engine.dataset, engine.optimizer, engine.plan)
+    assert bare.train() == "completed"
+    assert config.max_steps == bare.progress.step == 1
+
+
+Callback = Callable[..., Any]

@@ -1,0 +1,56 @@
+import json
+import math
+
+import pytest
+
+from corridor_exp import records
+from corridor_exp.errors import RunError
+
+
+def test_records_come_back_as_they_were_and_every_line_is_standard_json(tmp_path) -> None:
+    written = [{"step": 0, "train/loss": 1.5}, {"step": 1, "train/loss": math.inf, "probe/hg_norm": None}]
+    writer = records.RecordWriter(tmp_path)
+    for record in written:
+        writer.write(record)
+    writer.close()
+    assert list(records.read_records(tmp_path)) == written
+    lines = (tmp_path / records.RECORDS_FILE).read_text().splitlines()
+    assert json.loads(lines[1], parse_constant=pytest.fail)["train/loss"] == "inf"
+
+
+def test_nan_is_written_as_a_string(tmp_path) -> None:
+    writer = records.RecordWriter(tmp_path)
+    writer.write({"step": 0, "train/loss": math.nan})
+    writer.close()
+    assert '"nan"' in (tmp_path / records.RECORDS_FILE).read_text()
+    (record,) = records.read_records(tmp_path)
+    assert math.isnan(record["train/loss"])
+
+
+def test_a_torn_last_line_is_left_out(tmp_path) -> None:
+    (tmp_path / records.RECORDS_FILE).write_text('{"step": 0}\n{"step": 1, "tra')
+    assert list(records.read_records(tmp_path)) == [{"step": 0}]
+
+
+def test_a_resumed_writer_drops_what_its_checkpoint_does_not_know(tmp_path) -> None:
+    writer = records.RecordWriter(tmp_path)
+    writer.write({"step": 0})
+    known = writer.synced_bytes()
+    writer.write({"step": 1})
+    writer.close()
+    resumed = records.RecordWriter(tmp_path, keep_bytes=known)
+    resumed.write({"step": 2})
+    resumed.close()
+    assert [r["step"] for r in records.read_records(tmp_path)] == [0, 2]
+
+
+def test_lost_records_are_an_error_and_not_a_hole(tmp_path) -> None:
+    with pytest.raises(RunError, match="records are lost"):
+        records.RecordWriter(tmp_path, keep_bytes=10)
+
+
+def test_a_full_disk_is_one_clear_error() -> None:
+    writer = records.RecordWriter.__new__(records.RecordWriter)
+    writer.path, writer.file = "/dev/full", open("/dev/full", "wb")  # noqa: SIM115
+    with pytest.raises(RunError, match="No space left"):
+        writer.write({"step": 0})
