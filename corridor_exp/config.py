@@ -129,6 +129,7 @@ class Model(Component):
     norm: Literal["batch", "group", "none"] = "none"
     stem: Literal["auto", "small", "imagenet"] = "auto"
     dropout: Fraction = 0.0
+    init: Literal["torch", "kaiming", "haiku"] = "torch"
     zero_init: bool = False
 
 

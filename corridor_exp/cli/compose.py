@@ -70,8 +70,10 @@ def _parse(text: str) -> Override:
     except HydraException as error:
         if "=" not in text and not text.startswith("~"):
             raise UsageError(f"{text!r} is not an override: write key=value (see --help)") from None
-        shown = "<redacted>" if is_secret(text.split("=")[0], text.partition("=")[2]) else text
-        raise UsageError(f"cannot read {shown!r}: {_one_line(error)}") from None
+        key, _, value = text.partition("=")
+        if is_secret(key, value):
+            raise UsageError(f"cannot read the value of {key}; quote it: '{key}=\"…\"'") from None
+        raise UsageError(f"cannot read {text!r}: {_one_line(error)}") from None
 
 
 def _compose(overrides: list[str], conf: Conf) -> dict[str, Any]:

@@ -150,3 +150,7 @@ def _groups() -> str:
         label = f"  {group.relative_to(CONF_DIR).as_posix():<16}"
         lines += textwrap.wrap(options, 110, initial_indent=label, subsequent_indent=" " * len(label))
     return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import netrc
 import os
 import sys
 import uuid
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from corridor_exp.records import Record
 
@@ -33,11 +35,10 @@ class Wandb:
     def start(self, directory: Path, config: dict[str, Any], name: str) -> None:
         import wandb
 
-        if self.mode == "online" and not (self.api_key or wandb.api.api_key):
+        online = self.mode == "online"
+        if online and not (self.api_key or _has_key()):
             print("corridor-train: no W&B key found (set WANDB_API_KEY); staying offline", file=sys.stderr)
-            self.mode = "offline"
-        if self.api_key:
-            os.environ["WANDB_API_KEY"] = self.api_key
+            online = False
         id_file = directory / RUN_ID_FILE
         if not id_file.exists():
             id_file.write_text(uuid.uuid4().hex[:12])
@@ -49,9 +50,14 @@ class Wandb:
             resume="allow",
             dir=directory,
             config=config,
-            mode="online" if self.mode == "online" else "offline",
+            mode="online" if online else "offline",
             settings=wandb.Settings(
-                silent=True, console="off", x_disable_stats=True, disable_git=True, disable_code=True
+                api_key=self.api_key,
+                silent=True,
+                console="off",
+                x_disable_stats=True,
+                disable_git=True,
+                disable_code=True,
             ),
         )
         self.run.define_metric("*", step_metric="step")
@@ -62,3 +68,15 @@ class Wandb:
     def finish(self, status: str) -> None:
         self.run.summary["status"] = status
         self.run.finish(exit_code=0 if status == "completed" else 1)
+
+
+def _has_key() -> bool:
+    """Whether a key is in the environment or was stored by `wandb login`, without asking and without a network."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        stored = netrc.netrc(os.environ.get("NETRC"))
+    except (OSError, netrc.NetrcParseError):
+        return False
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    return stored.authenticators(host) is not None

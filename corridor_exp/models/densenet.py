@@ -8,7 +8,7 @@ from torch import nn
 from torchvision.models import DenseNet
 
 from corridor_exp.datasets.base import Images
-from corridor_exp.models.adapt import adapt, stem_of, zero_
+from corridor_exp.models.adapt import adapt, initialise_, stem_of, zero_
 
 
 def densenet121(
@@ -18,6 +18,7 @@ def densenet121(
     activation: str = "relu",
     norm: str = "batch",
     stem: str = "auto",
+    init: str = "torch",
     zero_init: bool = False,
 ) -> nn.Module:
     """DenseNet-121 with `width` channels in the stem and a growth rate of half as many."""
@@ -28,9 +29,9 @@ def densenet121(
     if small or images.channels != 3:
         kernel, stride, padding = (3, 1, 1) if small else (7, 2, 3)
         features.conv0 = nn.Conv2d(images.channels, width, kernel, stride, padding, bias=False)
-        nn.init.kaiming_normal_(features.conv0.weight)
     if small:
         features.pool0 = nn.Identity()
+    initialise_(original, init)
     if zero_init:
         zero_(original.classifier)
     # torchvision's own forward calls F.relu, which no choice of activation would reach.

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1
 
 from corridor_exp.datasets.base import Images
-from corridor_exp.models.adapt import adapt, stem_of, zero_
+from corridor_exp.models.adapt import adapt, initialise_, stem_of, zero_
 
 
 def resnet18(images: Images, **options: object) -> ResNet:
@@ -39,6 +39,7 @@ class ResNet(nn.Module):
         activation: str = "relu",
         norm: str = "batch",
         stem: str = "auto",
+        init: str = "torch",
         zero_init: bool = False,
     ) -> None:
         super().__init__()
@@ -57,9 +58,7 @@ class ResNet(nn.Module):
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(channels, images.classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        initialise_(self, init)
         adapt(self, activation, norm)
         if zero_init:
             zero_(self.fc)

@@ -9,7 +9,7 @@ from torchvision.models.vgg import VGG, cfgs, make_layers
 
 from corridor_exp.datasets.base import Images
 from corridor_exp.errors import UsageError
-from corridor_exp.models.adapt import adapt, stem_of, zero_
+from corridor_exp.models.adapt import adapt, initialise_, stem_of, zero_
 
 SMALLEST = 32  # pixels that five halvings leave something of
 
@@ -38,6 +38,7 @@ def _vgg(
     activation: str = "relu",
     norm: str = "none",
     stem: str = "auto",
+    init: str = "kaiming",
     dropout: float = 0.0,
     zero_init: bool = False,
 ) -> nn.Module:
@@ -58,15 +59,7 @@ def _vgg(
         model.classifier = nn.Sequential(nn.Linear(channels, images.classes))
     else:
         model.classifier[0] = nn.Linear(channels * 7 * 7, model.classifier[0].out_features)
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, 0, 0.01)
-        else:
-            continue
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+    initialise_(model, init)
     if zero_init:
         zero_(model.classifier[-1])
     return adapt(model, activation, norm)

@@ -109,3 +109,14 @@ def test_width_scales_parameters_by_about_its_square() -> None:
 def test_an_image_too_small_for_vgg_names_the_cure() -> None:
     with pytest.raises(UsageError, match=r"dataset\.image_size=32"):
         models.vgg16(Images(1, 8, 10, "small"))
+
+
+@pytest.mark.parametrize(("init", "times_fan_in"), [("torch", 1 / 3), ("kaiming", 1.0), ("haiku", 1.0)])
+def test_initial_variances_are_those_of_their_sources(init: str, times_fan_in: float) -> None:
+    """A convolution with half as many inputs as outputs: 2/fan_out = 1/fan_in."""
+    torch.manual_seed(0)
+    weight = models.resnet18(CIFAR, init=init).layer4[0].conv1.weight
+    fan_in = weight[0].numel()
+    assert weight.var().item() * fan_in == pytest.approx(times_fan_in, rel=0.02)
+    if init == "haiku":
+        assert weight.abs().max().item() <= 2.0001 * fan_in**-0.5 / 0.8796256610

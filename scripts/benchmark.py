@@ -1,0 +1,161 @@
+"""Ours beside the peer, measured alternately in one process: `python scripts/benchmark.py hg [--repeats N]`.
+
+Suites: `step` an optimizer's step on ResNet-18's parameters; `hg` E, g and Hg together; `loop` the training loop
+against a hand-written one. Each prints a table of times (minimum and median over interleaved repeats) and, as the
+last line, {"suite": ..., "ratios": {name: ratio of minima}}. Peers come with the extra [bench].
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from itertools import islice
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from corridor_exp.datasets.base import Images
+from corridor_exp.datasets.resident import Arrays, ResidentDataset
+from corridor_exp.engine import Engine, Plan
+from corridor_exp.models import resnet18
+from corridor_exp.objective import Batch, Objective
+from corridor_exp.optim import CLR
+
+CIFAR = Images(channels=3, size=32, classes=10, stem="small")
+Ratios = dict[str, float]
+
+
+def interleaved(tasks: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """The minimum seconds of each task, which take turns so that a slow minute of the machine hits all alike."""
+    for task in tasks.values():
+        task()
+    seconds: dict[str, list[float]] = {name: [] for name in tasks}
+    for _ in range(repeats):
+        for name, task in tasks.items():
+            start = time.perf_counter()
+            task()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            seconds[name].append(time.perf_counter() - start)
+    for name, values in seconds.items():
+        print(f"  {name:<34} min {min(values) * 1e3:10.2f} ms   median {statistics.median(values) * 1e3:10.2f} ms")
+    return {name: min(values) for name, values in seconds.items()}
+
+
+def device_and_batch(size: int) -> tuple[torch.device, Batch]:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(0)
+    x, y = torch.randn(size, 3, 32, 32, device=device), torch.randint(0, 10, (size,), device=device)
+    return device, Batch(x, y)
+
+
+def step(repeats: int | None) -> Ratios:
+    """One update of ResNet-18's 11.2 M parameters, gradients given."""
+    from pytorch_optimizer import AliG
+
+    device, _ = device_and_batch(1)
+    loss = torch.tensor(1.0, device=device)
+    makers = {
+        "CLR": lambda p: CLR(p, step_cap=1e-6),
+        "torch SGD, foreach": lambda p: torch.optim.SGD(p, lr=1e-6, foreach=True),
+        "torch SGD, fused": lambda p: torch.optim.SGD(p, lr=1e-6, fused=True),
+        "pytorch_optimizer AliG": lambda p: AliG(p, max_lr=1e-6),
+    }
+    tasks: dict[str, Callable[[], object]] = {}
+    for name, make in makers.items():
+        params = [nn.Parameter(p.detach().clone()) for p in resnet18(CIFAR).to(device).parameters()]
+        for p in params:
+            p.grad = torch.randn_like(p)
+        optimizer = make(params)
+        tasks[name] = lambda optimizer=optimizer: optimizer.step(lambda: loss)  # type: ignore[misc]
+    best = interleaved(tasks, repeats or 50)
+    sgd = min(best["torch SGD, foreach"], best["torch SGD, fused"])
+    return {"clr_vs_sgd": best["CLR"] / sgd, "clr_vs_alig": best["CLR"] / best["pytorch_optimizer AliG"]}
+
+
+def hg(repeats: int | None) -> Ratios:
+    """E, g and Hg of ResNet-18 (CIFAR stem, batch statistics) on 64 images, beside one gradient and curvlinops."""
+    from curvlinops import HessianLinearOperator
+
+    device, batch = device_and_batch(64)
+    model = resnet18(CIFAR).to(device)
+    objective, params = Objective(model), list(model.parameters())
+
+    def gradient() -> tuple[torch.Tensor, ...]:
+        return torch.autograd.grad(F.cross_entropy(model(batch.x), batch.y), params)
+
+    def with_curvlinops() -> object:
+        g = gradient()
+        named = dict(model.named_parameters())
+        H = HessianLinearOperator(model, nn.CrossEntropyLoss(), named, [batch], check_deterministic=False)
+        return H @ list(g)
+
+    tasks = {"one gradient": gradient, "E, g and Hg": lambda: objective.gradient_and_hg(batch)}
+    best = interleaved({**tasks, "gradient + curvlinops product": with_curvlinops}, repeats or 7)
+    return {
+        "hg_vs_gradient": best["E, g and Hg"] / best["one gradient"],
+        "hg_vs_curvlinops": best["E, g and Hg"] / best["gradient + curvlinops product"],
+    }
+
+
+def loop(repeats: int | None, precision: str = "fp32") -> Ratios:
+    """Steps of ResNet-18 (CIFAR stem, batch 128) by the engine and by a hand-written loop on the same batches."""
+    device, _ = device_and_batch(1)
+    low = torch.bfloat16 if precision == "bf16" else None
+    layout = torch.channels_last if low else torch.contiguous_format
+    pixels = torch.randint(0, 256, (1024, 3, 32, 32), dtype=torch.uint8).numpy()
+    arrays = Arrays(pixels, torch.arange(1024).remainder(10).numpy())
+    data = ResidentDataset(arrays, arrays, device=device, seed=0, channels_last=low is not None, test_size=10)
+    steps = 3
+
+    def network() -> nn.Module:
+        torch.manual_seed(0)
+        return resnet18(CIFAR).to(device, memory_format=layout)
+
+    mine, theirs = network(), network()
+    plan = Plan(epochs=10**6, batch_size=128, max_steps=steps, log_every=10)
+    engine = Engine(Objective(mine, precision=low), data, torch.optim.SGD(mine.parameters(), lr=0.1, fused=True), plan)
+    optimizer = torch.optim.SGD(theirs.parameters(), lr=0.1)
+
+    def ours() -> None:
+        engine.progress = type(engine.progress)()
+        engine.train()
+
+    def hand_written() -> None:
+        for batch in islice(data.train_batches(0, 128), steps):
+            with torch.autocast(device.type, low, enabled=low is not None):
+                loss = F.cross_entropy(theirs(batch.x), batch.y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    best = interleaved({f"engine, {precision}": ours, f"hand-written loop, {precision}": hand_written}, repeats or 7)
+    return {f"loop_{precision}": best[f"hand-written loop, {precision}"] / best[f"engine, {precision}"]}
+
+
+SUITES: dict[str, Callable[[int | None], Ratios]] = {
+    "step": step,
+    "hg": hg,
+    "loop": loop,
+    "loop-bf16": lambda repeats: loop(repeats, "bf16"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("suite", choices=SUITES)
+    parser.add_argument("--repeats", type=int, help="interleaved repeats (default: 50 for step, 7 for the others)")
+    args = parser.parse_args()
+    print(
+        f"{args.suite}: torch {torch.__version__}, {torch.get_num_threads()} threads, CUDA {torch.cuda.is_available()}"
+    )
+    ratios = SUITES[args.suite](args.repeats)
+    print(json.dumps({"suite": args.suite, "ratios": {name: round(ratio, 4) for name, ratio in ratios.items()}}))
+
+
+if __name__ == "__main__":
+    main()

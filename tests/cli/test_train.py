@@ -1,0 +1,295 @@
+"""`corridor-train`, as a user types it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from corridor_exp import records
+
+COMMAND = [sys.executable, "-m", "corridor_exp.cli.train"]
+Run = Callable[..., int]
+
+
+def files(directory: Path) -> set[str]:
+    return {str(f.relative_to(directory)) for f in directory.rglob("*") if f.is_file()}
+
+
+def without_time(directory: Path) -> list[records.Record]:
+    return [{k: v for k, v in r.items() if k != "time"} for r in records.read_records(directory)]
+
+
+# ----------------------------------------------------------------------- bad usage
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ("optim=crl", "did you mean 'clr'"),
+        ("dataset=cifar11", "did you mean 'cifar10'"),
+        ("optmi=sgd", "did you mean 'optim'"),
+        ("optim=sgd optim.lrr=3", "did you mean 'optim.lr'"),
+        ("seeed=1", "did you mean 'seed'"),
+        ("+speed=1", "unknown key 'speed'"),
+        ("optim=sgd optim.lr=abc", "optim.lr=abc"),
+        ("optim=sgd optim.lr=-1", "optim.lr=-1: should be greater than or equal to 0"),
+        ("optim=sgd optim.nesterov=true", "momentum above 0"),
+        ("batch_size=0", "batch_size=0"),
+        ("batch_size=fulll", "or full"),
+        ("epochs=1.5", "epochs=1.5"),
+        ("engine.precision=bf8", "'bf16'"),
+        ("logger.wandb.mode=on", "'offline'"),
+        ("optim/schedule=cosine", "the chosen optim option has no schedule"),
+        ("foo", "write key=value"),
+        ("optim.lr=[", "cannot read"),
+        ("--bogus", "unknown flag --bogus"),
+        ("--multirn", "did you mean '--multirun'"),
+        ("--config-name x", "--config-dir"),
+        ("optim=sgd optim.lr=0.1,1", "add -m"),
+        ("-m optim=sgd optim.lr=0.1,abc", "optim.lr=abc"),
+        ("-m out_dir=a,b", "cannot be swept"),
+        ("optim._target_=os.system", "os.system is not trusted"),
+        ("name=../evil", "name=../evil"),
+        ("name=/evil", "name=/evil"),
+        (f"name={'n' * 300}", "1 to 100"),
+        ("out_dir=", "must be a path"),
+        ("seed=null", "seed"),
+    ],
+)
+def test_bad_usage_is_one_line_and_exit_2(corridor_train: Run, capsys, argv: str, said: str) -> None:
+    assert corridor_train(*argv.split()) == 2
+    out, err = capsys.readouterr()
+    assert err.count("\n") == 1
+    assert said in err
+    assert out == ""
+    assert list(Path().iterdir()) == []
+
+
+def test_a_secret_in_a_mistake_is_not_repeated(corridor_train: Run, capsys) -> None:
+    assert corridor_train("logger.wandb.api_key=hunter2", "optim=crl") == 2
+    assert corridor_train("logger.wandb.api_key=[hunter2") == 2
+    assert corridor_train("logger.wandb.api_key=[hunter2]") == 2
+    assert "hunter2" not in capsys.readouterr().err
+
+
+# -------------------------------------------------------------- help and completion
+
+
+def test_help_names_groups_keys_and_examples(corridor_train: Run, capsys) -> None:
+    assert corridor_train("--help") == 0
+    out = capsys.readouterr().out
+    for word in ("resnet18", "clr", "cifar10", "corridor-train model=resnet18 optim=clr", "batch_size=full", "75"):
+        assert word in out
+
+
+def test_cfg_job_prints_the_configuration_without_secrets(corridor_train: Run, capsys) -> None:
+    assert corridor_train("--cfg", "job", "optim=sgd", "logger.wandb.api_key=hunter2") == 0
+    out = capsys.readouterr().out
+    assert "hunter2" not in out
+    assert yaml.safe_load(out)["optim"]["lr"] == 0.1
+
+
+def test_tab_completion_offers_options(tmp_path) -> None:
+    environment = {**os.environ, "COMP_LINE": "corridor-train optim=s", "COMP_POINT": "22"}
+    done = subprocess.run([*COMMAND, "-sc", "query=bash"], env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["optim=sgd"]
+
+
+def test_help_and_mistakes_answer_quickly_since_torch_stays_out() -> None:
+    for argv in (["--help"], ["optim=crl"]):
+        code = (
+            f"import sys; sys.argv[1:] = {argv}; from corridor_exp.cli.train import main\n"
+            "try: main()\nexcept SystemExit: print('torch' in sys.modules)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.stdout.splitlines()[-1] == "False"
+
+
+# --------------------------------------------------------------------------- a run
+
+
+def test_a_run_directory_has_what_the_contract_says(digits_run: Run, tmp_path) -> None:
+    assert digits_run("epochs=2", "out_dir=out", "probe.every=5", "log_every=4") == 0
+    out = tmp_path / "out"
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["status"] == "completed"
+    assert {"versions", "git_commit", "device", "metrics"} <= summary.keys()
+    assert summary["step"] == 6
+    config = yaml.safe_load((out / "config.yaml").read_text())
+    assert config["optim"]["name"] == "clr"
+    written = list(records.read_records(out))
+    assert [r["step"] for r in written] == [0, 2, 4, 5]
+    assert written[0].keys() >= {"step", "epoch", "time", "train/loss", "train/lr", "train/grad_norm", "train/accuracy"}
+    assert {"probe/hg_norm", "probe/corridor_index", "probe/hg_ratio", "probe/gradient_curvature"} <= written[0].keys()
+    assert {"train/epoch_loss", "test/loss", "test/accuracy"} <= written[1].keys()
+    assert {f.split("/")[0] for f in files(tmp_path)} == {"out"}
+    assert {f.split("/")[0] for f in files(out)} == {
+        ".lock",
+        "config.yaml",
+        "records.jsonl",
+        "summary.json",
+        "checkpoints",
+    }
+
+
+def test_under_clr_the_recorded_step_is_loss_over_squared_gradient_norm(digits_run: Run, tmp_path) -> None:
+    digits_run("epochs=2", "out_dir=out", "log_every=1")
+    for r in records.read_records(tmp_path / "out"):
+        assert r["train/lr"] == pytest.approx(r["train/loss"] / r["train/grad_norm"] ** 2, rel=1e-4)
+
+
+def test_without_out_dir_a_run_has_a_folder_of_its_own_and_finds_it_again(digits_run: Run, capsys) -> None:
+    assert digits_run("max_steps=1") == 0
+    assert digits_run("max_steps=1", "seed=1") == 0
+    first, second = sorted(Path("outputs/digits-mlp").iterdir())
+    assert first.name.startswith("clr-seed0-")
+    assert second.name.startswith("clr-seed1-")
+    capsys.readouterr()
+    assert digits_run("max_steps=1") == 0
+    assert f"completed before; see {first.absolute()}/summary.json" in capsys.readouterr().err
+
+
+def test_another_configuration_is_refused_before_torch_and_allowed_on_request(
+    digits_run: Run, capsys, tmp_path
+) -> None:
+    assert digits_run("epochs=1", "out_dir=out") == 0
+    assert digits_run("epochs=2", "out_dir=out") == 2
+    assert "epochs: 1 → 2" in capsys.readouterr().err
+    assert digits_run("epochs=2", "out_dir=out", "resume.override=true") == 0
+    epochs = [r["epoch"] for r in records.read_records(tmp_path / "out") if "train/epoch_loss" in r]
+    assert epochs == [0, 1]
+
+
+def test_another_machine_is_refused_unless_overridden(digits_run: Run, capsys, monkeypatch, tmp_path) -> None:
+    import corridor_exp.run
+
+    monkeypatch.setattr(corridor_exp.run, "portable_bits", lambda engine: {"torch": "1.0", "device": "cuda"})
+    assert digits_run("epochs=1", "out_dir=out") == 0
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out" / "summary.json").unlink()
+    assert digits_run("epochs=1", "out_dir=out") == 2
+    assert "torch: 1.0 → " in capsys.readouterr().err
+    assert digits_run("epochs=1", "out_dir=out", "resume.override=true") == 0
+
+
+def test_a_diverged_run_exits_1_keeps_its_verdict_and_writes_no_bare_nan(digits_run: Run, tmp_path) -> None:
+    argv = ("optim=sgd", "optim.lr=1e30", "model.activation=softplus", "out_dir=out", "log_every=1")
+    assert digits_run(*argv) == 1
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text(), parse_constant=pytest.fail)
+    assert summary["status"] == "diverged"
+    for line in (tmp_path / "out" / "records.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=pytest.fail)
+    assert digits_run(*argv) == 1
+
+
+def test_missing_data_fails_in_one_line_with_the_cures(corridor_train: Run, capsys, tmp_path) -> None:
+    argv = ("dataset.root=nowhere", "dataset.download=false", "model.width=8", "logger=jsonl", "out_dir=out")
+    assert corridor_train(*argv) == 1
+    err = capsys.readouterr().err
+    assert "Traceback" not in err
+    for word in ("dataset.root", "dataset.download", "dataset=digits"):
+        assert word in err
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["status"] == "failed"
+
+
+def test_an_unexpected_error_is_in_the_summary_and_the_run_can_be_tried_again(
+    digits_run: Run, monkeypatch, tmp_path
+) -> None:
+    from corridor_exp.engine import Engine
+
+    monkeypatch.setattr(Engine, "train", lambda self: 1 / 0)
+    assert digits_run("epochs=1", "out_dir=out") == 1
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["status"] == "failed"
+    assert "ZeroDivisionError" in summary["error"]
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert digits_run("epochs=1", "out_dir=out") == 0
+
+
+# -------------------------------------------------------------------------- sweeps
+
+
+def test_a_sweep_runs_into_numbered_folders_and_prints_a_table(digits_run: Run, capsys, tmp_path) -> None:
+    assert digits_run("-m", "optim=sgd", "optim.lr=0.01,0.1", "max_steps=2", "out_dir=out") == 0
+    assert {f.split("/")[0] for f in files(tmp_path / "out")} == {"0", "1", "multirun.yaml"}
+    out = capsys.readouterr().out
+    assert [line.split()[:4] for line in out.splitlines()] == [
+        ["run", "optim.lr", "status", "steps"],
+        ["0", "0.01", "completed", "2"],
+        ["1", "0.1", "completed", "2"],
+    ]
+
+
+def test_a_diverged_run_does_not_stop_the_sweep(digits_run: Run, capsys, tmp_path) -> None:
+    argv = ("-m", "optim=sgd", "optim.lr=0.1,1e30,0.2", "epochs=2", "out_dir=out")
+    assert digits_run(*argv) == 1
+    statuses = [json.loads((tmp_path / f"out/{i}/summary.json").read_text())["status"] for i in range(3)]
+    assert statuses == ["completed", "diverged", "completed"]
+
+
+def test_a_secret_reaches_no_file(corridor_train: Run, tmp_path, monkeypatch) -> None:
+    argv = ("dataset=digits", "model=linear", "logger.wandb.api_key=hunter2", "max_steps=1")
+    assert corridor_train(*argv, "out_dir=one") == 0
+    assert corridor_train("-m", *argv, "seed=0,1", "out_dir=many") == 0
+    for file in tmp_path.rglob("*"):
+        assert not file.is_file() or b"hunter2" not in file.read_bytes(), file
+
+
+# ------------------------------------------------------------------------- signals
+
+LONG = ["dataset=digits", "model=mlp", "model.width=16", "logger=jsonl", "log_every=1", "batch_size=50"]
+
+
+def started(*argv: str, records_file: Path) -> subprocess.Popen[str]:
+    process = subprocess.Popen([*COMMAND, *LONG, *argv], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 90
+    while not (records_file.exists() and records_file.stat().st_size > 2000):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_exits_75_and_the_same_command_goes_on(digits_run: Run, tmp_path, number: int) -> None:
+    process = started("epochs=100", "out_dir=out", records_file=tmp_path / "out/records.jsonl")
+    process.send_signal(number)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert "the same command goes on from here" in err
+    assert json.loads((tmp_path / "out/summary.json").read_text())["status"] == "preempted"
+    assert subprocess.run([*COMMAND, *LONG, "epochs=100", "out_dir=out"]).returncode == 0
+    assert digits_run(*LONG, "epochs=100", "out_dir=whole") == 0
+    assert without_time(tmp_path / "out") == without_time(tmp_path / "whole")
+
+
+def test_a_second_start_is_locked_out_and_a_signal_ends_a_sweep(digits_run: Run, capsys, tmp_path) -> None:
+    process = started("-m", "seed=0,1", "epochs=10000", "out_dir=out", records_file=tmp_path / "out/0/records.jsonl")
+    assert digits_run(*LONG, "seed=0", "epochs=10000", "out_dir=out/0") == 2
+    assert "in use by another process" in capsys.readouterr().err
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert not (tmp_path / "out/1").exists()
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint(digits_run: Run, tmp_path) -> None:
+    argv = ("epochs=40", "checkpoint.every=7")
+    process = started(*argv, "out_dir=out", records_file=tmp_path / "out/records.jsonl")
+    process.kill()
+    process.wait()
+    assert digits_run(*LONG, *argv, "out_dir=out") == 0
+    assert digits_run(*LONG, *argv, "out_dir=whole") == 0
+    assert without_time(tmp_path / "out") == without_time(tmp_path / "whole")

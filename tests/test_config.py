@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from corridor_exp.cli.compose import Conf, compose_jobs
+from corridor_exp.config import CONF_DIR, Component, Config, difference, redact, refuse_another_run
+from corridor_exp.errors import UsageError
+
+
+def compose(*overrides: str) -> Config:
+    return compose_jobs(overrides, multirun=False)[0]
+
+
+OPTIONS = [(group, option) for group in Conf([CONF_DIR]).groups() for option in Conf([CONF_DIR]).options(group)]
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_composes_and_its_keys_are_its_targets_arguments(group: str, option: str) -> None:
+    optim = ["optim=sgd"] if group == "optim/schedule" else []
+    config = compose(*optim, f"{group}={option}")
+    for component in config.components().values():
+        assert callable(component.factory())
+    if group in ("dataset", "model", "optim"):
+        assert getattr(config, group).name == option
+
+
+def test_every_yaml_option_begins_by_saying_what_it_is() -> None:
+    for file in CONF_DIR.rglob("*.yaml"):
+        assert file.read_text().startswith("# "), file
+
+
+def test_several_loggers_and_probes_may_be_chosen() -> None:
+    config = compose("logger=[wandb,tensorboard]", "probe=none")
+    assert set(config.logger) == {"wandb", "tensorboard"}
+    assert config.probe.components() == {}
+    assert compose("probe=[corridor]", "probe.every=3").probe.every == 3
+
+
+def test_a_sweep_is_one_configuration_a_job() -> None:
+    jobs = compose_jobs(["optim=sgd", "optim.lr=0.1,1", "seed=0,1"], multirun=True)
+    assert [(job.optim.lr, job.seed) for job in jobs] == [(0.1, 0), (0.1, 1), (1, 0), (1, 1)]
+
+
+def test_a_folder_of_ones_own_adds_options(tmp_path) -> None:
+    (tmp_path / "optim").mkdir()
+    (tmp_path / "optim" / "mine.yaml").write_text("name: mine\n_target_: mylib.Best\nspeed: 3\n")
+    with pytest.raises(UsageError, match=r"mylib\.Best is not trusted"):
+        compose_jobs(["optim=mine"], False, str(tmp_path))
+    (config,) = compose_jobs(["optim=mine", "allow_targets=[mylib.]"], False, str(tmp_path))
+    assert config.optim.keywords() == {"speed": 3}
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("torch.load", "not trusted"),
+        ("torch.os.system", "No module named"),
+        ("torch.hub.load_state_dict_from_url", "not trusted"),
+        ("torchvision.os.system", "No module named"),
+        ("torch.optim.Nope", "Nope"),
+        ("corridor_exp.run.subprocess", "not trusted"),
+    ],
+)
+def test_a_target_that_only_looks_trusted_is_refused(target: str, reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        Component(name="x", _target_=target).factory()
+
+
+def test_what_is_written_down_holds_no_secret() -> None:
+    tree = {
+        "logger": {"api_key": "hunter2", "hub.token": "hunter2", "num_tokens": 7, "monkey": "banana"},
+        "root": "https://user:hunter2@host/data",
+        "list": [{"password": "hunter2"}],
+        "api_key": None,
+    }
+    public = redact(tree)
+    assert "hunter2" not in str(public)
+    assert public["logger"]["num_tokens"] == 7
+    assert public["logger"]["monkey"] == "banana"
+    assert public["root"] == "https://<redacted>@host/data"
+    assert public["api_key"] is None
+
+
+def test_a_run_is_the_same_run_whatever_the_folder() -> None:
+    a, b = compose("out_dir=/tmp/a"), compose("out_dir=/tmp/b", "resume.override=true")
+    assert a.identity() == b.identity()
+    assert a.run_id() == b.run_id() != compose("seed=1").run_id()
+
+
+def test_the_number_of_threads_is_part_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert compose().engine.threads == 3
+
+
+def test_another_configuration_in_the_same_folder_is_refused_with_the_difference(tmp_path) -> None:
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(compose("optim=sgd", "optim.lr=0.1").public()))
+    refuse_another_run(compose("optim=sgd", "optim.lr=0.1"), tmp_path)
+    with pytest.raises(UsageError, match=r"optim\.lr: 0\.1 → 0\.2.*resume\.override=true"):
+        refuse_another_run(compose("optim=sgd", "optim.lr=0.2"), tmp_path)
+    refuse_another_run(compose("optim=sgd", "optim.lr=0.2", "resume.override=true"), tmp_path)
+
+
+def test_a_difference_names_leaves_on_either_side() -> None:
+    assert difference({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}, "d": 4}) == [
+        "a.b: 1 → 3",
+        "a.c: 2 → (absent)",
+        "d: (absent) → 4",
+    ]

@@ -1,0 +1,68 @@
+"""Who may import whom: data flows one way, and torch comes only after the configuration is checked."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "corridor_exp"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imported(file: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def room(file: Path) -> str:
+    return file.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))
+def test_each_library_has_its_rooms(file: Path) -> None:
+    names = imported(file)
+    if any(n.split(".")[0] == "hydra" for n in names):
+        assert room(file) in ("cli", "config", "sweeps")
+    if any(n.split(".")[0] == "wandb" for n in names):
+        assert file == PACKAGE / "loggers" / "wandb.py"
+    if any(n.split(".")[0] == "matplotlib" for n in names):
+        assert room(file) == "figures"
+
+
+MAY_KNOW = {
+    "theory": {"theory"},
+    "objective": set(),
+    "optim": {"theory", "objective", "optim", "config"},
+    "probes": {"theory", "objective", "probes", "records"},
+    "models": {"datasets", "models", "errors"},
+    "datasets": {"datasets", "objective", "errors"},
+    "records": {"errors"},
+    "config": {"errors", "records"},
+    "engine": {"datasets", "objective", "optim", "probes", "records"},
+    "loggers": {"loggers", "records", "errors"},
+    "figures": {"figures", "records", "theory", "config"},
+}
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if room(f) in MAY_KNOW], ids=lambda f: str(f.relative_to(PACKAGE)))
+def test_imports_run_one_way(file: Path) -> None:
+    ours = {n.split(".")[1] for n in imported(file) if n.startswith("corridor_exp.")}
+    assert ours <= MAY_KNOW[room(file)]
+
+
+def test_the_configuration_is_checked_before_torch_is_imported() -> None:
+    code = (
+        "import sys; from corridor_exp.cli.compose import compose_jobs;"
+        "compose_jobs(['optim=sgd', 'optim.lr=0.1,1'], multirun=True);"
+        "sys.exit(any(m in sys.modules for m in ('torch', 'torchvision', 'wandb')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

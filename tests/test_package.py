@@ -1,0 +1,41 @@
+"""The package as it is handed out."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_works_from_any_folder(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(ROOT)], check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    site = tmp_path / "site"
+    pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--quiet", "--target", str(site), str(wheel)]
+    subprocess.run(pip, check=True)
+    assert (site / "corridor_exp" / "conf" / "config.yaml").is_file()
+    code = (
+        f"import sys; sys.path.insert(0, {str(site)!r}); import corridor_exp.config as c;"
+        f"assert c.CONF_DIR.is_relative_to({str(site)!r}), c.CONF_DIR;"
+        "from corridor_exp.cli.train import main;"
+        "main(['dataset=digits', 'model=linear', 'logger=jsonl', 'max_steps=2', 'out_dir=out'])"
+    )
+    away = tmp_path / "away"
+    away.mkdir()
+    assert subprocess.run([sys.executable, "-P", "-c", code], cwd=away).returncode == 0
+    assert (away / "out" / "records.jsonl").is_file()
+
+
+def test_no_file_of_the_repository_is_large() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    sizes = {
+        name: (ROOT / name).stat().st_size for name in listed.stdout.split("\0") if name and (ROOT / name).exists()
+    }
+    assert max(sizes.values()) < 1_000_000
