@@ -80,7 +80,9 @@ def build_engine(config: Config, should_stop: Callable[[], bool] = lambda: False
         optimizer,
         plan,
         schedule=schedule,
-        probes=[probe.build(**trust) for probe in config.probe.components().values()],
+        probes=[
+            probe.build(dataset=dataset, batch_size=batch_size, **trust) for probe in config.probe.components().values()
+        ],
         scaler=torch.amp.GradScaler(device.type) if precision == "fp16" else None,
         should_stop=should_stop,
         show_progress=True,

@@ -160,6 +160,18 @@ class Optimizer(Component):
         return self
 
 
+class Probe(Component):
+    images: Literal["batch", "fixed", "train"] = "batch"
+    layers: bool = True
+    count: Count = 1
+    tolerance: Positive = 1e-3
+    max_products: Count = 1
+    steps: Count = 1
+    scale: Positive = 1.0
+    rtol: Positive = 1e-6
+    max_evaluations: Count = 1
+
+
 class Logger(Component):
     mode: Literal["offline", "online"] = "offline"
     project: str = ""
@@ -171,10 +183,10 @@ class Probes(BaseModel):
     """The chosen probes by name, several at once in `probe=[corridor,sharpness]`, and what they share."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
-    __pydantic_extra__: dict[str, Component]
+    __pydantic_extra__: dict[str, Probe]
     every: Count
 
-    def components(self) -> dict[str, Component]:
+    def components(self) -> dict[str, Probe]:
         return dict(self.__pydantic_extra__)
 
 

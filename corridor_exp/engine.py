@@ -107,8 +107,9 @@ class Engine:
             status = None
             while status is None:
                 status = self._epoch(bar)
-        if status != "diverged":
-            self.save(self.state_dict())
+        if self.unsound:  # seen or not yet seen by a record: what came after is not worth going on from
+            return "diverged"
+        self.save(self.state_dict())
         return status
 
     def _epoch(self, bar: tqdm[Any]) -> Status | None:
@@ -205,7 +206,9 @@ class Engine:
         tensors = {key: value for key, value in measured.items() if isinstance(value, Tensor)}
         numbers = torch.stack([t.to(self.objective.device, torch.float64) for t in tensors.values()]).tolist()
         metrics: Metrics = {**measured, **dict(zip(tensors, numbers, strict=True))}  # type: ignore[dict-item]
-        return metrics, bool(metrics.pop(_UNSOUND))
+        unsound = bool(metrics.pop(_UNSOUND))
+        # A probe says NaN for a question that has no answer here; in a record that is null.
+        return {k: None if k.startswith("probe/") and v != v else v for k, v in metrics.items()}, unsound
 
     def evaluate(self) -> Metrics | None:
         """Mean loss and accuracy over the test set, in evaluation mode; None if a stop was asked for meanwhile."""

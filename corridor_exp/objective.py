@@ -5,7 +5,8 @@ statistics. The others only look. They run without autocast on copies of the buf
 that training is about to draw, and leave no trace: no running statistic, no generator, no gradient buffer changes.
 
 E is the mean over the whole batch. A batch may be cut into micro-batches, weighted by their sizes; with batch norm
-the cut changes E, so E, g and Hg all use the same one.
+the cut changes E, so E, g and Hg all use the same one. What looks also takes a `Stream`, such as the training set;
+its memory is that of one micro-batch.
 """
 
 from __future__ import annotations
@@ -27,6 +28,13 @@ Vector = tuple[Tensor, ...]
 class Batch(NamedTuple):
     x: Tensor
     y: Tensor
+
+
+class Stream(NamedTuple):
+    """A set of `size` images too large to be held: `batches()` delivers it, the same parts in the same order."""
+
+    size: int
+    batches: Callable[[], Iterator[Batch]]
 
 
 class Evaluation(NamedTuple):
@@ -92,12 +100,12 @@ class Objective:
 
     # ------------------------------------------------------------------- looking
 
-    def loss(self, batch: Batch, theta: Sequence[Tensor] | None = None) -> Tensor:
+    def loss(self, batch: Batch | Stream, theta: Sequence[Tensor] | None = None) -> Tensor:
         """E at θ, or at another point of parameter space."""
         with torch.no_grad(), self._traceless():
             return sum((E for E in self._losses(batch, self._point(theta))), torch.zeros((), device=self.device))
 
-    def gradient(self, batch: Batch, theta: Sequence[Tensor] | None = None) -> tuple[Tensor, Vector]:
+    def gradient(self, batch: Batch | Stream, theta: Sequence[Tensor] | None = None) -> tuple[Tensor, Vector]:
         """E and g at θ, or at another point."""
         point = self._point(theta)
         E = torch.zeros((), device=self.device)
@@ -108,7 +116,7 @@ class Objective:
                 E = E + share.detach()
         return E, g
 
-    def hessian_product(self, batch: Batch, v: Sequence[Tensor]) -> Vector:
+    def hessian_product(self, batch: Batch | Stream, v: Sequence[Tensor]) -> Vector:
         """H(θ)v for any constant vector v of parameter space, by double backward: the gradient of ⟨g, v⟩."""
         point = self._point(None)
         total = tuple(torch.zeros_like(p) for p in point)
@@ -117,13 +125,13 @@ class Objective:
                 torch._foreach_add_(total, _product(_grad(share, point, create_graph=True), v, point))
         return total
 
-    def gradient_and_hg(self, batch: Batch) -> tuple[Tensor, Vector, Vector]:
+    def gradient_and_hg(self, batch: Batch | Stream) -> tuple[Tensor, Vector, Vector]:
         """E, g and Hg at θ.
 
         One traversal of the batch where it is one micro-batch. A batch of several needs the whole g before the
         first product, so it is traversed twice.
         """
-        if self.micro_batch is not None and len(batch.x) > self.micro_batch:
+        if isinstance(batch, Stream) or (self.micro_batch is not None and len(batch.x) > self.micro_batch):
             E, g = self.gradient(batch)
             return E, g, self.hessian_product(batch, g)
         point = self._point(None)
@@ -133,7 +141,7 @@ class Objective:
             constant = tuple(t.detach() for t in g)
             return E.detach(), constant, _product(g, constant, point)
 
-    def _losses(self, batch: Batch, point: Vector) -> Iterator[Tensor]:
+    def _losses(self, batch: Batch | Stream, point: Vector) -> Iterator[Tensor]:
         """Each micro-batch's share of E at a point, on one copy of the buffers."""
         buffers = {name: b.clone() for name, b in self.model.named_buffers()}
         state = {**dict(zip(self.names, point, strict=True)), **buffers}
@@ -150,10 +158,13 @@ class Objective:
         with torch.random.fork_rng(devices), torch.autocast(self.device.type, enabled=False):
             yield
 
-    def _cut(self, batch: Batch) -> Iterator[tuple[Batch, float]]:
-        size = self.micro_batch or len(batch.x)
-        for x, y in zip(batch.x.split(size), batch.y.split(size), strict=True):
-            yield Batch(x, y), len(x) / len(batch.x)
+    def _cut(self, batch: Batch | Stream) -> Iterator[tuple[Batch, float]]:
+        """Micro-batches, each with its share of the images."""
+        parts, total = (batch.batches(), batch.size) if isinstance(batch, Stream) else ((batch,), len(batch.x))
+        for part in parts:
+            size = self.micro_batch or len(part.x)
+            for x, y in zip(part.x.split(size), part.y.split(size), strict=True):
+                yield Batch(x, y), len(x) / total
 
 
 def _grad(E: Tensor, point: Vector, create_graph: bool = False) -> Vector:

@@ -8,6 +8,7 @@ last line, {"suite": ..., "ratios": {name: ratio of minima}}. Peers come with th
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import statistics
 import time
@@ -85,13 +86,17 @@ def hg(repeats: int | None) -> Ratios:
     device, batch = device_and_batch(64)
     model = resnet18(CIFAR).to(device)
     objective, params = Objective(model), list(model.parameters())
+    # curvlinops cannot move running statistics; without them batch norm still uses those of the batch.
+    bare = torch.func.replace_all_batch_norm_modules_(copy.deepcopy(model))
 
     def gradient() -> tuple[torch.Tensor, ...]:
         return torch.autograd.grad(F.cross_entropy(model(batch.x), batch.y), params)
 
     def with_curvlinops() -> object:
         g = gradient()
-        H = HessianLinearOperator(model, nn.CrossEntropyLoss(), params, [batch], check_deterministic=False)
+        H = HessianLinearOperator(
+            bare, nn.CrossEntropyLoss(), list(bare.parameters()), [batch], check_deterministic=False
+        )
         return H @ list(g)
 
     tasks = {"one gradient": gradient, "E, g and Hg": lambda: objective.gradient_and_hg(batch)}

@@ -42,14 +42,15 @@ MAY_KNOW = {
     "theory": {"theory"},
     "objective": set(),
     "optim": {"theory", "objective", "optim", "config"},
-    "probes": {"theory", "objective", "probes", "records"},
+    "probes": {"theory", "objective", "probes", "records", "datasets", "errors"},
     "models": {"datasets", "models", "errors"},
     "datasets": {"datasets", "objective", "errors"},
     "records": {"errors"},
     "config": {"errors", "records"},
     "engine": {"datasets", "objective", "optim", "probes", "records"},
     "loggers": {"loggers", "records", "errors"},
-    "figures": {"figures", "records", "theory", "config"},
+    "figures": {"figures", "records", "theory"},
+    "ledger": {"theory"},
 }
 
 

@@ -2,5 +2,7 @@
 
 from corridor_exp.probes.base import Probe
 from corridor_exp.probes.corridor import Corridor
+from corridor_exp.probes.drift import Drift
+from corridor_exp.probes.sharpness import Sharpness
 
-__all__ = ["Corridor", "Probe"]
+__all__ = ["Corridor", "Drift", "Probe", "Sharpness"]

@@ -53,6 +53,11 @@ def momentum_speed(n: int, beta: float, exponent_shift: int = 1) -> float:
     return (1 - beta ** (n + exponent_shift)) / (1 - beta)
 
 
+def descent_drift(hg: Tensor, h: float) -> Tensor:
+    """Proof of Theorem 3.1: θ_GF(h) − θ_GD(h) = (h²/2) Hg + O(h³), how far one step leaves the flow."""
+    return h**2 / 2 * hg
+
+
 def rk4_step(g: Field, theta: Tensor, h: float) -> Tensor:
     """Eq. 14–18: one step of the classical Runge–Kutta method on θ̇ = −g(θ). Eq. 18 of the print has lost the h."""
     k1 = -g(theta)

@@ -27,6 +27,16 @@ def squared_norm(u: Sequence[Tensor]) -> Tensor:
     return inner(u, u)
 
 
+def flat(u: Sequence[Tensor]) -> Tensor:
+    """All elements as one tensor of shape (n,)."""
+    return torch.cat([t.reshape(-1) for t in u])
+
+
+def like(theta: Tensor, u: Sequence[Tensor]) -> list[Tensor]:
+    """The opposite of `flat`: the elements of θ in the shapes of u."""
+    return [part.view_as(t) for part, t in zip(theta.split([t.numel() for t in u]), u, strict=True)]
+
+
 def norm(u: Sequence[Tensor]) -> Tensor:
     """‖u‖ in float64, where no square of a float32 number over- or underflows."""
     return inner(u, u, torch.float64).sqrt()
