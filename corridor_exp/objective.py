@@ -176,8 +176,22 @@ def _product(g: Vector, v: Sequence[Tensor], point: Vector) -> Vector:
     pairs: list[tuple[Any, Any]] = [(a, b) for a, b in zip(g, v, strict=True) if a.requires_grad]
     if not pairs:
         return tuple(torch.zeros_like(p) for p in point)
+    _refuse_cut_graph(g)
     outputs, weights = zip(*pairs, strict=True)
     return torch.autograd.grad(outputs, point, grad_outputs=weights, materialize_grads=True)
+
+
+def _refuse_cut_graph(g: Vector) -> None:
+    """Raise `RuntimeError` if a `once_differentiable` function has cut g off from θ: Hg would silently lack a part."""
+    stack = [t.grad_fn for t in g if t.grad_fn is not None]
+    seen = set(stack)
+    while stack:
+        node = stack.pop()
+        if node.name().endswith("Error"):
+            raise RuntimeError("trying to differentiate twice a function that was marked with @once_differentiable")
+        following = [after for after, _ in node.next_functions if after is not None and after not in seen]
+        seen.update(following)
+        stack.extend(following)
 
 
 def _wide(outputs: Tensor) -> Tensor:

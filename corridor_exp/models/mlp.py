@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from itertools import pairwise
 
 from torch import nn
@@ -21,16 +22,16 @@ def mlp(
 ) -> nn.Module:
     """`depth` hidden layers of `width` units on flattened pixels, with torch's usual initialisation."""
     sizes = [images.channels * images.size**2, *[width] * depth]
-    layers: list[nn.Module] = [nn.Flatten()]
-    for inputs, outputs in pairwise(sizes):
-        layers.append(nn.Linear(inputs, outputs))
+    layers = OrderedDict[str, nn.Module](flatten=nn.Flatten())
+    for i, (inputs, outputs) in enumerate(pairwise(sizes), start=1):
+        layers[f"hidden{i}"] = nn.Linear(inputs, outputs)
         if norm != "none":
-            layers.append(nn.BatchNorm1d(outputs))
-        layers.append(nn.ReLU())
-    layers.append(nn.Linear(sizes[-1], images.classes))
+            layers[f"norm{i}"] = nn.BatchNorm1d(outputs)
+        layers[f"act{i}"] = nn.ReLU()
+    layers["logits"] = nn.Linear(sizes[-1], images.classes)
     if zero_init:
-        zero_(layers[-1])
-    return adapt(nn.Sequential(*layers), activation, norm)
+        zero_(layers["logits"])
+    return adapt(nn.Sequential(layers), activation, norm)
 
 
 def linear(images: Images, *, zero_init: bool = False) -> nn.Module:

@@ -1,0 +1,1 @@
+"""Pictures and tables, from run directories alone. The only room that imports matplotlib."""

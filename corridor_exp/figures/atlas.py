@@ -1,0 +1,159 @@
+"""The atlas of a run: when, where and in which layers training was near a corridor."""
+
+from __future__ import annotations
+
+import csv
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from corridor_exp import records
+from corridor_exp.records import Record
+
+PHASES = 10
+# What no convex quadratic with minimum 0 reaches.
+THRESHOLDS: dict[str, tuple[str, Callable[[float], bool]]] = {
+    records.CORRIDOR_INDEX: ("< ½", lambda value: value < 0.5),
+    records.SECANT_CORRIDOR_INDEX: ("< ½", lambda value: value < 0.5),
+    records.DECREASE_RATIO: ("> ¾", lambda value: value > 0.75),
+}
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A tenth of training: medians over its looks, and the share of them beyond each threshold."""
+
+    first_step: int
+    last_step: int
+    looks: int
+    loss: float
+    medians: dict[str, float | None]
+    near: dict[str, float | None]
+    layers: dict[str, float]  # the median share of each layer in ‖Hg‖²; adds up to about 1
+
+
+def phases(looks: Sequence[Record], total_steps: int) -> list[Phase]:
+    """The looks of a run, by tenths of its steps; tenths without a look are left out."""
+    tenths = groupby(looks, key=lambda look: min(PHASES - 1, look["step"] * PHASES // max(total_steps, 1)))
+    return [_phase(list(members)) for _, members in tenths]
+
+
+def _phase(looks: list[Record]) -> Phase:
+    def values(key: str) -> list[float]:
+        return [look[key] for look in looks if look.get(key) is not None]
+
+    medians = {key: statistics.median(values(key)) if values(key) else None for key in THRESHOLDS}
+    near = {}
+    for key, (_, beyond) in THRESHOLDS.items():
+        seen = values(key)
+        near[key] = sum(map(beyond, seen)) / len(seen) if seen else None
+    layers: dict[str, list[float]] = {}
+    for look in looks:
+        for key, value in look.items():
+            if key.startswith(records.LAYER_HG_NORM) and value is not None and look[records.HG_NORM]:
+                share = (value / look[records.HG_NORM]) ** 2
+                layers.setdefault(key.removeprefix(records.LAYER_HG_NORM), []).append(share)
+    return Phase(
+        looks[0]["step"],
+        looks[-1]["step"],
+        len(looks),
+        statistics.median(values(records.TRAIN_LOSS)),
+        medians,
+        near,
+        {layer: statistics.median(shares) for layer, shares in layers.items()},
+    )
+
+
+def table(atlas: list[Phase]) -> str:
+    """One line a phase: medians, the share of looks beyond each threshold, and the layer with the most of ‖Hg‖²."""
+    short = {
+        records.CORRIDOR_INDEX: "index",
+        records.SECANT_CORRIDOR_INDEX: "secant",
+        records.DECREASE_RATIO: "decrease",
+    }
+    head = ["steps", "looks", "loss", *(f"{short[k]} ({mark})" for k, (mark, _) in THRESHOLDS.items()), "most of ‖Hg‖²"]
+    rows = [head]
+    for phase in atlas:
+        cells = [_cell(phase.medians[key], phase.near[key]) for key in THRESHOLDS]
+        top = max(phase.layers, key=lambda layer: phase.layers[layer], default=None)
+        culprit = f"{top} {phase.layers[top]:.0%}" if top else "–"
+        rows.append([f"{phase.first_step}–{phase.last_step}", str(phase.looks), f"{phase.loss:.3g}", *cells, culprit])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def _cell(median: float | None, near: float | None) -> str:
+    return "–" if median is None or near is None else f"{median:.3g} ({near:.0%})"
+
+
+def write_csv(atlas: list[Phase], path: Path) -> None:
+    layers = list(dict.fromkeys(layer for phase in atlas for layer in phase.layers))
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(
+            ["first_step", "last_step", "looks", "median train/loss"]
+            + [f"{what} {key}" for key in THRESHOLDS for what in ("median", "share beyond threshold of")]
+            + [f"share of Hg² in {layer}" for layer in layers]
+        )
+        for phase in atlas:
+            pairs = [value for key in THRESHOLDS for value in (phase.medians[key], phase.near[key])]
+            shares = [phase.layers.get(layer) for layer in layers]
+            writer.writerow([phase.first_step, phase.last_step, phase.looks, phase.loss, *pairs, *shares])
+
+
+COLOURS = {
+    records.CORRIDOR_INDEX: "#0072B2",
+    records.SECANT_CORRIDOR_INDEX: "#D55E00",
+    records.DECREASE_RATIO: "#009E73",
+}
+
+
+def draw(looks: Sequence[Record], atlas: list[Phase], title: str) -> Figure:
+    """Three panels over the steps of training: both indices, the decrease ratio, each layer's share of ‖Hg‖²."""
+    has_layers = any(phase.layers for phase in atlas)
+    layers = list(dict.fromkeys(layer for phase in atlas for layer in phase.layers))
+    heights = [2.2, 1.6, max(1.2, 0.16 * len(layers))] if has_layers else [2.2, 1.6]
+    figure = Figure(figsize=(7, sum(heights) + 1.2), layout="constrained")
+    axes = figure.subplots(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+    steps = [look["step"] for look in looks]
+    for key, label in (
+        (records.CORRIDOR_INDEX, "tangent, E‖Hg‖/‖g‖³"),
+        (records.SECANT_CORRIDOR_INDEX, "over CLR's step"),
+    ):
+        _points(axes[0], steps, looks, key, label)
+    axes[0].axhline(0.5, color="0.3", linewidth=0.8, linestyle="--")
+    axes[0].set(yscale="log", ylabel="corridor index")
+    axes[0].text(1.0, 0.5, " ½", transform=axes[0].get_yaxis_transform(), va="center", color="0.3")
+    axes[0].legend(frameon=False, loc="upper right", ncols=2, fontsize="small")
+    _points(axes[1], steps, looks, records.DECREASE_RATIO, None)
+    axes[1].axhline(0.75, color="0.3", linewidth=0.8, linestyle="--")
+    axes[1].text(1.0, 0.75, " ¾", transform=axes[1].get_yaxis_transform(), va="center", color="0.3")
+    below = sum(look[records.DECREASE_RATIO] < -1 for look in looks if look.get(records.DECREASE_RATIO) is not None)
+    if below:
+        axes[1].text(0.01, 0.04, f"{below} looks below −1", transform=axes[1].transAxes, fontsize="small")
+    axes[1].set(ylabel="decrease ratio\n1 − E(θ−hg)/E", ylim=(-1.05, 1.05), xlabel="step")
+    axes[1].sharex(axes[0])
+    if has_layers:
+        _layer_map(figure, axes[2], atlas, layers)
+    figure.suptitle(title, fontsize="medium")
+    return figure
+
+
+def _points(axis: Any, steps: list[int], looks: Sequence[Record], key: str, label: str | None) -> None:
+    shown = [(step, look[key]) for step, look in zip(steps, looks, strict=True) if look.get(key) is not None]
+    if shown:
+        axis.plot(*zip(*shown, strict=True), ".", markersize=3.5, color=COLOURS[key], label=label, clip_on=True)
+
+
+def _layer_map(figure: Figure, axis: Any, atlas: list[Phase], layers: list[str]) -> None:
+    shares = [[phase.layers.get(layer, 0.0) for phase in atlas] for layer in layers]
+    image = axis.imshow(shares, aspect="auto", cmap="viridis", vmin=0, interpolation="nearest")
+    axis.set_yticks(range(len(layers)), layers, fontsize="x-small")
+    axis.set_xticks(range(len(atlas)), [f"{p.first_step}" for p in atlas], fontsize="small")
+    axis.set(xlabel="first step of each tenth of training", ylabel="layer")
+    figure.colorbar(image, ax=axis, label="share of ‖Hg‖²")

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+import pytest
+
+from corridor_exp import records
+from corridor_exp.cli.atlas import main
+from corridor_exp.figures import atlas
+
+
+def look(step: int, index: float, secant: float, decrease: float | None, **layers: float) -> records.Record:
+    return {
+        "step": step,
+        records.TRAIN_LOSS: 1.0,
+        records.HG_NORM: math.hypot(*layers.values()),
+        records.CORRIDOR_INDEX: index,
+        records.SECANT_CORRIDOR_INDEX: secant,
+        records.DECREASE_RATIO: decrease,
+        **{records.LAYER_HG_NORM + name: value for name, value in layers.items()},
+    }
+
+
+def test_phases_are_tenths_with_medians_shares_and_layers() -> None:
+    looks = [
+        look(0, 0.4, 0.6, 0.8, a=3.0, b=4.0),
+        look(5, 0.6, 0.6, 0.7, a=3.0, b=4.0),
+        look(95, 0.2, 0.3, None, a=1.0, b=0.0),
+    ]
+    first, last = atlas.phases(looks, total_steps=100)
+    assert (first.first_step, first.last_step, first.looks) == (0, 5, 2)
+    assert first.medians[records.CORRIDOR_INDEX] == pytest.approx(0.5)
+    assert first.near == {
+        records.CORRIDOR_INDEX: 0.5,
+        records.SECANT_CORRIDOR_INDEX: 0.0,
+        records.DECREASE_RATIO: 0.5,
+    }
+    assert first.layers == pytest.approx({"a": 9 / 25, "b": 16 / 25})
+    assert last.near[records.CORRIDOR_INDEX] == 1.0
+    assert last.near[records.DECREASE_RATIO] is None
+    assert "b 64%" in atlas.table([first, last])
+
+
+def test_the_atlas_of_a_real_run(digits_run, capsys, tmp_path: Path) -> None:
+    assert digits_run("epochs=4", "batch_size=100", "probe.every=3", "out_dir=out") == 0
+    capsys.readouterr()
+    main(["out"])
+    out = capsys.readouterr().out
+    assert "hidden1" in out or "logits" in out
+    assert (tmp_path / "out/atlas.png").stat().st_size > 10_000
+    assert (tmp_path / "out/atlas.pdf").exists()
+    rows = list(csv.DictReader((tmp_path / "out/atlas.csv").open()))
+    assert len(rows) == 10
+    shares = [float(v) for k, v in rows[0].items() if k.startswith("share of Hg²")]
+    assert sum(shares) == pytest.approx(1, abs=0.2)
+
+
+@pytest.mark.parametrize(("argv", "said"), [(["nowhere"], "no run directory"), (["out", "--bogus"], "--bogus")])
+def test_mistakes_are_one_line(argv: list[str], said: str, capsys) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(argv)
+    assert exit_.value.code == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def test_a_run_without_looks_says_how_to_get_some(digits_run, capsys) -> None:
+    digits_run("max_steps=1", "probe=none", "out_dir=out")
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(["out"])
+    assert "probe=corridor" in capsys.readouterr().err
