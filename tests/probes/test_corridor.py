@@ -1,4 +1,5 @@
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -246,5 +247,7 @@ count = int(sys.argv[1])
 Objective(model, micro_batch=250).gradient_and_hg(Stream(250 * count, lambda: (part for _ in range(count))))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
-    peak = {n: int(subprocess.check_output([sys.executable, "-c", code, str(n)])) for n in (1, 20)}
-    assert peak[20] < 1.05 * peak[1]
+    # Large blocks go back to the system at once, else the allocator's fragmentation adds a tenth.
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+    peak = {n: int(subprocess.check_output([sys.executable, "-c", code, str(n)], env=environment)) for n in (1, 20)}
+    assert peak[20] < 1.02 * peak[1]
