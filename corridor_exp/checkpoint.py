@@ -11,7 +11,7 @@ import hashlib
 import io
 import pickle
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,9 @@ def save(directory: Path, step: int, state: dict[str, Any], keep: int) -> Path:
         raise RunError(
             f"cannot write {path} ({len(content):,} bytes): {error.strerror}; the checkpoints before it are intact"
         ) from error
+    same_step = [p for p in directory.glob(f"step_{step:09d}.*.pt") if p != path]  # such as before an evaluation
+    for old in same_step:
+        old.unlink()
     for old in _newest_first(directory)[keep:]:
         old.unlink()
     return path
@@ -45,19 +48,22 @@ def load_newest(directory: Path, tell: Callable[[str], None]) -> dict[str, Any] 
     """The newest checkpoint whose content matches its name, or None. What is passed over is told."""
     for leftover in directory.glob(".*.tmp"):
         leftover.unlink()
+    return next(load_all(directory, tell), None)
+
+
+def load_all(directory: Path, tell: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+    """Every checkpoint whose content matches its name, the newest first. What is passed over is told."""
     for path in _newest_first(directory):
         content = path.read_bytes()
         if _digest(content) != path.name.split(".")[1]:
             tell(f"{path} is damaged (its content does not match the hash in its name); trying the one before it")
             continue
         try:
-            state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            yield torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
             raise RunError(
                 f"{path} holds more than tensors and plain values; refused, as loading it could run code"
             ) from error
-        return state
-    return None
 
 
 def _newest_first(directory: Path) -> list[Path]:

@@ -19,6 +19,13 @@ def test_the_newest_comes_back_and_the_oldest_go(tmp_path) -> None:
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_a_step_saved_again_replaces_itself(tmp_path) -> None:
+    save(tmp_path, 3)
+    checkpoint.save(tmp_path, 3, {"step": 3, "weights": torch.ones(1)}, keep=9)
+    assert len(list(tmp_path.iterdir())) == 1
+    assert checkpoint.load_newest(tmp_path, pytest.fail)["weights"].tolist() == [1]
+
+
 def test_none_where_there_is_none(tmp_path) -> None:
     assert checkpoint.load_newest(tmp_path / "nowhere", pytest.fail) is None
 

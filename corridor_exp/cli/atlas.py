@@ -5,8 +5,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import yaml
+from tqdm import tqdm
+
 from corridor_exp import records
 from corridor_exp.cli.arguments import Parser
+from corridor_exp.config import Config
+from corridor_exp.errors import RunError, UsageError
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -15,19 +20,24 @@ def main(argv: list[str] | None = None) -> None:
         prog="corridor-atlas",
         description="From a run's records: its tenths of training, the median corridor index (by autodiff, and over "
         "CLR's step) and decrease ratio in each, the share of looks beyond what a convex quadratic can reach (index "
-        "below ½, decrease ratio above ¾), and the layer that holds most of ‖Hg‖².",
+        "below ½, decrease ratio above ¾), and the layer that holds most of ‖Hg‖². A run whose records have no looks "
+        "is looked at now, at each checkpoint that it has kept (checkpoint.keep=N keeps more), on one fixed batch.",
         epilog="Example: corridor-train dataset=digits model=mlp probe.every=10 out_dir=run; corridor-atlas run. "
         "Exit codes: 0 done, 2 bad usage.",
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run directory whose run had probe=corridor")
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run directory")
     args = parser.parse_args(argv)
     try:
         written = list(records.read_records(args.run))
     except (FileNotFoundError, NotADirectoryError):
         parser.error(f"{args.run} is no run directory: it has no {records.RECORDS_FILE}")
     looks = [r for r in written if r.get(records.CORRIDOR_INDEX) is not None]
+    try:
+        looks = looks or looks_at_checkpoints(args.run)
+    except (UsageError, RunError) as error:
+        parser.error(str(error))
     if not looks:
-        parser.error(f"{args.run} has no looks at the geometry: train with probe=corridor")
+        parser.error(f"{args.run} has neither looks nor checkpoints: train with probe=corridor")
 
     from corridor_exp.figures import atlas  # matplotlib, only now
 
@@ -39,6 +49,26 @@ def main(argv: list[str] | None = None) -> None:
     for kind in ("png", "pdf"):
         figure.savefig(args.run / f"atlas.{kind}", dpi=200)
     print(f"written: {args.run / 'atlas.png'}, atlas.pdf, atlas.csv", file=sys.stderr)
+
+
+def looks_at_checkpoints(directory: Path) -> list[records.Record]:
+    """What `probe=corridor probe.corridor.images=fixed` would have recorded at the run's checkpoints, oldest first."""
+    from corridor_exp import checkpoint  # torch, only now
+    from corridor_exp.build import build_engine
+    from corridor_exp.probes import Corridor
+    from corridor_exp.run import CHECKPOINTS, tell
+
+    config = Config.parse(yaml.safe_load((directory / records.CONFIG_FILE).read_text()))
+    engine = build_engine(config)
+    probe = Corridor("fixed", dataset=engine.dataset, batch_size=engine.plan.batch_size)
+    looks = []
+    for state in tqdm(checkpoint.load_all(directory / CHECKPOINTS, tell), "looking at checkpoints", unit="checkpoint"):
+        engine.load_state_dict(state["engine"])
+        batch = next(iter(engine.dataset.train_batches(0, engine.plan.batch_size)))
+        seen = {**probe.look(engine.objective, batch), records.TRAIN_LOSS: engine.objective.loss(batch)}
+        numbers = {key: value.item() for key, value in seen.items()}
+        looks.append({"step": engine.progress.step, **{k: v if v == v else None for k, v in numbers.items()}})
+    return looks[::-1]
 
 
 if __name__ == "__main__":

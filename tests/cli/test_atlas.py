@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from corridor_exp import records
-from corridor_exp.cli.atlas import main
+from corridor_exp.cli.atlas import looks_at_checkpoints, main
 from corridor_exp.figures import atlas
 
 
@@ -67,8 +67,26 @@ def test_mistakes_are_one_line(argv: list[str], said: str, capsys) -> None:
     assert err.count("\n") == 1
 
 
-def test_a_run_without_looks_says_how_to_get_some(digits_run, capsys) -> None:
+def test_a_run_without_looks_is_looked_at_through_its_checkpoints(digits_run, tmp_path: Path) -> None:
+    """At its first step the looks are those that the same run with a probe has recorded."""
+    common = ("epochs=2", "batch_size=100", "optim=sgd")
+    digits_run(*common, "probe=none", "checkpoint.every=5", "checkpoint.keep=9", "out_dir=plain")
+    digits_run(*common, "probe.corridor.images=fixed", "probe.every=5", "log_every=5", "out_dir=probed")
+    expected = {r["step"]: r for r in records.read_records(tmp_path / "probed") if records.HG_NORM in r}
+    looks = looks_at_checkpoints(tmp_path / "plain")
+    assert [look["step"] for look in looks] == [5, 10, 15, 20, 25, 30]
+    for look in looks[:-1]:
+        for key, value in look.items():
+            if key.startswith("probe/"):
+                assert value == pytest.approx(expected[look["step"]][key], rel=1e-6), key
+    main(["plain"])
+    assert (tmp_path / "plain/atlas.png").exists()
+
+
+def test_a_run_without_looks_or_checkpoints_says_how_to_get_some(digits_run, capsys, tmp_path: Path) -> None:
     digits_run("max_steps=1", "probe=none", "out_dir=out")
+    for file in (tmp_path / "out/checkpoints").iterdir():
+        file.unlink()
     capsys.readouterr()
     with pytest.raises(SystemExit):
         main(["out"])
