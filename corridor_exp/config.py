@@ -21,7 +21,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from corridor_exp.errors import UsageError
-from corridor_exp.records import CONFIG_FILE
+from corridor_exp.records import CONFIG_FILE, RECORDS_FILE
 
 CONF_DIR = next(
     folder for folder in (Path(__file__).parent / "conf", Path(__file__).parent.parent / "conf") if folder.is_dir()
@@ -165,7 +165,7 @@ class Probe(Component):
     layers: bool = True
     count: Count = 1
     tolerance: Positive = 1e-3
-    max_products: Count = 1
+    max_restarts: Count = 1
     steps: Count = 1
     scale: Positive = 1.0
     rtol: Positive = 1e-6
@@ -276,11 +276,13 @@ class Config(Strict):
 
 
 def refuse_another_run(config: Config, directory: Path) -> None:
-    """Raise `UsageError`, with the difference, if the directory belongs to a run with another configuration."""
-    file = directory / CONFIG_FILE
-    if config.resume.override or not file.exists():
+    """Raise `UsageError`, with the difference, if the directory belongs to a run with another configuration.
+
+    A run that ended before its first record, say for want of data, has nothing to lose and may be corrected.
+    """
+    if config.resume.override or not (directory / RECORDS_FILE).exists():
         return
-    stored = yaml.safe_load(file.read_text())
+    stored = yaml.safe_load((directory / CONFIG_FILE).read_text())
     old = {key: value for key, value in stored.items() if key not in config.NOT_IDENTITY}
     if changes := difference(old, config.identity()):
         raise UsageError(
@@ -313,6 +315,15 @@ def available_threads() -> int:
     if asked.isdigit() and int(asked) > 0:
         return int(asked)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def option_groups(folders: Iterable[Path]) -> dict[str, list[str]]:
+    """The groups of one or more configuration folders, and the options of each, sorted."""
+    files = sorted(file.relative_to(folder) for folder in folders for file in folder.glob("*/**/*.yaml"))
+    groups: dict[str, list[str]] = {}
+    for file in files:
+        groups.setdefault(file.parent.as_posix(), []).append(file.stem)
+    return dict(sorted(groups.items()))
 
 
 def fingerprint(configs: list[dict[str, Any]]) -> str:

@@ -99,8 +99,11 @@ def _train(engine: Engine, config: Config, directory: Path) -> str:
 
         engine.emit, engine.save = emit, save
         tell(_greeting(engine, directory))
-        status = engine.train()
-        mirrors.finish(status)
+        status = "failed"
+        try:
+            status = engine.train()
+        finally:  # a mirror left open would take the records of a sweep's next run
+            mirrors.finish(status)
     return status
 
 

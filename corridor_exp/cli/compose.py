@@ -23,7 +23,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from corridor_exp.config import CONF_DIR, Config, is_secret, suggestion
+from corridor_exp.config import CONF_DIR, Config, is_secret, option_groups, suggestion
 from corridor_exp.errors import UsageError
 
 
@@ -110,26 +110,19 @@ class Conf:
     """The groups and options that the configuration folders hold."""
 
     def __init__(self, folders: list[Path]) -> None:
-        self.folders = folders
         for folder in folders:
             if not folder.is_dir():
                 raise UsageError(f"--config-dir {folder}: no such folder")
-
-    def options(self, group: str) -> list[str]:
-        return sorted({file.stem for folder in self.folders for file in folder.glob(f"{group}/*.yaml")})
-
-    def groups(self) -> list[str]:
-        files = [file.relative_to(folder) for folder in self.folders for file in folder.glob("*/**/*.yaml")]
-        return sorted({file.parent.as_posix() for file in files})
+        self.folders, self.groups = folders, option_groups(folders)
 
     def is_group(self, override: Override) -> bool:
-        return override.key_or_group in self.groups() or override.key_or_group.startswith("hydra/")
+        return override.key_or_group in self.groups or override.key_or_group.startswith("hydra/")
 
     def check_option(self, override: Override) -> None:
         group = override.key_or_group
-        if group not in self.groups() or override.is_delete():
+        if group not in self.groups or override.is_delete():
             return
-        options = self.options(group)
+        options = self.groups[group]
         for value in _elements(override):
             if value not in options:
                 raise UsageError(
@@ -166,9 +159,9 @@ def hide_secrets(overrides: Sequence[str]) -> list[str]:
     hidden = []
     for text in overrides:
         key, _, value = text.partition("=")
-        if is_secret(key.lstrip("+"), value):
+        if is_secret(key.lstrip("+"), value) and isinstance(secret := _parse(text).value(), str):
             variable = f"CORRIDOR_SECRET_{hashlib.sha256(key.encode()).hexdigest()[:8].upper()}"
-            os.environ[variable] = str(_parse(text).value())
+            os.environ[variable] = secret
             text = f"{key}=${{oc.env:{variable}}}"
         hidden.append(text)
     return hidden

@@ -11,7 +11,7 @@ import yaml
 
 from corridor_exp import __version__
 from corridor_exp.cli.table import table
-from corridor_exp.config import CONF_DIR, Config, fingerprint, refuse_another_run
+from corridor_exp.config import CONF_DIR, Config, fingerprint, option_groups, refuse_another_run
 from corridor_exp.errors import UsageError
 from corridor_exp.records import read_summary
 
@@ -143,12 +143,10 @@ def _job(composed: DictConfig) -> None:
 
 def _groups() -> str:
     """The option groups, from the files of conf/."""
-    groups = sorted({file.parent for file in CONF_DIR.glob("*/**/*.yaml")})
     lines = []
-    for group in groups:
-        options = " ".join(sorted(file.stem for file in group.glob("*.yaml")))
-        label = f"  {group.relative_to(CONF_DIR).as_posix():<16}"
-        lines += textwrap.wrap(options, 110, initial_indent=label, subsequent_indent=" " * len(label))
+    for group, options in option_groups([CONF_DIR]).items():
+        label = f"  {group:<16}"
+        lines += textwrap.wrap(" ".join(options), 110, initial_indent=label, subsequent_indent=" " * len(label))
     return "\n".join(lines)
 
 

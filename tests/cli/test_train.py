@@ -202,6 +202,25 @@ def test_missing_data_fails_in_one_line_with_the_cures(corridor_train: Run, caps
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["status"] == "failed"
 
 
+def test_a_run_that_failed_before_training_may_be_corrected(corridor_train: Run, tmp_path) -> None:
+    common = ("model.width=8", "model.norm=none", "logger=jsonl", "max_steps=1", "out_dir=out")
+    assert corridor_train("dataset.root=nowhere", "dataset.download=false", *common) == 1
+    assert corridor_train("dataset=digits", "model=vgg11", *common) == 2  # too small for VGG
+    assert corridor_train("dataset=digits", "model=vgg11", "dataset.image_size=32", *common) == 0
+
+
+def test_a_mirror_is_finished_however_the_run_ends(digits_run: Run, monkeypatch) -> None:
+    from corridor_exp.engine import Engine
+    from corridor_exp.loggers import Wandb
+
+    ended: list[str] = []
+    monkeypatch.setattr(Wandb, "start", lambda *_: None)
+    monkeypatch.setattr(Wandb, "finish", lambda self, status: ended.append(status))
+    monkeypatch.setattr(Engine, "train", lambda self: 1 / 0)
+    digits_run("logger=wandb", "out_dir=out")
+    assert ended == ["failed"]
+
+
 def test_an_unexpected_error_is_in_the_summary_and_the_run_can_be_tried_again(
     digits_run: Run, monkeypatch, tmp_path
 ) -> None:
@@ -244,6 +263,11 @@ def test_a_secret_reaches_no_file(corridor_train: Run, tmp_path, monkeypatch) ->
     assert corridor_train("-m", *argv, "seed=0,1", "out_dir=many") == 0
     for file in tmp_path.rglob("*"):
         assert not file.is_file() or b"hunter2" not in file.read_bytes(), file
+
+
+def test_no_key_is_no_secret(digits_run: Run, tmp_path) -> None:
+    assert digits_run("logger=wandb", "logger.wandb.api_key=null", "max_steps=1", "out_dir=out") == 0
+    assert yaml.safe_load((tmp_path / "out/config.yaml").read_text())["logger"]["wandb"]["api_key"] is None
 
 
 # ------------------------------------------------------------------------- signals
