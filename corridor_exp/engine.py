@@ -48,11 +48,11 @@ class Plan:
 
 @dataclass
 class Progress:
-    """Where a run stands. `step` updates are done, of which `position` in the current epoch."""
+    """Where a run stands: `step` updates are done, and `images` of the current epoch are seen."""
 
     step: int = 0
     epoch: int = 0
-    position: int = 0
+    images: int = 0
     seconds: float = 0.0
     pending: Metrics = field(default_factory=dict)  # of an epoch's last step, while its evaluation is not done
     last: Metrics = field(default_factory=dict)  # the newest value of every metric
@@ -85,7 +85,7 @@ class Engine:
         self.show_progress = show_progress
         self.progress = self.resumed_at = Progress()
         zero = torch.zeros((), device=objective.device)
-        self.loss_sum, self.count = zero.double(), 0  # over the images of the current epoch
+        self.loss_sum = zero.double()  # over the images of the current epoch
         self.unsound = zero.bool()  # whether any step so far was; a run that was is not saved any more
         self.started = time.perf_counter()
 
@@ -94,8 +94,15 @@ class Engine:
         return self.dataset.steps(self.plan.batch_size)
 
     @property
+    def position(self) -> int:
+        """Batches of the current epoch that are done."""
+        return -(-self.progress.images // self.plan.batch_size)
+
+    @property
     def total_steps(self) -> int:
-        steps = self.plan.epochs * self.steps_per_epoch
+        """Steps done and steps to come: right also where a resumed run has got another batch size."""
+        to_come = (self.plan.epochs - self.progress.epoch) * self.steps_per_epoch - self.position
+        steps = self.progress.step + to_come
         return min(steps, self.plan.max_steps or steps)
 
     def train(self) -> Status:
@@ -117,12 +124,12 @@ class Engine:
         progress = self.progress
         if progress.step >= self.total_steps and not progress.pending:
             return "completed"
-        for batch in self.dataset.train_batches(progress.epoch, self.plan.batch_size, progress.position):
+        for batch in self.dataset.train_batches(progress.epoch, self.plan.batch_size, self.position):
             measured = self._step(batch)
             progress.step += 1
-            progress.position += 1
+            progress.images += len(batch.x)
             bar.update()
-            ends_epoch = progress.position == self.steps_per_epoch
+            ends_epoch = self.position == self.steps_per_epoch
             if measured is not None:
                 metrics, diverged = self._read(measured)
                 if diverged:
@@ -142,7 +149,7 @@ class Engine:
 
     def _end_epoch(self, bar: tqdm[Any]) -> Status | None:
         progress, plan = self.progress, self.plan
-        loss = self.loss_sum.item() / self.count
+        loss = self.loss_sum.item() / progress.images
         # At a mean loss of exactly 0 nothing is left to learn.
         ends = progress.step == self.total_steps or loss <= (plan.target_loss or 0.0)
         tested: Metrics | None = {}
@@ -152,9 +159,8 @@ class Engine:
             return "preempted"
         self._record({**progress.pending, records.TRAIN_EPOCH_LOSS: loss, **tested}, bar)
         self.loss_sum.zero_()
-        self.count = 0
         progress.pending = {}
-        progress.epoch, progress.position = progress.epoch + 1, 0
+        progress.epoch, progress.images = progress.epoch + 1, 0
         return "completed" if ends else None
 
     def _step(self, batch: Batch) -> Measured | None:
@@ -170,10 +176,9 @@ class Engine:
         h = self.optimizer.param_groups[0].get("lr")
 
         self.loss_sum += loss * len(batch.x)
-        self.count += len(batch.x)
         self.unsound |= self._is_unsound(loss, norm_sq)
         measured: Measured | None = None
-        is_last = self.progress.position + 1 == self.steps_per_epoch or step + 1 == self.total_steps
+        is_last = self.position + 1 == self.steps_per_epoch or step + 1 == self.total_steps
         if looks or is_last or step % plan.log_every == 0:
             measured = {
                 records.TRAIN_LOSS: loss,
@@ -237,7 +242,7 @@ class Engine:
         self.emit({**where, **metrics})
         steps, seconds = progress.step - self.resumed_at.step, progress.seconds - self.resumed_at.seconds
         rate = steps * self.plan.batch_size / seconds
-        shown = {"loss": metrics[records.TRAIN_LOSS], "h": metrics.get(records.TRAIN_LR), "images/s": rate}
+        shown = {"loss": metrics.get(records.TRAIN_LOSS), "h": metrics.get(records.TRAIN_LR), "images/s": rate}
         bar.set_description(f"epoch {progress.epoch + 1}/{self.plan.epochs}", refresh=False)
         bar.set_postfix({key: f"{value:.3g}" for key, value in shown.items() if value is not None}, refresh=False)
 
@@ -262,7 +267,6 @@ class Engine:
         return {
             "progress": asdict(self.progress),
             "loss_sum": self.loss_sum,
-            "count": self.count,
             "model": self.objective.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict() if self.schedule else None,
@@ -274,7 +278,6 @@ class Engine:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.progress = Progress(**state["progress"])
         self.loss_sum.copy_(state["loss_sum"])
-        self.count = state["count"]
         self.objective.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.schedule:

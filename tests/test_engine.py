@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -136,8 +135,6 @@ def test_a_run_cut_anywhere_and_resumed_has_the_bits_of_one_that_was_not(
 
 
 def test_a_stop_during_evaluation_is_heeded_and_the_evaluation_made_up_for() -> None:
-    whole, expected = engine_of("epochs=2")
-    whole.train()
     first, emitted = engine_of("epochs=2", "engine.micro_batch=64")
     whole, expected = engine_of("epochs=2", "engine.micro_batch=64")
     whole.train()
@@ -180,9 +177,6 @@ def test_a_non_finite_batch_never_reaches_theta_and_ends_the_run_at_the_next_rec
 
 def test_a_zero_gradient_away_from_the_minimum_ends_the_run_as_diverged() -> None:
     engine, _ = engine_of("optim=clr")
-    with torch.no_grad():
-        for p in engine.objective.theta:
-            p.requires_grad_()
     backward = engine.objective.backward
 
     def flat(batch: Any, scaler: Any = None) -> Any:
@@ -257,12 +251,25 @@ def test_the_loop_waits_for_the_device_only_at_records(monkeypatch: pytest.Monke
         torch.cuda.set_sync_debug_mode("default")
 
 
-def test_gradient_free_callbacks_are_optional() -> None:
-    engine, _ = engine_of("max_steps=1")
-    (config,) = compose_jobs([*SMALL, "max_steps=1"], multirun=False)
-    bare = Engine(engine.objective, engine.dataset, engine.optimizer, engine.plan)
-    assert bare.train() == "completed"
-    assert config.max_steps == bare.progress.step == 1
+@pytest.mark.parametrize("batch_size", [8, 128])
+def test_a_resumed_run_with_another_batch_size_trains_the_epochs_that_are_left(batch_size: int) -> None:
+    first, _ = engine_of("epochs=3")
+    saved: list[dict[str, Any]] = []
+    first.save = lambda state: saved.append(copy.deepcopy(state))
+    first.should_stop = lambda: first.progress.step == 6  # 128 of 200 images into the second epoch
+    first.train()
+    second, emitted = engine_of("epochs=3", f"batch_size={batch_size}", "log_every=1")
+    second.load_state_dict(saved[-1])
+    assert second.train() == "completed"
+    per_epoch = -(-200 // batch_size)
+    assert second.progress.step == 6 + (per_epoch - 128 // batch_size) + per_epoch == second.total_steps
+    assert [r["epoch"] for r in emitted if records.TRAIN_EPOCH_LOSS in r] == [1, 2]
 
 
-Callback = Callable[..., Any]
+@pytest.mark.slow
+def test_a_compiled_model_trains_like_the_plain_one_and_is_probed() -> None:
+    compiled, seen = engine_of("engine.compile=true", "max_steps=8", "log_every=1", "probe.every=4", "optim=sgd")
+    plain, expected = engine_of("max_steps=8", "log_every=1", "probe.every=4", "optim=sgd")
+    compiled.train(), plain.train()
+    for mine, theirs in zip(without_time(seen), without_time(expected), strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-3, nan_ok=True)
