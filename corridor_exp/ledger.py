@@ -82,7 +82,7 @@ def flow(E: Loss, theta: Tensor, times: list[float]) -> Tensor:
 
 
 ELLIPSE = surfaces.ellipse(2.0, 1.5)
-STRIPS = surfaces.GluedSurface(surfaces.wave(0.1, 2.0), seams=(-0.4, 0.0, 0.4), slopes=(0.4, 1.5, 0.6, 2.0))
+STRIPS = surfaces.fig1b()
 
 
 def corridors() -> dict[str, tuple[Loss, Tensor]]:

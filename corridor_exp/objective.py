@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.func import functional_call
 
+from corridor_exp.errors import RunError
+
 Loss = Callable[[Tensor, Tensor], Tensor]
 Vector = tuple[Tensor, ...]
 
@@ -176,13 +178,22 @@ def _product(g: Vector, v: Sequence[Tensor], point: Vector) -> Vector:
     pairs: list[tuple[Any, Any]] = [(a, b) for a, b in zip(g, v, strict=True) if a.requires_grad]
     if not pairs:
         return tuple(torch.zeros_like(p) for p in point)
-    _refuse_cut_graph(g)
     outputs, weights = zip(*pairs, strict=True)
-    return torch.autograd.grad(outputs, point, grad_outputs=weights, materialize_grads=True)
+    try:
+        _refuse_cut_graph(g)
+        return torch.autograd.grad(outputs, point, grad_outputs=weights, materialize_grads=True)
+    except RuntimeError as error:
+        if "derivative" not in str(error) and "differentiate twice" not in str(error):
+            raise
+        reason = str(error).splitlines()[0]
+        raise RunError(f"this model has no second derivatives ({reason}), so no Hessian: set probe=none") from error
 
 
 def _refuse_cut_graph(g: Vector) -> None:
-    """Raise `RuntimeError` if a `once_differentiable` function has cut g off from θ: Hg would silently lack a part."""
+    """Raise `RuntimeError`, as torch does for its own functions, if a `once_differentiable` one cuts g off from θ.
+
+    torch would go on without a word, and Hg would lack a part.
+    """
     stack = [t.grad_fn for t in g if t.grad_fn is not None]
     seen = set(stack)
     while stack:

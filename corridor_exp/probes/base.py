@@ -28,8 +28,8 @@ class Probe(Protocol):
         ...
 
 
-class Images:
-    """The images of a look: the training `batch` of that step, one `fixed` batch, or the whole training set `train`.
+class Subject:
+    """What a look looks at: the training `batch` of that step, one `fixed` batch, or the whole training set `train`.
 
     The latter two are those of epoch 0, augmented as they are there; `train` is cut into its batches.
     """

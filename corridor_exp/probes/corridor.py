@@ -7,9 +7,8 @@ from torch import Tensor
 
 from corridor_exp import records
 from corridor_exp.datasets.base import Dataset
-from corridor_exp.errors import RunError
 from corridor_exp.objective import Batch, Objective
-from corridor_exp.probes.base import Images, Quantities, Which
+from corridor_exp.probes.base import Quantities, Subject, Which
 from corridor_exp.theory import stepsizes
 from corridor_exp.theory.vectors import inner, norm
 
@@ -34,18 +33,12 @@ class Corridor:
     def __init__(
         self, images: Which = "batch", layers: bool = True, *, dataset: Dataset | None = None, batch_size: int = 0
     ) -> None:
-        self.images, self.layers = Images(images, dataset, batch_size), layers
+        self.subject, self.layers = Subject(images, dataset, batch_size), layers
         self.relative = torch.zeros(())
 
     def look(self, objective: Objective, batch: Batch) -> Quantities:
-        images = self.images.of(batch)
-        try:
-            E, g, hg = objective.gradient_and_hg(images)
-        except RuntimeError as error:
-            if "derivative" not in str(error) and "differentiate twice" not in str(error):
-                raise
-            reason = str(error).splitlines()[0]
-            raise RunError(f"this model has no second derivatives ({reason}), so there is no Hg: probe=none") from error
+        images = self.subject.of(batch)
+        E, g, hg = objective.gradient_and_hg(images)
         g_norm, hg_norm = norm(g), norm(hg)
         self.relative = hg_norm / g_norm
         h = stepsizes.clr(E.double(), g_norm.square())
@@ -53,7 +46,7 @@ class Corridor:
         E_moved, g_moved = objective.gradient(images, moved)
         change = [a - b for a, b in zip(g, g_moved, strict=True)]
         change_norm = norm(change)
-        told_apart = E.clamp(max=1.0) > 100 * torch.finfo(E.dtype).eps
+        told_apart = 100 * torch.finfo(E.dtype).eps < E
         seen = {
             records.HG_NORM: hg_norm,
             records.CORRIDOR_INDEX: h * self.relative,

@@ -10,7 +10,7 @@ from torch import Tensor
 from corridor_exp import records
 from corridor_exp.datasets.base import Dataset
 from corridor_exp.objective import Batch, Objective
-from corridor_exp.probes.base import Images, Quantities, Which
+from corridor_exp.probes.base import Quantities, Subject, Which
 from corridor_exp.theory import flows, stepsizes
 from corridor_exp.theory.vectors import flat, like
 
@@ -46,7 +46,7 @@ class Drift:
         dataset: Dataset | None = None,
         batch_size: int = 0,
     ) -> None:
-        self.images = Images(images, dataset, batch_size)
+        self.subject = Subject(images, dataset, batch_size)
         self.steps, self.scale, self.rtol, self.max_evaluations = steps, scale, rtol, max_evaluations
 
     def look(self, objective: Objective, batch: Batch) -> Quantities:
@@ -66,7 +66,7 @@ class Drift:
 
     def run(self, objective: Objective, batch: Batch) -> Processes:
         """All points of all processes. Raises `ArithmeticError` if the flow is too stiff."""
-        images, start = self.images.of(batch), flat(objective.theta).detach()
+        images, start = self.subject.of(batch), flat(objective.theta).detach()
 
         def loss_and_gradient(theta: Tensor) -> tuple[Tensor, Tensor]:
             E, g = objective.gradient(images, like(theta, objective.theta))

@@ -10,7 +10,7 @@ from torch import Tensor
 from corridor_exp import records
 from corridor_exp.datasets.base import Dataset
 from corridor_exp.objective import Batch, Objective
-from corridor_exp.probes.base import Images, Quantities, Which
+from corridor_exp.probes.base import Quantities, Subject, Which
 from corridor_exp.theory.vectors import flat, like
 
 
@@ -18,8 +18,8 @@ class Sharpness:
     """`probe/sharpness`, λ₁ of H, and `probe/sharpness_2` … `probe/sharpness_<count>`, the next largest eigenvalues.
 
     By Lanczos (scipy's `eigsh`) on Hessian products, to a relative error of `tolerance`, warm-started from the
-    eigenvector of the look before. Null if `max_products` are not enough. `probe/stability_edge` is 2/h at the
-    optimizer's step h: gradient descent on a quadratic of sharpness above it grows (Cohen et al., ICLR 2021).
+    eigenvector of the look before. Null if that takes more than `max_restarts` restarts. `probe/stability_edge` is 2/h
+    at the optimizer's step h: gradient descent on a quadratic of sharpness above it grows (Cohen et al., ICLR 2021).
     """
 
     def __init__(
@@ -27,17 +27,17 @@ class Sharpness:
         images: Which = "fixed",
         count: int = 1,
         tolerance: float = 1e-3,
-        max_products: int = 300,
+        max_restarts: int = 300,
         *,
         dataset: Dataset | None = None,
         batch_size: int = 0,
     ) -> None:
-        self.images, self.count = Images(images, dataset, batch_size), count
-        self.tolerance, self.max_products = tolerance, max_products
+        self.subject, self.count = Subject(images, dataset, batch_size), count
+        self.tolerance, self.max_restarts = tolerance, max_restarts
         self.start: np.ndarray | None = None
 
     def look(self, objective: Objective, batch: Batch) -> Quantities:
-        images, theta = self.images.of(batch), objective.theta
+        images, theta = self.subject.of(batch), objective.theta
 
         def product(v: np.ndarray) -> np.ndarray:
             direction = torch.as_tensor(v, device=objective.device).reshape(-1).to(theta[0].dtype)
@@ -49,7 +49,7 @@ class Sharpness:
         start = self.start if self.start is not None else np.random.default_rng(0).standard_normal(n)
         values = np.full(self.count, np.nan)
         try:
-            lanczos = {"which": "LA", "v0": start, "tol": self.tolerance, "maxiter": self.max_products}
+            lanczos = {"which": "LA", "v0": start, "tol": self.tolerance, "maxiter": self.max_restarts}
             found, vectors = eigsh(H, k=self.count, **lanczos)
             values, self.start = np.sort(found)[::-1], vectors[:, -1]
         except ArpackNoConvergence:

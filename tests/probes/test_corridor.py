@@ -15,7 +15,7 @@ from corridor_exp.datasets.base import Images as ImageFacts
 from corridor_exp.errors import RunError
 from corridor_exp.models import mlp, resnet18
 from corridor_exp.objective import Batch, Objective
-from corridor_exp.probes import Corridor
+from corridor_exp.probes import Corridor, Probe, Sharpness
 from corridor_exp.theory.vectors import inner, norm
 from tests.conftest import ANY_BATCH, Surface, mean, small_batch, small_network
 
@@ -217,7 +217,8 @@ def test_a_fixed_batch_is_the_same_at_every_look() -> None:
     assert a != Corridor().look(Objective(model), second)[records.HG_NORM].item()
 
 
-def test_a_model_without_second_derivatives_is_refused_in_one_line() -> None:
+@pytest.mark.parametrize("probe", [Corridor(), Sharpness(images="batch")])
+def test_a_model_without_second_derivatives_is_refused_in_one_line(probe: Probe) -> None:
     class Once(torch.autograd.Function):
         @staticmethod
         def forward(ctx, x):
@@ -228,9 +229,9 @@ def test_a_model_without_second_derivatives_is_refused_in_one_line() -> None:
         def backward(ctx, grad):
             return grad * 2
 
-    surface = Surface(torch.ones(2), lambda t: Once.apply(t).square().sum())
+    surface = Surface(torch.ones(3), lambda t: Once.apply(t).square().sum())
     with pytest.raises(RunError, match=r"no second derivatives.*probe=none"):
-        Corridor().look(Objective(surface, loss=mean), ANY_BATCH)
+        probe.look(Objective(surface, loss=mean), ANY_BATCH)
 
 
 @pytest.mark.slow

@@ -77,7 +77,7 @@ def test_a_stiff_flow_has_no_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    "probe", [Sharpness(images="batch", max_products=3), Drift(images="batch", steps=2, max_evaluations=30)]
+    "probe", [Sharpness(images="batch", max_restarts=3), Drift(images="batch", steps=2, max_evaluations=30)]
 )
 def test_looking_changes_nothing(probe) -> None:
     model, batch = small_network("batch"), small_batch()
