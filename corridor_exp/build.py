@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -68,13 +70,14 @@ def build_engine(config: Config, should_stop: Callable[[], bool] = lambda: False
         probe_every=config.probe.every,
         save_every=config.checkpoint.every,
     )
-    optimizer, schedule = build_optimizer(config, model, config.epochs * dataset.steps(batch_size))
+    optimizer, schedule = build_optimizer(config, model, dataset.steps(batch_size))
     return Engine(
         Objective(
             model,
             micro_batch=settings.micro_batch,
             precision=AUTOCAST[precision],
             forward=torch.compile(model) if settings.compile else None,
+            flat_gradients=settings.flat_gradients,
         ),
         dataset,
         optimizer,
@@ -89,14 +92,16 @@ def build_engine(config: Config, should_stop: Callable[[], bool] = lambda: False
     )
 
 
-def build_optimizer(config: Config, model: nn.Module, total_steps: int) -> tuple[Optimizer, LRScheduler | None]:
+def build_optimizer(config: Config, model: nn.Module, steps_per_epoch: int) -> tuple[Optimizer, LRScheduler | None]:
     """The optimizer, and the schedule if its option has one."""
-    options: dict[str, bool] = {}
+    options: dict[str, Any] = {}
     if config.optim.target.startswith("torch.optim."):
         options["fused"] = True  # one pass over memory, and a guard against NaN: see `guarded_step`
+    elif "steps_per_epoch" in inspect.signature(config.optim.factory(config.allow_targets)).parameters:
+        options["steps_per_epoch"] = steps_per_epoch  # for those that look back over an epoch
     optimizer: Optimizer = config.optim.build(model.parameters(), allow_targets=config.allow_targets, **options)
     schedule = config.optim.schedule
-    return optimizer, build_schedule(optimizer, schedule, total_steps) if schedule else None
+    return optimizer, build_schedule(optimizer, schedule, config.epochs * steps_per_epoch) if schedule else None
 
 
 def computes_bf16(device: torch.device) -> bool:

@@ -151,6 +151,20 @@ class Optimizer(Component):
     scale: Positive = 1.0
     step_cap: Positive | None = None
     f_star: Finite = 0.0
+    c: Positive = 1.0
+    smooth: bool = False
+    initial_step: Positive = 1.0
+    adaptive: bool = False
+    horizon: Count = 1
+    power: Positive = 1.0
+    curvature: Literal["autodiff", "secant"] = "autodiff"
+    offset: Positive = 1.0
+    beta: Fraction = 0.0
+    d0: Positive = 1.0
+    reps_rel: Positive = 1.0
+    s_decay: NonNegative = 0.0
+    s_init: Positive = 1.0
+    warmup_steps: Whole = 0
     schedule: Schedule | None = None
 
     @model_validator(mode="after")
@@ -195,6 +209,7 @@ class Engine(Strict):
     precision: Literal["auto", "fp32", "bf16", "fp16"]
     channels_last: bool | Literal["auto"]
     compile: bool
+    flat_gradients: bool
     micro_batch: Count | None
     threads: Count | None
     tf32: bool
@@ -240,6 +255,8 @@ class Config(Strict):
             config = cls.model_validate(composed)
         except ValidationError as error:
             raise UsageError(_first_problem(error)) from None
+        if config.optim.adaptive and config.batch_size != "full":
+            raise UsageError("optim.adaptive=true needs the whole loss at every step: set batch_size=full")
         trusted = (*TRUSTED_TARGETS, *config.allow_targets)
         for key, component in config.components().items():
             if not component.target.startswith(trusted):

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from corridor_exp import records
 from corridor_exp.datasets.base import Dataset
 from corridor_exp.objective import Batch, Objective
-from corridor_exp.optim import guarded_step
+from corridor_exp.optim import Descent, evaluation_weights, guarded_step, step_size_of
 from corridor_exp.probes.base import Probe
 from corridor_exp.records import Metrics, Record
 
@@ -168,12 +168,14 @@ class Engine:
         plan, step = self.plan, self.progress.step
         looks = bool(self.probes) and step % plan.probe_every == 0
         seen = [probe.look(self.objective, batch) for probe in self.probes] if looks else []
+        if isinstance(self.optimizer, Descent):
+            self.optimizer.look(self.objective, batch)
 
         loss, correct = self.objective.backward(batch, self.scaler)
         if self.scaler:
             self.scaler.unscale_(self.optimizer)
         norm_sq = guarded_step(self.optimizer, loss)
-        h = self.optimizer.param_groups[0].get("lr")
+        h = step_size_of(self.optimizer)
 
         self.loss_sum += loss * len(batch.x)
         self.unsound |= self._is_unsound(loss, norm_sq)
@@ -223,7 +225,7 @@ class Engine:
         loss = torch.zeros((), device=self.objective.device, dtype=torch.float64)
         correct = torch.zeros((), device=self.objective.device)
         batches = -(-self.dataset.test_size // size)
-        with self._bar("testing", batches, hidden=batches < 5) as bar:
+        with evaluation_weights(self.optimizer), self._bar("testing", batches, hidden=batches < 5) as bar:
             for batch in self.dataset.test_batches(size):
                 evaluation = self.objective.evaluate(batch)
                 loss += evaluation.loss * len(batch.x)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate, zip_longest
 from typing import Any, NamedTuple
 
 import torch
@@ -51,7 +52,8 @@ class Objective:
 
     Arguments: `model`; `loss`, the mean loss of outputs and targets (a per-batch mean in at least float32);
     `micro_batch`, the most images held at once (None: the whole batch); `precision`, autocast's type in training
-    (None: off); `forward`, what training calls instead of the model, such as its compiled form.
+    (None: off); `forward`, what training calls instead of the model, such as its compiled form; `flat_gradients`,
+    whether the gradients of all parameters are views of one buffer: then ‖g‖² is one product (of one dtype).
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Objective:
         micro_batch: int | None = None,
         precision: torch.dtype | None = None,
         forward: Callable[[Tensor], Tensor] | None = None,
+        flat_gradients: bool = False,
     ) -> None:
         self.model, self.loss_fn, self.micro_batch, self.precision = model, loss, micro_batch, precision
         self.forward = forward or model
@@ -69,13 +72,14 @@ class Objective:
         self.names: tuple[str, ...] = names
         self.theta: Vector = params
         self.device = self.theta[0].device
+        self.gradients: list[Tensor] = _views(self.theta) if flat_gradients else []
 
     # ------------------------------------------------------------------ training
 
     def backward(self, batch: Batch, scaler: GradScaler | None = None) -> Evaluation:
         """E, and its gradient in `p.grad` (times the scaler's scale, if there is one). No host sync."""
-        for p in self.theta:
-            p.grad = None
+        for p, g in zip_longest(self.theta, self.gradients):
+            p.grad = g.zero_() if g is not None else None
         return self._accumulate(batch, lambda E: (scaler.scale(E) if scaler else E).backward())
 
     @torch.no_grad()
@@ -105,7 +109,25 @@ class Objective:
     def loss(self, batch: Batch | Stream, theta: Sequence[Tensor] | None = None) -> Tensor:
         """E at θ, or at another point of parameter space."""
         with torch.no_grad(), self._traceless():
-            return sum((E for E in self._losses(batch, self._point(theta))), torch.zeros((), device=self.device))
+            return sum(self._losses(batch, self._point(theta)), torch.zeros((), device=self.device))
+
+    def trial(self, batch: Batch) -> Callable[[Sequence[Tensor]], Tensor]:
+        """The loss that the coming `backward` of this batch will compute, as a function of θ.
+
+        In its precision, and with the random numbers that it is about to draw, whenever the function is called.
+        """
+        generators = [torch.get_rng_state()]
+        if self.device.type == "cuda":
+            generators.append(torch.cuda.get_rng_state(self.device))
+
+        def loss(theta: Sequence[Tensor]) -> Tensor:
+            with torch.no_grad(), self._traceless(self.precision):
+                torch.set_rng_state(generators[0])
+                if self.device.type == "cuda":
+                    torch.cuda.set_rng_state(generators[1], self.device)
+                return sum(self._losses(batch, self._point(theta)), torch.zeros((), device=self.device))
+
+        return loss
 
     def gradient(self, batch: Batch | Stream, theta: Sequence[Tensor] | None = None) -> tuple[Tensor, Vector]:
         """E and g at θ, or at another point."""
@@ -155,9 +177,9 @@ class Objective:
         return tuple(t.detach().requires_grad_() for t in (self.theta if theta is None else theta))
 
     @contextmanager
-    def _traceless(self) -> Iterator[None]:
+    def _traceless(self, precision: torch.dtype | None = None) -> Iterator[None]:
         devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices), torch.autocast(self.device.type, enabled=False):
+        with torch.random.fork_rng(devices), torch.autocast(self.device.type, precision, enabled=precision is not None):
             yield
 
     def _cut(self, batch: Batch | Stream) -> Iterator[tuple[Batch, float]]:
@@ -167,6 +189,13 @@ class Objective:
             size = self.micro_batch or len(part.x)
             for x, y in zip(part.x.split(size), part.y.split(size), strict=True):
                 yield Batch(x, y), len(x) / total
+
+
+def _views(theta: Vector) -> list[Tensor]:
+    """One zero buffer, as tensors of the shapes and layouts of θ."""
+    buffer = torch.zeros(sum(p.numel() for p in theta), dtype=theta[0].dtype, device=theta[0].device)
+    starts = accumulate((p.numel() for p in theta), initial=0)
+    return [buffer.as_strided(p.shape, p.stride(), start) for p, start in zip(theta, starts, strict=False)]
 
 
 def _grad(E: Tensor, point: Vector, create_graph: bool = False) -> Vector:

@@ -10,33 +10,8 @@ import pytest
 import torch
 
 from corridor_exp import records
-from corridor_exp.build import build_engine
-from corridor_exp.cli.compose import compose_jobs
 from corridor_exp.engine import Engine
-from corridor_exp.records import Record
-
-SMALL = ["dataset=digits", "model=mlp", "model.width=16", "logger=jsonl", "dataset.train_size=200", "batch_size=64"]
-
-
-def engine_of(*overrides: str) -> tuple[Engine, list[Record]]:
-    (config,) = compose_jobs([*SMALL, *overrides], multirun=False)
-    engine = build_engine(config)
-    engine.show_progress = False
-    emitted: list[Record] = []
-    engine.emit = emitted.append
-    return engine, emitted
-
-
-def weights(engine: Engine) -> list[torch.Tensor]:
-    return [t.clone() for t in engine.objective.model.state_dict().values()]
-
-
-def same(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
-    return all(torch.equal(s, t) for s, t in zip(a, b, strict=True))
-
-
-def without_time(emitted: list[Record]) -> list[Record]:
-    return [{key: value for key, value in record.items() if key != "time"} for record in emitted]
+from tests.conftest import engine_of, same, weights, without_time
 
 
 def test_steps_epochs_and_the_mean_loss_of_an_epoch() -> None:

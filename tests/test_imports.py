@@ -41,7 +41,7 @@ def test_each_library_has_its_rooms(file: Path) -> None:
 MAY_KNOW = {
     "theory": {"theory"},
     "objective": {"errors"},
-    "optim": {"theory", "objective", "optim", "config"},
+    "optim": {"theory", "objective", "optim", "config", "errors"},
     "probes": {"theory", "objective", "probes", "records", "datasets", "errors"},
     "models": {"datasets", "models", "errors"},
     "datasets": {"datasets", "objective", "errors"},

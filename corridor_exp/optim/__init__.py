@@ -1,7 +1,25 @@
-"""Optimizers of our own, and what makes any torch optimizer safe and scheduled."""
+"""Optimizers of our own, those of other packages, and what makes any torch optimizer safe and scheduled."""
 
-from corridor_exp.optim.clr import CLR
-from corridor_exp.optim.guard import guarded_step
+from corridor_exp.optim.clr import CLR, CLRMomentum
+from corridor_exp.optim.dal import DAL
+from corridor_exp.optim.descent import Descent
+from corridor_exp.optim.drive import evaluation_weights, guarded_step, step_size_of
+from corridor_exp.optim.polyak import DecSPS, HazanKakade, Polyak, SPSMax
 from corridor_exp.optim.schedules import build_schedule
+from corridor_exp.optim.trust import CLRTrust
 
-__all__ = ["CLR", "build_schedule", "guarded_step"]
+__all__ = [
+    "CLR",
+    "DAL",
+    "CLRMomentum",
+    "CLRTrust",
+    "DecSPS",
+    "Descent",
+    "HazanKakade",
+    "Polyak",
+    "SPSMax",
+    "build_schedule",
+    "evaluation_weights",
+    "guarded_step",
+    "step_size_of",
+]

@@ -1,20 +1,17 @@
-"""The paper's optimizer."""
+"""The paper's optimizer, and what its Eq. 2 gives with momentum."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.optim.optimizer import Optimizer, ParamsT
-from torch.optim.sgd import sgd
+from torch.optim.optimizer import ParamsT
 
+from corridor_exp.optim.descent import Descent, Here, descend
 from corridor_exp.theory import stepsizes
-from corridor_exp.theory.vectors import squared_norm
+from corridor_exp.theory.vectors import inner
 
 
-class CLR(Optimizer):
+class CLR(Descent):
     r"""Eq. 3: gradient descent with the Corridor Learning Rate, θ′ = θ − h g with
 
     .. math:: h = \min\{\mathrm{scale} \cdot (E(θ) - f^*)/\|g(θ)\|^2, \mathrm{step\_cap}\}
@@ -22,14 +19,18 @@ class CLR(Optimizer):
     where E is the loss that g is the gradient of, and ‖g‖² runs over all parameters of all groups.
 
     Arguments: ``params``; ``scale`` (½ is Hazan & Kakade's step for the lower bound 0); ``step_cap``, an upper
-    bound of h, or None; ``f_star``, the smallest value that the loss can take.
+    bound of h, or None; ``f_star``, the smallest value that the loss can take; ``maximize``, as in torch's SGD, then
+    ``f_star`` is the largest value.
 
     The step is computed on the device, without a host sync, and left as a 0-dim tensor in ``group["lr"]``; ‖g‖² is
-    left in ``grad_norm_sq``. If E or ‖g‖² is not finite, or g = 0, the parameters keep their bits and h is 0.
+    left in ``grad_norm_sq``. If E or ‖g‖² is not finite, or g = 0, the parameters keep their bits and h is 0. A
+    group's ``multiplier`` m makes its step m·h, and ‖g‖² the sum of m‖g‖² over the groups: E − f* is still what the
+    step is expected to gain.
 
     Assumes that the loss can reach ``f_star``: no label smoothing, no weight decay, no clipped gradient (clipping
     by k < 1 makes the displacement 1/k times as long). Under GradScaler unscale first: ``scaler.unscale_(opt)``,
-    then ``scaler.step(opt, loss=loss)`` with the unscaled loss.
+    then ``scaler.step(opt, loss=loss)`` with the unscaled loss. With accumulated gradients or under
+    DistributedDataParallel the loss is the mean that the gradient belongs to: over all micro-batches, over all ranks.
 
     Errors: `TypeError` without a loss; `ValueError` for sparse gradients and impossible settings.
 
@@ -44,66 +45,61 @@ class CLR(Optimizer):
         optimizer.step(lambda: loss)      # or: optimizer.step(loss=loss)
     """
 
-    def __init__(self, params: ParamsT, scale: float = 1.0, step_cap: float | None = None, f_star: float = 0.0) -> None:
+    def __init__(
+        self,
+        params: ParamsT,
+        scale: float = 1.0,
+        step_cap: float | None = None,
+        f_star: float = 0.0,
+        *,
+        maximize: bool = False,
+    ) -> None:
         if not scale > 0:
             raise ValueError(f"scale must be positive, got {scale}")
-        if step_cap is not None and not step_cap > 0:
-            raise ValueError(f"step_cap must be positive or None, got {step_cap}")
-        super().__init__(params, {"lr": torch.zeros(())})
-        self.scale, self.step_cap, self.f_star = scale, step_cap, f_star
-        self.grad_norm_sq = torch.zeros(())
+        super().__init__(params, step_cap=step_cap, f_star=f_star, maximize=maximize)
+        self.scale = scale
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None, *, loss: Tensor | float | None = None) -> Any:
-        """One update. The loss is ``loss``, or what ``closure`` returns; a closure may compute the gradient too."""
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        if loss is None:
-            raise TypeError("CLR needs the loss: optimizer.step(lambda: loss) or optimizer.step(loss=loss)")
-        params = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
-        if not params:
-            return loss
-        grads = [_dense_gradient(p) for p in params]
-        self.grad_norm_sq = squared_norm(grads)
-        E = torch.as_tensor(loss, device=self.grad_norm_sq.device).detach().to(self.grad_norm_sq.dtype)
-        h = stepsizes.clr(E, self.grad_norm_sq, self.f_star, self.scale)
-        if self.step_cap is not None:
-            h = h.clamp(max=self.step_cap)
-        sound = E.isfinite() & self.grad_norm_sq.isfinite() & (self.grad_norm_sq > 0) & h.isfinite()
-        h = torch.where(sound, h, 0)
-        descend(params, grads, h, unsound=~sound)
-        for group in self.param_groups:
-            group["lr"] = h
-        return loss
+    def step_size(self, here: Here) -> Tensor:
+        return stepsizes.clr(here.gap, here.grad_norm_sq, scale=self.scale)
 
 
-def descend(params: list[Tensor], grads: list[Tensor], h: Tensor, unsound: Tensor) -> None:
-    """θ ← θ − h g in one pass over memory, or nothing at all where `unsound` is true. Never syncs.
+class CLRMomentum(Descent):
+    """Eq. 2 with momentum: θ′ = θ + βv − hg, h = max(0, E − f* + β⟨g, v⟩)/‖g‖², where v = θ − θ_before.
 
-    It is torch's fused SGD kernel, which takes the step as a tensor and skips by `found_inf`; 0·NaN would be NaN.
+    The linear model of the loss, E + ⟨g, θ′ − θ⟩, reaches f* in each step, as CLR's does; in a corridor the first
+    step arrives. Arguments: as `CLR`'s, and ``momentum``, β. Memory: one copy of the parameters, v.
+
+    Assumes what CLR assumes. Source: derived here from Dherin & Rosca, Eq. 2; compare the momentum of ALI-G
+    (Berrada et al., ICML 2020), whose step takes no notice of v.
     """
-    pairs = [(torch.view_as_real(p), torch.view_as_real(g)) if p.is_complex() else (p, g)
-             for p, g in zip(params, grads, strict=True)]  # fmt: skip
-    sgd(
-        [p for p, _ in pairs],
-        [g for _, g in pairs],
-        [None] * len(pairs),
-        fused=True,
-        found_inf=unsound.to(torch.float32),
-        lr=h,
-        weight_decay=0,
-        momentum=0,
-        dampening=0,
-        nesterov=False,
-        maximize=False,
-    )
 
+    def __init__(
+        self,
+        params: ParamsT,
+        momentum: float = 0.9,
+        step_cap: float | None = None,
+        f_star: float = 0.0,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        if not 0 <= momentum < 1:
+            raise ValueError(f"momentum must be in [0, 1), got {momentum}")
+        super().__init__(params, step_cap=step_cap, f_star=f_star, maximize=maximize)
+        self.momentum = momentum
 
-def _dense_gradient(p: Tensor) -> Tensor:
-    """p's gradient, laid out as p is: the fused CPU kernel walks both in memory order and does not look."""
-    g = p.grad
-    assert g is not None
-    if g.is_sparse:
-        raise ValueError("CLR does not take sparse gradients; use torch.nn.Embedding(sparse=False)")
-    return g if g.stride() == p.stride() else torch.empty_like(p).copy_(g)
+    def step_size(self, here: Here) -> Tensor:
+        slope = self.momentum * inner(here.grads, self._velocity(here.params))
+        return stepsizes.clr_momentum(here.gap, here.grad_norm_sq, -slope if self.maximize else slope)
+
+    def move(self, params: list[Tensor], grads: list[Tensor], h: Tensor, unsound: Tensor) -> None:
+        velocity = self._velocity(params)
+        if velocity:
+            torch._foreach_mul_(velocity, torch.where(unsound, torch.ones_like(h), self.momentum))
+            descend(velocity, grads, h, unsound, self.maximize)
+            descend(params, velocity, torch.ones_like(h), unsound, maximize=True)
+
+    def _velocity(self, params: list[Tensor]) -> list[Tensor]:
+        for p in params:
+            if "velocity" not in self.state[p]:
+                self.state[p]["velocity"] = torch.zeros_like(p)
+        return [self.state[p]["velocity"] for p in params]

@@ -12,6 +12,28 @@ def clr(loss: Tensor, grad_norm_sq: Tensor, f_star: float = 0.0, scale: float = 
     """Eq. 3: the Corridor Learning Rate h = scale · (E − f_star)/‖g‖², never negative.
 
     In a corridor E(θ − hg) = E − h‖g‖² (Prop. 2.10), so with scale 1 one step reaches f_star. With f_star = 0 it
-    is the paper's; with f_star = E* it is Polyak's step (1987). Infinite or NaN where g = 0.
+    is the paper's; with f_star = E* it is Polyak's step (1987); with scale 1/c it is that of SPS (Loizou et al.,
+    arXiv 2002.10542, Eq. 4), with scale ½ that of Hazan & Kakade (arXiv 1905.00313). Infinite or NaN where g = 0.
     """
     return scale * (loss - f_star).clamp(min=0) / grad_norm_sq
+
+
+def clr_momentum(loss: Tensor, grad_norm_sq: Tensor, slope: Tensor) -> Tensor:
+    """Eq. 2 with momentum: h = max(0, E + ⟨g, βv⟩)/‖g‖² for the step θ′ = θ + βv − hg, where slope = ⟨g, βv⟩.
+
+    It makes E + ⟨g, θ′ − θ⟩ = 0, as CLR does without momentum. (CLR's own h beside a momentum overshoots.)
+    """
+    return (loss + slope).clamp(min=0) / grad_norm_sq
+
+
+def decsps(loss: Tensor, grad_norm_sq: Tensor, bound: Tensor, c: Tensor | float) -> Tensor:
+    """DecSPS (Orvieto et al., NeurIPS 2022, arXiv 2205.04583): h_k = min{(E − f_star)/‖g‖², c_{k−1} h_{k−1}}/c_k.
+
+    `loss` is E − f_star, for any lower bound f_star; `bound` is c_{k−1} h_{k−1}; `c` is c_k = c₀√(k+1).
+    """
+    return clr(loss, grad_norm_sq).minimum(bound) / c
+
+
+def dal(curvature: Tensor, power: float = 1.0) -> Tensor:
+    """DAL-p (Rosca et al., TMLR 2023, arXiv 2302.01952): h = 2/(‖Hg‖/‖g‖)^p, where curvature = ‖Hg‖/‖g‖."""
+    return 2 / curvature.pow(power)

@@ -20,7 +20,9 @@ def inner(u: Sequence[Tensor], v: Sequence[Tensor], dtype: torch.dtype | None = 
 
 
 def squared_norm(u: Sequence[Tensor]) -> Tensor:
-    """‖u‖² over all tensors, like `inner(u, u)`."""
+    """‖u‖² over all tensors, like `inner(u, u)`; one product where they make up one flat buffer."""
+    if (buffer := _buffer_of(u)) is not None:
+        u = [buffer]
     if u and u[0].is_cuda:  # one kernel for all tensors; on a CPU one dot product a tensor is faster
         norms = torch._foreach_norm([_real(t) for t in u], dtype=_wide(u[0].dtype))
         return torch.stack(norms).square().sum()
@@ -42,13 +44,22 @@ def norm(u: Sequence[Tensor]) -> Tensor:
     return inner(u, u, torch.float64).sqrt()
 
 
+def _buffer_of(u: Sequence[Tensor]) -> Tensor | None:
+    """The flat tensor that all of u are views of, if they fill it."""
+    buffer = u[0]._base if u else None
+    if buffer is None or buffer.dim() != 1 or any(t._base is not buffer for t in u):
+        return None
+    return buffer if sum(t.numel() for t in u) == buffer.numel() else None
+
+
 def _dot(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
     a, b = _real(a), _real(b)
-    if a.stride() != b.stride() or not a.is_contiguous():
+    if not (a.is_contiguous() and b.is_contiguous()):
         # In memory order where that is the same for both: channels_last weights need no copy.
         order = sorted(range(a.dim()), key=a.stride, reverse=True)
         a, b = a.permute(order), b.permute(order)
-    return torch.dot(a.reshape(-1).to(dtype), b.reshape(-1).to(dtype))
+    a, b = a.reshape(-1), b.reshape(-1)
+    return torch.dot(a, b) if a.dtype == b.dtype == dtype else torch.dot(a.to(dtype), b.to(dtype))
 
 
 def _real(t: Tensor) -> Tensor:

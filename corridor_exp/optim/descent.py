@@ -1,0 +1,165 @@
+"""Gradient descent whose step size is computed anew at every step: the loop that all our optimizers share.
+
+An optimizer says only how long the step is (`step_size`), and, if it must, what it remembers and how it moves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import Optimizer, ParamsT
+from torch.optim.sgd import sgd
+
+from corridor_exp.objective import Batch, Objective
+from corridor_exp.theory.vectors import squared_norm
+
+
+class Part(NamedTuple):
+    """The parameters of one group that have a gradient, that gradient, and the group's own factor of the step."""
+
+    multiplier: float
+    params: list[Tensor]
+    grads: list[Tensor]
+
+
+class Here(NamedTuple):
+    """What a step size may depend on. The numbers are 0-dim tensors on the device."""
+
+    gap: Tensor  # E − f*
+    grad_norm_sq: Tensor  # ‖g‖², or Σ mᵢ‖gᵢ‖² where part i has the multiplier mᵢ
+    parts: list[Part]
+
+    @property
+    def params(self) -> list[Tensor]:
+        return [p for part in self.parts for p in part.params]
+
+    @property
+    def grads(self) -> list[Tensor]:
+        return [g for part in self.parts for g in part.grads]
+
+
+class Descent(Optimizer):
+    """θ′ = θ − m h g, h from `step_size`, m a group's own `multiplier` (a key of the group, 1 by default).
+
+    Arguments: ``params``; ``step_cap``, an upper bound of h, or None; ``f_star``, a lower bound of the loss;
+    ``maximize``: climb instead, towards an upper bound ``f_star``.
+
+    All on the device, without a host sync. The step m h is left as a 0-dim tensor in ``group["lr"]`` and ‖g‖² in
+    ``grad_norm_sq``. If E or ‖g‖² is not finite, or g = 0, the parameters keep their bits and h is 0. Schedulers
+    may overwrite ``lr`` as they like: it is written anew at every step and never read.
+
+    Errors: `TypeError` without a loss; `ValueError` for sparse gradients and impossible settings.
+    """
+
+    def __init__(
+        self, params: ParamsT, *, step_cap: float | None = None, f_star: float = 0.0, maximize: bool = False
+    ) -> None:
+        if step_cap is not None and not step_cap > 0:
+            raise ValueError(f"step_cap must be positive or None, got {step_cap}")
+        super().__init__(params, {"lr": torch.zeros(()), "multiplier": 1.0})
+        self.step_cap, self.f_star, self.maximize = step_cap, f_star, maximize
+        self.grad_norm_sq = torch.zeros(())
+        self.memory: dict[str, Tensor] = {}  # numbers that later steps depend on; part of a checkpoint
+
+    def number(self, value: float) -> Tensor:
+        """A number to remember: 0-dim, float64, on the parameters' device."""
+        return torch.tensor(value, dtype=torch.float64, device=self.param_groups[0]["params"][0].device)
+
+    def look(self, objective: Objective, batch: Batch) -> None:
+        """Measure on the batch of the coming step, before its gradient, what the step needs beyond E and g."""
+
+    def step_size(self, here: Here) -> Tensor:
+        """h at θ, before the cap."""
+        raise NotImplementedError
+
+    def move(self, params: list[Tensor], grads: list[Tensor], h: Tensor, unsound: Tensor) -> None:
+        """θ ← θ − h g for the parameters of a group, or nothing where `unsound` is true."""
+        descend(params, grads, h, unsound, self.maximize)
+
+    def took(self, h: Tensor, sound: Tensor) -> None:
+        """Remember the step h, if it is `sound`."""
+
+    @torch.no_grad()
+    def step(
+        self,
+        closure: Callable[[], Any] | None = None,
+        *,
+        loss: Tensor | float | None = None,
+        f_star: Tensor | float | None = None,
+    ) -> Any:
+        """One update. The loss is ``loss``, or what ``closure`` returns; a closure may compute the gradient too.
+
+        ``f_star`` takes the place of the optimizer's own in this step: the bound of this batch.
+        """
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        if loss is None:
+            name = type(self).__name__
+            raise TypeError(f"{name} needs the loss: optimizer.step(lambda: loss) or optimizer.step(loss=loss)")
+        parts = [_part(group) for group in self.param_groups]
+        grads = [g for part in parts for g in part.grads]
+        if not grads:
+            return loss
+        self.grad_norm_sq = metric = squared_norm(grads)
+        if any(part.multiplier != 1 for part in parts):
+            metric = torch.stack([part.multiplier * squared_norm(part.grads) for part in parts if part.grads]).sum()
+        E = torch.as_tensor(loss, device=metric.device).detach().to(metric.dtype)
+        bound = self.f_star if f_star is None else f_star
+        here = Here(bound - E if self.maximize else E - bound, metric, parts)
+        h = self.step_size(here).to(metric.dtype)
+        if self.step_cap is not None:
+            h = h.clamp(max=self.step_cap)
+        sound = (E + metric).isfinite() & (metric > 0) & h.isfinite()
+        h, unsound = torch.where(sound, h, 0), ~sound
+        for group, part in zip(self.param_groups, parts, strict=True):
+            group["lr"] = h if part.multiplier == 1 else part.multiplier * h
+            self.move(part.params, part.grads, group["lr"], unsound)
+        self.took(h, sound)
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "memory": dict(self.memory)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.memory = {key: value.to(self.memory[key].device, copy=True) for key, value in state_dict["memory"].items()}
+
+
+def descend(params: list[Tensor], grads: list[Tensor], h: Tensor, unsound: Tensor, maximize: bool = False) -> None:
+    """θ ← θ − h g in one pass over memory, or nothing at all where `unsound` is true. Never syncs.
+
+    It is torch's fused SGD kernel, which takes the step as a tensor and skips by `found_inf`; 0·NaN would be NaN.
+    """
+    pairs = [(torch.view_as_real(p), torch.view_as_real(g)) if p.is_complex() else (p, g)
+             for p, g in zip(params, grads, strict=True)]  # fmt: skip
+    sgd(
+        [p for p, _ in pairs],
+        [g for _, g in pairs],
+        [None] * len(pairs),
+        fused=True,
+        found_inf=unsound.to(torch.float32),
+        lr=h.float() if h.is_cuda else h,  # the CUDA kernel reads a float32, whatever the parameters are
+        weight_decay=0,
+        momentum=0,
+        dampening=0,
+        nesterov=False,
+        maximize=maximize,
+    )
+
+
+def _part(group: dict[str, Any]) -> Part:
+    params = [p for p in group["params"] if p.grad is not None]
+    return Part(group["multiplier"], params, [_dense_gradient(p) for p in params])
+
+
+def _dense_gradient(p: Tensor) -> Tensor:
+    """p's gradient, laid out as p is: the fused CPU kernel walks both in memory order and does not look."""
+    g = p.grad
+    assert g is not None
+    if g.is_sparse:
+        raise ValueError("sparse gradients have no such step; use torch.nn.Embedding(sparse=False)")
+    return g if g.stride() == p.stride() else torch.empty_like(p).copy_(g)

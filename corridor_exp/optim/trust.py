@@ -1,0 +1,83 @@
+"""A corridor learning rate that can be trusted away from interpolation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
+
+from corridor_exp.objective import Batch, Objective
+from corridor_exp.optim.descent import Descent, Here, descend
+from corridor_exp.theory import stepsizes
+
+DECREASE = 0.1  # the share of the expected decrease h‖g‖² that a step must bring, as in Armijo's rule
+HALVINGS = 30
+
+
+class CLRTrust(Descent):
+    """CLR under a non-monotone acceptance: h = E/‖g‖² is halved until E_B(θ − hg) ≤ R − 0.1 h‖g‖².
+
+    R = max(E_B, mean of the last ``window`` batch losses): a step may climb as high as the losses of the past epoch
+    were; where 30 halvings do not help, there is no step. (Demanding a decrease at every step would kill CLR's
+    advantage, which comes from steps that first climb.)
+    Where every step is accepted it is CLR, bit for bit. One forward pass more a step, one further for each halving,
+    one host sync each; memory: one copy of the parameters.
+
+    Arguments: ``params``; ``steps_per_epoch`` and ``least_window``, the larger of which is the window; ``f_star`` and
+    ``step_cap`` as in `CLR`. `look` gives it the batch before each step; there is no use of it without an `Objective`.
+
+    Assumes nothing that CLR does not. Derived here; compare Grippo, Lampariello & Lucidi (1986), Zhang & Hager (2004),
+    and PoNoS (Galli et al., arXiv 2306.12747), which starts a non-monotone search at a Polyak step, too.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        steps_per_epoch: int = 1,
+        least_window: int = 10,
+        step_cap: float | None = None,
+        f_star: float = 0.0,
+    ) -> None:
+        super().__init__(params, step_cap=step_cap, f_star=f_star)
+        size = max(steps_per_epoch, least_window)
+        self.memory = {"losses": self.number(torch.nan).repeat(size), "count": torch.tensor(0)}
+        self._loss_at: Callable[[dict[Tensor, Tensor]], Tensor] | None = None
+
+    def look(self, objective: Objective, batch: Batch) -> None:
+        trial, theta = objective.trial(batch), objective.theta
+        self._loss_at = lambda moved: trial([moved.get(p, p) for p in theta])
+
+    def step_size(self, here: Here) -> Tensor:
+        if self._loss_at is None:
+            raise TypeError("CLRTrust tries its steps: call look(objective, batch) before each step")
+        loss_at, self._loss_at = self._loss_at, None
+        h = stepsizes.clr(here.gap, here.grad_norm_sq)
+        if self.step_cap is not None:
+            h = h.clamp(max=self.step_cap)
+        if not h.isfinite():  # no step will be taken
+            return h
+        reference = self._reference(here.gap)
+        for _ in range(HALVINGS):
+            gap = loss_at(self._moved(here, h)) - self.f_star
+            if gap <= reference - DECREASE * h * here.grad_norm_sq:
+                return h
+            h = h / 2
+        return torch.zeros_like(h)
+
+    def _reference(self, gap: Tensor) -> Tensor:
+        """R, after the loss of this step has joined the window."""
+        losses, count = self.memory["losses"], self.memory["count"]
+        losses[int(count) % len(losses)] = gap
+        count += 1
+        return losses.nanmean().maximum(gap)
+
+    def _moved(self, here: Here, h: Tensor) -> dict[Tensor, Tensor]:
+        """θ − hg, by the parameters that it would take the place of: the same bits as a step would give them."""
+        moved: dict[Tensor, Tensor] = {}
+        for part in here.parts:
+            there = [p.clone() for p in part.params]
+            descend(there, part.grads, part.multiplier * h, torch.zeros_like(h))
+            moved.update(zip(part.params, there, strict=True))
+        return moved

@@ -1,0 +1,64 @@
+"""Every option of conf/optim, on digits: it trains, and a run cut in two has the bits of one that was not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from corridor_exp import records
+from corridor_exp.cli.compose import compose_jobs
+from corridor_exp.config import CONF_DIR, option_groups
+from corridor_exp.errors import UsageError
+from tests.conftest import SMALL, engine_of, same, weights, without_time
+
+VARIANTS = [
+    ["optim=sgd", "optim.momentum=0.9"],
+    ["optim=sps_max", "optim.smooth=true"],
+    ["optim=hazan_kakade", "optim.adaptive=true", "optim.horizon=7", "batch_size=full", "epochs=30"],
+    ["optim=dal", "optim.curvature=secant"],
+    ["optim=mechanic", "optim.momentum=0.5"],
+    ["optim=clr", "engine.flat_gradients=true", "model.norm=batch"],
+]
+OPTIONS = [[f"optim={name}"] for name in option_groups([CONF_DIR])["optim"]] + VARIANTS
+
+
+@pytest.mark.parametrize("overrides", OPTIONS, ids="-".join)
+def test_thirty_steps_cut_at_fifteen_and_resumed_are_the_same_bits(overrides: list[str], tmp_path) -> None:
+    overrides = ["epochs=8", "max_steps=30", "log_every=1", "probe=none", *overrides]
+    whole, expected = engine_of(*overrides)
+    start = weights(whole)
+    assert whole.train() == "completed"
+    first, emitted = engine_of(*overrides)
+    saved: list[dict[str, Any]] = []
+    first.save = saved.append
+    first.should_stop = lambda: first.progress.step == 15
+    assert first.train() == "preempted"
+    torch.save(saved[-1], tmp_path / "state.pt")
+    torch.manual_seed(999)
+    second, more = engine_of(*overrides)
+    second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert second.train() == "completed"
+    assert same(weights(second), weights(whole))
+    assert without_time(emitted + more) == without_time(expected)
+    assert len(expected) == 30
+    assert not same(start, weights(whole))
+    assert all(torch.isfinite(t).all() for t in weights(whole))
+    told = [r.get(records.TRAIN_LR) for r in expected]
+    assert all(h is None for h in told) if "optim=momo" in overrides else all(h >= 0 for h in told)
+
+
+def test_testing_on_averaged_weights_leaves_the_training_weights_bit_for_bit() -> None:
+    engine, _ = engine_of("optim=schedule_free", "max_steps=6")
+    engine.train()
+    before = weights(engine)
+    averaged = engine.evaluate()
+    assert same(before, weights(engine))
+    del type(engine.optimizer).eval
+    assert engine.evaluate() != averaged
+
+
+def test_the_adaptive_bound_needs_full_batches() -> None:
+    with pytest.raises(UsageError, match="batch_size=full"):
+        compose_jobs([*SMALL, "optim=hazan_kakade", "optim.adaptive=true"], multirun=False)

@@ -1,0 +1,126 @@
+"""The packages' methods against optax's, and what a run asks of them."""
+
+from __future__ import annotations
+
+import builtins
+import sys
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import optax.contrib
+import pytest
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from corridor_exp.errors import UsageError
+from corridor_exp.optim import CLR, rivals, step_size_of
+
+STEPS = 20
+RNG = np.random.default_rng(0)
+A, B, START = RNG.normal(size=(8, 5)), RNG.normal(size=8), RNG.normal(size=5)
+
+
+def ours(make: Callable[[list[nn.Parameter]], Optimizer]) -> tuple[np.ndarray, list[float | None]]:
+    """Points and told steps of a least-squares descent in float64."""
+    p = nn.Parameter(torch.tensor(START))
+    optimizer, points, steps = make([p]), [], []
+    for _ in range(STEPS):
+        loss = (torch.as_tensor(A) @ p - torch.as_tensor(B)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step(lambda loss=loss: loss.detach())
+        points.append(p.detach().numpy().copy())
+        h = step_size_of(optimizer)
+        steps.append(None if h is None else float(h))
+    return np.array(points), steps
+
+
+def theirs(transformation: optax.GradientTransformationExtraArgs) -> np.ndarray:
+    def E(x: jax.Array) -> jax.Array:
+        return jnp.square(A @ x - B).mean()
+
+    with jax.enable_x64(True):
+        x = jnp.asarray(START)
+        state, points = transformation.init(x), []
+        for _ in range(STEPS):
+            value, grad = jax.value_and_grad(E)(x)
+            update, state = optax.with_extra_args_support(transformation).update(grad, state, x, value=value)
+            x = optax.apply_updates(x, update)
+            points.append(np.asarray(x))
+    return np.array(points)
+
+
+@pytest.mark.parametrize("cap", [0.3, 100.0])
+def test_momo_is_optaxs(cap: float) -> None:
+    points, steps = ours(lambda p: rivals.momo(p, step_cap=cap))
+    np.testing.assert_allclose(points, theirs(optax.contrib.momo(cap)), atol=1e-13)
+    assert steps == [None] * STEPS
+
+
+def test_dog_is_optaxs() -> None:
+    points, steps = ours(lambda p: rivals.dog(p, reps_rel=1e-3))
+    np.testing.assert_allclose(points, theirs(optax.contrib.dog(1.0, ("heuristic", 1e-3))), atol=1e-13)
+    moved = np.linalg.norm(points[1] - points[0])
+    residual = A @ points[0] - B
+    assert steps[1] == pytest.approx(moved / np.linalg.norm(2 * A.T @ residual / 8), rel=1e-6)
+
+
+def test_schedule_free_is_optaxs() -> None:
+    points, steps = ours(lambda p: rivals.schedule_free(p, lr=0.1))
+    np.testing.assert_allclose(points, theirs(optax.contrib.schedule_free_sgd(0.1)), atol=1e-13)
+    assert steps == [0.1] * STEPS
+
+
+def test_prodigy_is_optaxs() -> None:
+    """optax corrects the bias as Adam does, which is off in the package and here."""
+    from pytorch_optimizer import Prodigy
+
+    points, _ = ours(lambda p: Prodigy(p, d0=0.01, bias_correction=True))
+    np.testing.assert_allclose(points, theirs(optax.contrib.prodigy(1.0, estim_lr0=0.01)), atol=1e-6)
+    _, steps = ours(lambda p: rivals.prodigy(p, d0=0.01))
+    assert steps[-1] > steps[0] >= 0.01
+
+
+@pytest.mark.parametrize("cap", [None, 0.05])
+def test_alig_is_clr_but_for_its_delta(cap: float | None) -> None:
+    points, steps = ours(lambda p: rivals.alig(p, step_cap=cap))
+    expected, told = ours(lambda p: CLR(p, step_cap=cap))
+    few = STEPS if cap else 8  # uncapped it is chaotic
+    np.testing.assert_allclose(points[:few], expected[:few], rtol=1e-3)
+    assert steps[:few] == pytest.approx(told[:few], rel=1e-3)
+    assert (cap in steps) == (cap is not None)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda p: rivals.dadapt_sgd(p, d0=0.1), lambda p: rivals.mechanic(p, s_init=1e-3)],
+    ids=["dadapt_sgd", "mechanic"],
+)
+def test_the_others_descend_and_tell_the_step_that_they_took(make: Callable[..., Optimizer]) -> None:
+    points, steps = ours(make)
+    losses = np.square(points @ A.T - B).mean(1)
+    assert losses.min() < 0.5 * np.square(A @ START - B).mean()
+    assert all(h >= 0 for h in steps)
+    assert steps[-1] > 1e-3
+
+
+def test_a_missing_package_is_one_line_that_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "dog", None)
+    with pytest.raises(UsageError, match=r"dog is not installed: pip install 'corridor-exp\[rivals\]'"):
+        rivals.dog([nn.Parameter(torch.zeros(1))])
+
+
+def test_nothing_of_the_extra_is_imported_before_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def guarded(name: str, *args: object, **kwargs: object) -> object:
+        assert name.split(".")[0] not in ("pytorch_optimizer", "momo", "dog", "mechanic_pytorch")
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", guarded)
+    monkeypatch.delitem(sys.modules, "corridor_exp.optim.rivals")
+    __import__("corridor_exp.optim.rivals")
