@@ -154,28 +154,34 @@ def test_hazan_kakade_with_bound_zero_takes_half_of_clrs_step() -> None:
     assert optimizer.param_groups[0]["lr"].item() == pytest.approx(0.25)
 
 
-def test_the_adaptive_bound_closes_in_on_the_minimum_and_the_best_point_is_kept() -> None:
-    """Their Algorithm 2, transcribed, and what it promises: E at the best point nears the unknown minimum."""
-    E, start, minimum = least_squares()
+def test_the_adaptive_bound_is_their_algorithm_2() -> None:
+    E, start, _ = least_squares()
     p = nn.Parameter(start.clone())
-    optimizer = HazanKakade([p], adaptive=True, horizon=40)
-    theta, bound, best, overall = start.clone(), 0.0, math.inf, math.inf
-    for k in range(400):
+    optimizer = HazanKakade([p], adaptive=True, horizon=8)
+    theta, bound, best = start.clone(), 0.0, math.inf
+    for k in range(80):
         point = theta.clone().requires_grad_()
         loss = E(point)
         (g,) = torch.autograd.grad(loss, point)
         best = min(best, loss.item())
-        overall = min(overall, best)
         theta = theta - max(loss.item() - bound, 0) / (2 * g.square().sum()) * g
-        assert descend(optimizer, p, E) == pytest.approx(loss.item(), rel=1e-5)
-        if (k + 1) % 40 == 0:
+        assert descend(optimizer, p, E) == pytest.approx(loss.item(), rel=1e-9)
+        if (k + 1) % 8 == 0:
             bound, best, theta = (best + bound) / 2, math.inf, start.clone()
             assert torch.equal(p.detach(), start)
-            assert optimizer.memory["bound"].item() == pytest.approx(bound, rel=1e-5)
-    assert abs(bound - minimum) < 0.01
+            assert optimizer.memory["bound"].item() == pytest.approx(bound, rel=1e-9)
+
+
+def test_the_adaptive_bound_closes_in_on_the_unknown_minimum_and_the_best_point_is_kept() -> None:
+    E, start, minimum = least_squares()
+    p = nn.Parameter(start.clone())
+    optimizer = HazanKakade([p], adaptive=True, horizon=200)
+    seen = [descend(optimizer, p, E) for _ in range(2000)]
+    assert optimizer.memory["bound"].item() == pytest.approx(minimum, abs=1e-3)
+    assert E(start).item() > 2 * minimum
     optimizer.eval()
-    assert E(p).item() == pytest.approx(overall, rel=1e-5)
-    assert overall - minimum < 0.01
+    assert E(p).item() == pytest.approx(min(seen), rel=1e-12)
+    assert min(seen) - minimum < 1e-4
 
 
 def test_impossible_settings_are_refused() -> None:
