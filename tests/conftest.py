@@ -21,6 +21,11 @@ SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+
+
 @pytest.fixture(autouse=True)
 def _quiet_and_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test in a folder of its own, without a network mirror and without the user's cache."""

@@ -211,8 +211,6 @@ def test_half_precision_trains_like_single(precision: str) -> None:
 
 @pytest.mark.cuda
 def test_the_loop_waits_for_the_device_only_at_records(monkeypatch: pytest.MonkeyPatch) -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
     engine, _ = engine_of("engine.device=cuda", "log_every=1000", "batch_size=16", "dataset.train_size=1000")
     batches = engine.dataset.train_batches(0, 16)
     engine.progress.step = 1

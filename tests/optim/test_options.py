@@ -24,9 +24,13 @@ VARIANTS = [
 OPTIONS = [[f"optim={name}"] for name in option_groups([CONF_DIR])["optim"]] + VARIANTS
 
 
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
+
+
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("overrides", OPTIONS, ids="-".join)
-def test_thirty_steps_cut_at_fifteen_and_resumed_are_the_same_bits(overrides: list[str], tmp_path) -> None:
-    overrides = ["epochs=8", "max_steps=30", "log_every=1", "probe=none", *overrides]
+def test_thirty_steps_cut_at_fifteen_and_resumed_are_the_same_bits(overrides: list[str], device: str, tmp_path) -> None:
+    overrides = ["epochs=8", "max_steps=30", "log_every=1", "probe=none", f"engine.device={device}", *overrides]
     whole, expected = engine_of(*overrides)
     start = weights(whole)
     assert whole.train() == "completed"

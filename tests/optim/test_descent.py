@@ -1,0 +1,76 @@
+"""What all optimizers of our own share, beyond what test_clr says of CLR."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from corridor_exp.optim import CLR, DAL, CLRMomentum, DecSPS, Descent, HazanKakade, Polyak, SPSMax
+
+
+def dal(params: list[nn.Parameter]) -> Descent:
+    optimizer = DAL(params)
+    optimizer.ratio = torch.ones((), device=params[0].device)
+    return optimizer
+
+
+OURS: dict[str, Callable[[list[nn.Parameter]], Descent]] = {
+    "clr": lambda p: CLR(p, step_cap=1.0),
+    "clr_momentum": CLRMomentum,
+    "polyak": lambda p: Polyak(p, f_star=0.1),
+    "sps_max": SPSMax,
+    "sps_max smooth": lambda p: SPSMax(p, smooth=True),
+    "decsps": DecSPS,
+    "hazan_kakade": HazanKakade,
+    "dal": dal,
+}
+
+
+@pytest.mark.parametrize("make", OURS.values(), ids=OURS)
+@pytest.mark.parametrize(("loss", "gradient"), [(1.0, math.nan), (math.nan, 1.0), (math.inf, 1.0), (1.0, 0.0)])
+def test_nothing_unsound_reaches_the_parameters(make: Callable[..., Descent], loss: float, gradient: float) -> None:
+    p = nn.Parameter(torch.tensor([1.0, 2.0]))
+    optimizer = make([p])
+    p.grad = torch.tensor([gradient, 0.0])
+    optimizer.step(loss=loss)
+    assert p.tolist() == [1.0, 2.0]
+    assert optimizer.param_groups[0]["lr"].item() == 0
+
+
+@pytest.mark.parametrize("make", OURS.values(), ids=OURS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def test_the_parameters_move_by_the_step_that_is_told(
+    make: Callable[..., Descent], dtype: torch.dtype, device: str
+) -> None:
+    p = nn.Parameter(torch.tensor([1.0, -2.0], dtype=dtype, device=device))
+    optimizer = make([p])
+    p.grad = torch.tensor([0.5, 0.25], dtype=dtype, device=device)
+    optimizer.step(lambda: torch.tensor(0.25, device=device))
+    h = optimizer.param_groups[0]["lr"]
+    assert h.item() > 0
+    expected = torch.tensor([1.0, -2.0], dtype=torch.float64) - h.item() * torch.tensor([0.5, 0.25]).double()
+    # (The CUDA kernel takes the step as a float32.)
+    tolerance = {torch.float64: 1e-7 if device == "cuda" else 1e-15, torch.float32: 1e-6, torch.bfloat16: 1e-2}[dtype]
+    torch.testing.assert_close(p.detach().cpu().double(), expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("make", OURS.values(), ids=OURS)
+def test_a_step_never_waits_for_the_device(make: Callable[..., Descent]) -> None:
+    p = nn.Parameter(torch.randn(1000, device="cuda"))
+    optimizer = make([p])
+    loss = p.square().sum()
+    loss.backward()
+    optimizer.step(lambda: loss)
+    if isinstance(optimizer, DAL):
+        optimizer.ratio = torch.ones((), device="cuda")
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        optimizer.step(lambda: loss)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
