@@ -88,6 +88,13 @@ def dog(params: Iterable[Tensor], *, reps_rel: float = 1e-6) -> Optimizer:
     """DoG (Ivgi et al., ICML 2023), h = max‖θ_i − θ₀‖/√Σ‖g_i‖², of the authors' `dog-optimizer`. Not averaged."""
     optimizer: Any = _package("dog").DoG(params, reps_rel=reps_rel)
     optimizer.tell_step_size = lambda: optimizer.param_groups[0].get("eta", [0.0])[0]
+
+    def on_device(_: Optimizer, args: Any, kwargs: Any) -> None:
+        """The package loads its sums to the CPU, and then cannot add to them."""
+        for group in optimizer.param_groups:
+            group.update({name: group[name].to(group["params"][0].device) for name in ("G", "rbar") if name in group})
+
+    optimizer.register_step_pre_hook(on_device)
     return optimizer
 
 

@@ -13,36 +13,34 @@ from corridor_exp.optim.descent import Descent, Here, descend
 from corridor_exp.theory import stepsizes
 
 DECREASE = 0.1  # the share of the expected decrease h‖g‖² that a step must bring, as in Armijo's rule
+WINDOW = 10  # losses that a step may climb to, as in Grippo, Lampariello & Lucidi's rule
 HALVINGS = 30
 
 
 class CLRTrust(Descent):
     """CLR under a non-monotone acceptance: h = E/‖g‖² is halved until E_B(θ − hg) ≤ R − 0.1 h‖g‖².
 
-    R = max(E_B, mean of the last ``window`` batch losses): a step may climb as high as the losses of the past epoch
-    were; where 30 halvings do not help, there is no step. (Demanding a decrease at every step would kill CLR's
-    advantage, which comes from steps that first climb.)
-    Where every step is accepted it is CLR, bit for bit. One forward pass more a step, one further for each halving,
-    one host sync each; memory: one copy of the parameters.
+    R = max(E_B, min(M, E₀)), where M is the largest of the last 10 batch losses and E₀ the first of the run: a step
+    may climb as high as it has been of late, but not above the start. (Demanding a decrease at every step would kill
+    CLR's advantage, which comes from steps that first climb.) Where 30 halvings do not help, there is no step; where
+    every step is accepted it is CLR, bit for bit. Nothing to tune. One forward pass more a step, one further for each
+    halving, one host sync each; memory: one copy of the parameters.
 
-    Arguments: ``params``; ``steps_per_epoch`` and ``least_window``, the larger of which is the window; ``f_star`` and
-    ``step_cap`` as in `CLR`. `look` gives it the batch before each step; there is no use of it without an `Objective`.
+    Arguments: ``params``; ``f_star`` and ``step_cap`` as in `CLR`. `look` gives it the batch before each step; there
+    is no use of it without an `Objective`.
 
-    Assumes nothing that CLR does not. Derived here; compare Grippo, Lampariello & Lucidi (1986), Zhang & Hager (2004),
-    and PoNoS (Galli et al., arXiv 2306.12747), which starts a non-monotone search at a Polyak step, too.
+    Assumes nothing that CLR does not. Derived here, from Grippo, Lampariello & Lucidi (SIAM J. Numer. Anal. 1986);
+    compare PoNoS (Galli et al., arXiv 2306.12747), which starts a non-monotone search at a Polyak step, too. How the
+    rule was chosen, and where it loses: docs/step-sizes.md.
     """
 
-    def __init__(
-        self,
-        params: ParamsT,
-        steps_per_epoch: int = 1,
-        least_window: int = 10,
-        step_cap: float | None = None,
-        f_star: float = 0.0,
-    ) -> None:
+    def __init__(self, params: ParamsT, step_cap: float | None = None, f_star: float = 0.0) -> None:
         super().__init__(params, step_cap=step_cap, f_star=f_star)
-        size = max(steps_per_epoch, least_window)
-        self.memory = {"losses": self.number(torch.nan).repeat(size), "count": torch.tensor(0)}
+        self.memory = {
+            "gaps": self.number(-torch.inf).repeat(WINDOW),
+            "first": self.number(torch.inf),
+            "count": torch.tensor(0),
+        }
         self._loss_at: Callable[[dict[Tensor, Tensor]], Tensor] | None = None
 
     def look(self, objective: Objective, batch: Batch) -> None:
@@ -67,11 +65,13 @@ class CLRTrust(Descent):
         return torch.zeros_like(h)
 
     def _reference(self, gap: Tensor) -> Tensor:
-        """R, after the loss of this step has joined the window."""
-        losses, count = self.memory["losses"], self.memory["count"]
-        losses[int(count) % len(losses)] = gap
-        count += 1
-        return losses.nanmean().maximum(gap)
+        """R − f*, after the loss of this step has joined the window."""
+        memory, count = self.memory, int(self.memory["count"])
+        if not count:
+            memory["first"] = gap.double()
+        memory["gaps"][count % WINDOW] = gap
+        memory["count"] += 1
+        return memory["gaps"].max().minimum(memory["first"]).maximum(gap)
 
     def _moved(self, here: Here, h: Tensor) -> dict[Tensor, Tensor]:
         """θ − hg, by the parameters that it would take the place of: the same bits as a step would give them."""
