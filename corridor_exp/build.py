@@ -72,6 +72,7 @@ def build_engine(config: Config, should_stop: Callable[[], bool] = lambda: False
     return Engine(
         Objective(
             model,
+            dataset.loss,
             micro_batch=settings.micro_batch,
             precision=AUTOCAST[precision],
             forward=torch.compile(model) if settings.compile else None,
