@@ -40,10 +40,13 @@ class Stream(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """E, the mean loss of a batch, and how many of its images were classified right: 0-dim device tensors."""
+    """E, the mean loss of a batch, and how many of its images were classified right: 0-dim device tensors.
+
+    `correct` is None where the targets are no classes.
+    """
 
     loss: Tensor
-    correct: Tensor
+    correct: Tensor | None
 
 
 class Objective:
@@ -90,14 +93,15 @@ class Objective:
 
     def _accumulate(self, batch: Batch, each: Callable[[Tensor], None]) -> Evaluation:
         E = torch.zeros((), device=self.device)
-        correct = torch.zeros((), device=self.device)
+        correct: Tensor | None = torch.zeros((), device=self.device)
         for part, weight in self._cut(batch):
             with torch.autocast(self.device.type, self.precision, enabled=self.precision is not None):
                 outputs = self.forward(part.x)
             share = weight * self.loss_fn(_wide(outputs), part.y)
             each(share)
             E = E + share.detach()
-            correct = correct + _correct(outputs, part.y)
+            right = _correct(outputs, part.y)
+            correct = None if correct is None or right is None else correct + right
         return Evaluation(E, correct)
 
     # ------------------------------------------------------------------- looking
@@ -209,7 +213,9 @@ def _wide(outputs: Tensor) -> Tensor:
     return outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
 
 
-def _correct(outputs: Tensor, y: Tensor) -> Tensor:
+def _correct(outputs: Tensor, y: Tensor) -> Tensor | None:
+    """How many of the classes y the outputs name: by the largest logit, or the sign of a single one."""
     if outputs.dim() != 2 or y.is_floating_point():
-        return torch.zeros((), device=outputs.device)
-    return (outputs.detach().argmax(1) == y).sum()
+        return None
+    named = outputs.detach().argmax(1) if outputs.shape[1] > 1 else outputs.detach().squeeze(1) > 0
+    return (named == y).sum()

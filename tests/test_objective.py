@@ -146,3 +146,22 @@ def test_under_autocast_the_loss_is_still_a_float32_mean() -> None:
     assert trained.loss.dtype == torch.float32
     assert trained.loss != exact
     torch.testing.assert_close(trained.loss, exact, rtol=2e-2, atol=0)
+
+
+# ------------------------------------------------------------------------ accuracy
+
+
+@pytest.mark.parametrize("size", [None, 3])
+def test_one_logit_names_class_1_where_it_is_positive(size: int | None) -> None:
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(model.weight)
+    batch = Batch(torch.tensor([[-3.0], [-1.0], [2.0], [4.0], [0.0]]), torch.tensor([0, 1, 1, 1, 0]))
+    objective = Objective(model, loss=lambda z, y: F.soft_margin_loss(z.squeeze(1), 2.0 * y - 1), micro_batch=size)
+    assert objective.backward(batch).correct == 4
+    assert objective.evaluate(batch).correct == 4
+
+
+@pytest.mark.parametrize("size", [None, 3])
+def test_numbers_are_neither_right_nor_wrong(size: int | None) -> None:
+    batch = Batch(torch.randn(5, 2), torch.randn(5, 2))
+    assert Objective(nn.Linear(2, 2), loss=F.mse_loss, micro_batch=size).backward(batch).correct is None
