@@ -219,6 +219,7 @@ class Config(Strict):
     epochs: Count
     max_steps: Count | None
     target_loss: Positive | None
+    l2: NonNegative
     log_every: Count
     eval_every: Count
     name: Slug

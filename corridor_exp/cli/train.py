@@ -37,7 +37,7 @@ Groups (an option is a file of conf/, whose comments explain its keys)
 {groups}
 
 Keys for every run
-  seed batch_size epochs max_steps target_loss log_every eval_every name out_dir probe.every
+  seed batch_size epochs max_steps target_loss l2 log_every eval_every name out_dir probe.every
   batch_size=full           the whole training set: gradient descent
   engine.device=auto|cpu|cuda   engine.precision=auto|fp32|bf16|fp16   engine.compile=true   engine.micro_batch=N
   probe=none                no Hg;  probe.every=N: a look every N steps
