@@ -111,6 +111,7 @@ class Component(BaseModel):
 
 class Dataset(Component):
     root: PathStr = ""
+    test: PathStr | None = None
     download: bool = False
     train_size: Count | None = None
     test_size: Count | None = None

@@ -27,6 +27,7 @@ HELP = """corridor-train: train a network under the corridor learning rate, or a
 
 Examples
   corridor-train dataset=digits model=mlp                        no download, under a minute on a laptop
+  corridor-train dataset=breast_cancer model=logistic l2=0.1     a convex problem, no download
   corridor-train model=resnet18 optim=clr                        CIFAR-10; downloaded to ./data if it is not there
   corridor-train model=resnet18 optim=clr dataset.root=DIR       CIFAR-10 from DIR (release, or train/<class>/*.jpg)
   corridor-train optim=sgd optim.lr=0.5 optim/schedule=cosine optim.schedule.warmup=200
