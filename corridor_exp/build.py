@@ -74,6 +74,8 @@ def build_engine(config: Config, should_stop: Callable[[], bool] = lambda: False
     return Engine(
         Objective(
             model,
+            dataset.loss,
+            l2=config.l2,
             micro_batch=settings.micro_batch,
             precision=AUTOCAST[precision],
             forward=torch.compile(model) if settings.compile else None,

@@ -111,6 +111,7 @@ class Component(BaseModel):
 
 class Dataset(Component):
     root: PathStr = ""
+    test: PathStr | None = None
     download: bool = False
     train_size: Count | None = None
     test_size: Count | None = None
@@ -234,6 +235,7 @@ class Config(Strict):
     epochs: Count
     max_steps: Count | None
     target_loss: Positive | None
+    l2: NonNegative
     log_every: Count
     eval_every: Count
     name: Slug

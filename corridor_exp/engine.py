@@ -185,9 +185,10 @@ class Engine:
             measured = {
                 records.TRAIN_LOSS: loss,
                 records.TRAIN_GRAD_NORM: norm_sq.sqrt(),
-                records.TRAIN_ACCURACY: correct.double() / len(batch.x),
                 _UNSOUND: self.unsound.clone(),
             }
+            if correct is not None:
+                measured[records.TRAIN_ACCURACY] = correct.double() / len(batch.x)
             if h is not None:
                 measured[records.TRAIN_LR] = h
             for probe, quantities in zip(self.probes, seen, strict=looks):
@@ -218,7 +219,10 @@ class Engine:
         return {k: None if k.startswith("probe/") and v != v else v for k, v in metrics.items()}, unsound
 
     def evaluate(self) -> Metrics | None:
-        """Mean loss and accuracy over the test set, in evaluation mode; None if a stop was asked for meanwhile."""
+        """Mean loss, and accuracy if there are classes, over the test set, in evaluation mode.
+
+        None if a stop was asked for meanwhile.
+        """
         if not self.dataset.test_size:
             return {}
         size = min(self.objective.micro_batch or TEST_BATCH, TEST_BATCH)
@@ -229,12 +233,14 @@ class Engine:
             for batch in self.dataset.test_batches(size):
                 evaluation = self.objective.evaluate(batch)
                 loss += evaluation.loss * len(batch.x)
-                correct += evaluation.correct
+                if evaluation.correct is not None:
+                    correct += evaluation.correct
                 bar.update()
                 if self.should_stop():
                     return None
         n = self.dataset.test_size
-        return {records.TEST_LOSS: loss.item() / n, records.TEST_ACCURACY: correct.item() / n}
+        accuracy = {} if evaluation.correct is None else {records.TEST_ACCURACY: correct.item() / n}
+        return {records.TEST_LOSS: loss.item() / n, **accuracy}
 
     def _record(self, metrics: Metrics, bar: tqdm[Any]) -> None:
         progress = self.progress

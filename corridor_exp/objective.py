@@ -41,19 +41,23 @@ class Stream(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """E, the mean loss of a batch, and how many of its images were classified right: 0-dim device tensors."""
+    """E, the mean loss of a batch, and how many of its images were classified right: 0-dim device tensors.
+
+    `correct` is None where the targets are no classes.
+    """
 
     loss: Tensor
-    correct: Tensor
+    correct: Tensor | None
 
 
 class Objective:
     """The mean loss of a network over a batch, as a function of the network's parameters θ.
 
-    Arguments: `model`; `loss`, the mean loss of outputs and targets (a per-batch mean in at least float32);
-    `micro_batch`, the most images held at once (None: the whole batch); `precision`, autocast's type in training
-    (None: off); `forward`, what training calls instead of the model, such as its compiled form; `flat_gradients`,
-    whether the gradients of all parameters are views of one buffer: then ‖g‖² is one product (of one dtype).
+    Arguments: `model`; `loss`, the mean loss of outputs and targets (a per-batch mean in at least float32); `l2`,
+    which adds ½·l2·‖θ‖² to it, so that E and g agree, as under weight decay they do not; `micro_batch`, the most
+    images held at once (None: the whole batch); `precision`, autocast's type in training (None: off); `forward`, what
+    training calls instead of the model, such as its compiled form; `flat_gradients`, whether the gradients of all
+    parameters are views of one buffer: then ‖g‖² is one product (of one dtype).
     """
 
     def __init__(
@@ -61,12 +65,14 @@ class Objective:
         model: nn.Module,
         loss: Loss = F.cross_entropy,
         *,
+        l2: float = 0.0,
         micro_batch: int | None = None,
         precision: torch.dtype | None = None,
         forward: Callable[[Tensor], Tensor] | None = None,
         flat_gradients: bool = False,
     ) -> None:
-        self.model, self.loss_fn, self.micro_batch, self.precision = model, loss, micro_batch, precision
+        self.model, self.loss_fn, self.l2 = model, loss, l2
+        self.micro_batch, self.precision = micro_batch, precision
         self.forward = forward or model
         names, params = zip(*((n, p) for n, p in model.named_parameters() if p.requires_grad), strict=True)
         self.names: tuple[str, ...] = names
@@ -94,14 +100,15 @@ class Objective:
 
     def _accumulate(self, batch: Batch, each: Callable[[Tensor], None]) -> Evaluation:
         E = torch.zeros((), device=self.device)
-        correct = torch.zeros((), device=self.device)
+        correct: Tensor | None = torch.zeros((), device=self.device)
         for part, weight in self._cut(batch):
             with torch.autocast(self.device.type, self.precision, enabled=self.precision is not None):
                 outputs = self.forward(part.x)
-            share = weight * self.loss_fn(_wide(outputs), part.y)
+            share = weight * self._mean_loss(outputs, part.y, self.theta)
             each(share)
             E = E + share.detach()
-            correct = correct + _correct(outputs, part.y)
+            right = _correct(outputs, part.y)
+            correct = None if correct is None or right is None else correct + right
         return Evaluation(E, correct)
 
     # ------------------------------------------------------------------- looking
@@ -170,7 +177,12 @@ class Objective:
         buffers = {name: b.clone() for name, b in self.model.named_buffers()}
         state = {**dict(zip(self.names, point, strict=True)), **buffers}
         for part, weight in self._cut(batch):
-            yield weight * self.loss_fn(_wide(functional_call(self.model, state, (part.x,))), part.y)
+            yield weight * self._mean_loss(functional_call(self.model, state, (part.x,)), part.y, point)
+
+    def _mean_loss(self, outputs: Tensor, y: Tensor, point: Vector) -> Tensor:
+        """The loss of a micro-batch at a point. The shares of a batch add up to 1, and so to one regulariser."""
+        E = self.loss_fn(_wide(outputs), y)
+        return E + self.l2 / 2 * sum(p.square().sum() for p in point) if self.l2 else E
 
     def _point(self, theta: Sequence[Tensor] | None) -> Vector:
         """A point to differentiate at, apart from the parameters, so that nothing accumulates into them."""
@@ -238,7 +250,9 @@ def _wide(outputs: Tensor) -> Tensor:
     return outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
 
 
-def _correct(outputs: Tensor, y: Tensor) -> Tensor:
+def _correct(outputs: Tensor, y: Tensor) -> Tensor | None:
+    """How many of the classes y the outputs name: by the largest logit, or the sign of a single one."""
     if outputs.dim() != 2 or y.is_floating_point():
-        return torch.zeros((), device=outputs.device)
-    return (outputs.detach().argmax(1) == y).sum()
+        return None
+    named = outputs.detach().argmax(1) if outputs.shape[1] > 1 else outputs.detach().squeeze(1) > 0
+    return (named == y).sum()

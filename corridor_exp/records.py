@@ -2,7 +2,7 @@
 
 A record is one JSON object a line: `step`, `epoch`, `time`, then metrics by the names below. Step k counts the
 updates done before it; `train/…` and `probe/…` belong to that one step, before its update. An epoch's last record
-adds `train/epoch_loss`, and `test/…` as measured after that epoch's last update.
+adds `train/epoch_loss`, and `test/…` as measured after that epoch's last update. Accuracies are there for classes.
 """
 
 from __future__ import annotations

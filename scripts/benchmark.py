@@ -27,7 +27,7 @@ from corridor_exp.models import resnet18
 from corridor_exp.objective import Batch, Objective
 from corridor_exp.optim import CLR
 
-CIFAR = Images(channels=3, size=32, classes=10, stem="small")
+CIFAR = Images(channels=3, size=32, outputs=10, stem="small")
 Ratios = dict[str, float]
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from corridor_exp.objective import Batch, Objective
+from corridor_exp.objective import Batch, Objective, Stream
 from tests.conftest import ANY_BATCH, Surface, mean, small_batch, small_network
 
 
@@ -16,8 +16,8 @@ def flat(vector: tuple[Tensor, ...]) -> Tensor:
     return torch.cat([t.reshape(-1) for t in vector])
 
 
-def dense(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """E, g and H of the mean loss by torch.func, from one flat vector of parameters."""
+def dense(model: nn.Module, batch: Batch, l2: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
+    """E, g and H of the mean loss and ½·l2·‖θ‖² by torch.func, from one flat vector of parameters."""
     names = [n for n, _ in model.named_parameters()]
     shapes = [p.shape for p in model.parameters()]
     sizes = [p.numel() for p in model.parameters()]
@@ -26,7 +26,7 @@ def dense(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     def E(theta: Tensor) -> Tensor:
         parts = [t.reshape(s) for t, s in zip(theta.split(sizes), shapes, strict=True)]
         state = {**dict(zip(names, parts, strict=True)), **{n: b.clone() for n, b in buffers.items()}}
-        return F.cross_entropy(functional_call(model, state, (batch.x,)), batch.y)
+        return F.cross_entropy(functional_call(model, state, (batch.x,)), batch.y) + l2 * theta.dot(theta) / 2
 
     theta = flat(tuple(p.detach() for p in model.parameters()))
     return E(theta), torch.func.grad(E)(theta), torch.autograd.functional.hessian(E, theta)
@@ -146,3 +146,51 @@ def test_under_autocast_the_loss_is_still_a_float32_mean() -> None:
     assert trained.loss.dtype == torch.float32
     assert trained.loss != exact
     torch.testing.assert_close(trained.loss, exact, rtol=2e-2, atol=0)
+
+
+# --------------------------------------------------------------------- regulariser
+
+
+@pytest.mark.parametrize("size", [None, 5, 1])
+def test_the_regulariser_is_part_of_e_g_and_hg_however_the_batch_is_cut(size: int | None) -> None:
+    model, batch, l2 = small_network("group"), small_batch(12), 0.3
+    E, g, H = dense(model, batch, l2)
+    assert (E - dense(model, batch)[0]).item() > 0.1
+    objective = Objective(model, l2=l2, micro_batch=size)
+    parts = Stream(12, lambda: (Batch(x, y) for x, y in zip(batch.x.split(7), batch.y.split(7), strict=True)))
+    for data in (batch, parts):
+        mine = objective.gradient_and_hg(data)
+        torch.testing.assert_close(mine[0], E, rtol=1e-12, atol=0)
+        torch.testing.assert_close(flat(mine[1]), g, rtol=0, atol=1e-12)
+        torch.testing.assert_close(flat(mine[2]), H @ g, rtol=0, atol=1e-11)
+        torch.testing.assert_close(objective.loss(data), E, rtol=1e-12, atol=0)
+    trained = objective.backward(batch)
+    torch.testing.assert_close(trained.loss, E, rtol=1e-12, atol=0)
+    torch.testing.assert_close(flat(tuple(p.grad for p in model.parameters())), g, rtol=0, atol=1e-12)
+    torch.testing.assert_close(objective.evaluate(batch).loss, E, rtol=1e-12, atol=0)
+
+
+def test_the_regulariser_is_that_of_the_point_looked_at() -> None:
+    model, batch = small_network(), small_batch()
+    theta = [p.detach() + 0.1 for p in model.parameters()]
+    plain, E = (Objective(model, l2=l2).loss(batch, theta) for l2 in (0.0, 0.5))
+    torch.testing.assert_close(E - plain, flat(tuple(theta)).square().sum() / 4, rtol=1e-12, atol=0)
+
+
+# ------------------------------------------------------------------------ accuracy
+
+
+@pytest.mark.parametrize("size", [None, 3])
+def test_one_logit_names_class_1_where_it_is_positive(size: int | None) -> None:
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(model.weight)
+    batch = Batch(torch.tensor([[-3.0], [-1.0], [2.0], [4.0], [0.0]]), torch.tensor([0, 1, 1, 1, 0]))
+    objective = Objective(model, loss=lambda z, y: F.soft_margin_loss(z.squeeze(1), 2.0 * y - 1), micro_batch=size)
+    assert objective.backward(batch).correct == 4
+    assert objective.evaluate(batch).correct == 4
+
+
+@pytest.mark.parametrize("size", [None, 3])
+def test_numbers_are_neither_right_nor_wrong(size: int | None) -> None:
+    batch = Batch(torch.randn(5, 2), torch.randn(5, 2))
+    assert Objective(nn.Linear(2, 2), loss=F.mse_loss, micro_batch=size).backward(batch).correct is None

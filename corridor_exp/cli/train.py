@@ -27,6 +27,7 @@ HELP = """corridor-train: train a network under the corridor learning rate, or a
 
 Examples
   corridor-train dataset=digits model=mlp                        no download, under a minute on a laptop
+  corridor-train dataset=breast_cancer model=logistic l2=0.1     a convex problem, no download
   corridor-train model=resnet18 optim=clr                        CIFAR-10; downloaded to ./data if it is not there
   corridor-train model=resnet18 optim=clr dataset.root=DIR       CIFAR-10 from DIR (release, or train/<class>/*.jpg)
   corridor-train optim=sgd optim.lr=0.5 optim/schedule=cosine optim.schedule.warmup=200
@@ -37,7 +38,7 @@ Groups (an option is a file of conf/, whose comments explain its keys)
 {groups}
 
 Keys for every run
-  seed batch_size epochs max_steps target_loss log_every eval_every name out_dir probe.every
+  seed batch_size epochs max_steps target_loss l2 log_every eval_every name out_dir probe.every
   batch_size=full           the whole training set: gradient descent
   engine.device=auto|cpu|cuda   engine.precision=auto|fp32|bf16|fp16   engine.compile=true   engine.micro_batch=N
   probe=none                no Hg;  probe.every=N: a look every N steps

@@ -4,5 +4,20 @@ from corridor_exp.datasets.base import Dataset, Images
 from corridor_exp.datasets.digits import digits
 from corridor_exp.datasets.folder import imagefolder
 from corridor_exp.datasets.small import cifar10, cifar100, fashion_mnist, mnist
+from corridor_exp.datasets.synthetic import matrix_factorisation, quadratic
+from corridor_exp.datasets.table import breast_cancer, libsvm
 
-__all__ = ["Dataset", "Images", "cifar10", "cifar100", "digits", "fashion_mnist", "imagefolder", "mnist"]
+__all__ = [
+    "Dataset",
+    "Images",
+    "breast_cancer",
+    "cifar10",
+    "cifar100",
+    "digits",
+    "fashion_mnist",
+    "imagefolder",
+    "libsvm",
+    "matrix_factorisation",
+    "mnist",
+    "quadratic",
+]

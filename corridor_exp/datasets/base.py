@@ -11,20 +11,25 @@ import torch
 from torch import Tensor
 
 from corridor_exp.errors import RunError
-from corridor_exp.objective import Batch
+from corridor_exp.objective import Batch, Loss
 
 
 class Images(NamedTuple):
-    """What a model has to know of the data: channels, height = width in pixels, classes, and which stem suits it."""
+    """What a model has to know of the data: channels, height = width in pixels, outputs, and which stem suits it.
+
+    `outputs` is one a class, one in all for two classes under the logistic loss, or the numbers to fit. What is no
+    image has the stem `none`; a table of n features is n channels of one pixel.
+    """
 
     channels: int
     size: int
-    classes: int
-    stem: str  # "small" | "imagenet"
+    outputs: int
+    stem: str  # "small" | "imagenet" | "none"
 
 
 class Dataset(Protocol):
     images: Images
+    loss: Loss
     train_size: int
     test_size: int
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -20,7 +21,7 @@ from torchvision.transforms import v2
 
 from corridor_exp.datasets.base import Images, balanced_subset, batch_count, epoch_order, mixed_seed
 from corridor_exp.errors import RunError
-from corridor_exp.objective import Batch
+from corridor_exp.objective import Batch, Loss
 
 
 def imagefolder(**options: Any) -> FolderDataset:
@@ -64,6 +65,7 @@ class FolderDataset:
         )
         self.train_size, self.test_size = len(self.train_indices), len(self.test_indices)
         self.images = Images(3, image_size, len(self.train.classes), "imagenet")
+        self.loss: Loss = F.cross_entropy
         self.shift, self.scale = (torch.tensor(t).view(1, 3, 1, 1).mul(255).to(device) for t in (mean, std))
 
     def steps(self, batch_size: int) -> int:

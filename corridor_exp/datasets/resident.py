@@ -1,4 +1,4 @@
-"""Small data sets live whole on the device as uint8 and are standardised and augmented there, in batches."""
+"""Small data sets live whole on the device: images as uint8, standardised and augmented in batches, and numbers."""
 
 from __future__ import annotations
 
@@ -12,16 +12,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from corridor_exp.datasets.base import Images, balanced_subset, batch_count, epoch_order, mixed_seed
-from corridor_exp.objective import Batch
+from corridor_exp.objective import Batch, Loss
 
 PADDING = 4
 
 
 class Arrays(NamedTuple):
-    """Images N × channels × height × width as uint8, labels N as int64."""
+    """Rows x with targets y: images N × channels × height × width as uint8, or any numbers; labels N as int64."""
 
-    images: np.ndarray
-    labels: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+
+    def subset(self, size: int | None, key: str) -> Arrays:
+        """The same `size` rows every time, balanced over the classes if there are any."""
+        labels = self.y if self.y.dtype.kind == "i" else np.zeros(len(self.y), dtype=np.int64)
+        chosen = balanced_subset(labels, size, key)
+        return Arrays(self.x[chosen], self.y[chosen])
 
 
 @dataclass
@@ -30,8 +36,48 @@ class Augmentation:
     flip: bool = False
 
 
-class ResidentDataset:
-    """A data set on the device. Pixels are standardised by the mean and deviation of its training images."""
+class Resident:
+    """Rows on the device, in batches. What `_inputs` makes of them at that moment is a subclass's own."""
+
+    def __init__(
+        self,
+        train: Arrays,
+        test: Arrays,
+        images: Images,
+        loss: Loss,
+        *,
+        device: torch.device,
+        seed: int,
+        drop_last: bool,
+    ) -> None:
+        self.images, self.loss = images, loss
+        self.seed, self.drop_last, self.device = seed, drop_last, device
+        self.x, self.y, self.test_x, self.test_y = (
+            torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in (*train, *test)
+        )
+        self.train_size, self.test_size = len(self.x), len(self.test_x)
+
+    def steps(self, batch_size: int) -> int:
+        return batch_count(self.train_size, batch_size, self.drop_last)
+
+    def train_batches(self, epoch: int, batch_size: int, start: int = 0) -> Iterator[Batch]:
+        order = epoch_order(self.train_size, self.seed, epoch).to(self.device)
+        for number in range(start, self.steps(batch_size)):
+            chosen = order[number * batch_size : (number + 1) * batch_size]
+            yield Batch(self._inputs(self.x[chosen], (epoch, number)), self.y[chosen])
+
+    def test_batches(self, batch_size: int) -> Iterator[Batch]:
+        for start in range(0, self.test_size, batch_size):
+            chosen = slice(start, start + batch_size)
+            yield Batch(self._inputs(self.test_x[chosen], None), self.test_y[chosen])
+
+    def _inputs(self, x: Tensor, place: tuple[int, int] | None) -> Tensor:
+        """A model's inputs for the rows x of a batch, at its place (epoch, number) in training, or None in testing."""
+        return x
+
+
+class ResidentDataset(Resident):
+    """Images on the device. Pixels are standardised by the mean and deviation of the training images."""
 
     def __init__(
         self,
@@ -47,41 +93,55 @@ class ResidentDataset:
         augment: Augmentation | None = None,
         drop_last: bool = False,
     ) -> None:
-        self.seed, self.drop_last, self.device = seed, drop_last, device
         self.augmentation = augment or Augmentation()
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
-        self.x, self.y = self._put(train, train_size, image_size, "dataset.train_size")
-        self.test_x, self.test_y = self._put(test, test_size, image_size, "dataset.test_size")
-        self.train_size, self.test_size = len(self.x), len(self.test_x)
-        classes = int(max(train.labels.max(), test.labels.max())) + 1
-        self.images = Images(self.x.shape[1], self.x.shape[2], classes, "small")
+        classes = int(max(train.y.max(), test.y.max())) + 1
+        train = _resized(train.subset(train_size, "dataset.train_size"), image_size)
+        test = _resized(test.subset(test_size, "dataset.test_size"), image_size)
+        images = Images(train.x.shape[1], train.x.shape[2], classes, "small")
+        super().__init__(train, test, images, F.cross_entropy, device=device, seed=seed, drop_last=drop_last)
         self.shift, self.scale = _statistics(self.x)
 
-    def _put(self, arrays: Arrays, size: int | None, image_size: int | None, key: str) -> tuple[Tensor, Tensor]:
-        chosen = balanced_subset(arrays.labels, size, key)
-        x = torch.from_numpy(np.ascontiguousarray(arrays.images[chosen]))
-        if image_size and image_size != x.shape[-1]:
-            x = _resized(x, image_size)
-        return x.to(self.device), torch.from_numpy(arrays.labels[chosen]).to(self.device)
-
-    def steps(self, batch_size: int) -> int:
-        return batch_count(self.train_size, batch_size, self.drop_last)
-
-    def train_batches(self, epoch: int, batch_size: int, start: int = 0) -> Iterator[Batch]:
-        order = epoch_order(self.train_size, self.seed, epoch).to(self.device)
-        for number in range(start, self.steps(batch_size)):
-            chosen = order[number * batch_size : (number + 1) * batch_size]
-            x = self.x[chosen]
-            if self.augmentation.crop or self.augmentation.flip:
-                x = augmented(x, self.augmentation, mixed_seed("augment", self.seed, epoch, number))
-            yield Batch(self._standardised(x), self.y[chosen])
-
-    def test_batches(self, batch_size: int) -> Iterator[Batch]:
-        for x, y in zip(self.test_x.split(batch_size), self.test_y.split(batch_size), strict=True):
-            yield Batch(self._standardised(x), y)
-
-    def _standardised(self, x: Tensor) -> Tensor:
+    def _inputs(self, x: Tensor, place: tuple[int, int] | None) -> Tensor:
+        if place and (self.augmentation.crop or self.augmentation.flip):
+            x = augmented(x, self.augmentation, mixed_seed("augment", self.seed, *place))
         return ((x.float() - self.shift) * self.scale).contiguous(memory_format=self.layout)
+
+
+class NumericDataset(Resident):
+    """Numbers on the device, as float32. Without `test` there is nothing to test on.
+
+    `standardise` is by the mean and deviation of each feature over the training rows, in float64; a feature that is
+    constant there is 0 everywhere. `channels_last` is for images, and nothing to numbers.
+    """
+
+    def __init__(
+        self,
+        train: Arrays,
+        test: Arrays | None,
+        images: Images,
+        loss: Loss,
+        *,
+        standardise: bool,
+        device: torch.device,
+        seed: int,
+        channels_last: bool = False,
+        train_size: int | None = None,
+        test_size: int | None = None,
+        drop_last: bool = False,
+    ) -> None:
+        test = (test or Arrays(train.x[:0], train.y[:0])).subset(test_size, "dataset.test_size")
+        train = train.subset(train_size, "dataset.train_size")
+        if standardise:
+            varies = np.ptp(train.x, axis=0) > 0  # exact, where a deviation may be a rounding error
+            mean, deviation = train.x.mean(0), np.where(varies, train.x.std(0), np.inf)
+            train, test = (Arrays((rows.x - mean) / deviation, rows.y) for rows in (train, test))
+        train, test = (Arrays(rows.x.astype(np.float32), _narrow(rows.y)) for rows in (train, test))
+        super().__init__(train, test, images, loss, device=device, seed=seed, drop_last=drop_last)
+
+
+def _narrow(y: np.ndarray) -> np.ndarray:
+    return y.astype(np.float32) if y.dtype.kind == "f" else y
 
 
 def augmented(x: Tensor, how: Augmentation, seed: int) -> Tensor:
@@ -117,6 +177,9 @@ def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     return tuple(t.float().view(1, -1, 1, 1).to(x.device) for t in (mean, inverse))  # type: ignore[return-value]
 
 
-def _resized(x: Tensor, size: int) -> Tensor:
+def _resized(arrays: Arrays, size: int | None) -> Arrays:
+    if not size or size == arrays.x.shape[-1]:
+        return arrays
+    x = torch.from_numpy(np.ascontiguousarray(arrays.x))
     parts = [F.interpolate(p.float(), (size, size), mode="bilinear", antialias=True) for p in x.split(4096)]
-    return torch.cat([p.round().clamp(0, 255).to(torch.uint8) for p in parts])
+    return Arrays(torch.cat([p.round().clamp(0, 255).to(torch.uint8) for p in parts]).numpy(), arrays.y)

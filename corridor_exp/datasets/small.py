@@ -91,7 +91,7 @@ def _store(cache: Path, arrays: Arrays) -> None:
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
         temporary = cache.with_suffix(f".{np.random.default_rng().integers(1 << 60)}.tmp.npz")
-        np.savez(temporary, images=arrays.images, labels=arrays.labels)
+        np.savez(temporary, images=arrays.x, labels=arrays.y)
         temporary.replace(cache)
     except OSError:
         pass  # a cache that cannot be written costs time, not the run

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import nn
 
 from corridor_exp.datasets.base import Images
+from corridor_exp.errors import RunError
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -65,4 +66,7 @@ def zero_(layer: nn.Module) -> None:
 
 
 def stem_of(stem: str, images: Images) -> str:
+    """The stem that a convolutional network was asked for, or the one that suits the images."""
+    if images.stem == "none":
+        raise RunError("this network needs images, and the data set has none: take model=mlp, or another data set")
     return images.stem if stem == "auto" else stem

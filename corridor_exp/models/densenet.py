@@ -23,7 +23,7 @@ def densenet121(
 ) -> nn.Module:
     """DenseNet-121 with `width` channels in the stem and a growth rate of half as many."""
     growth = max(1, width // 2)
-    original = DenseNet(growth, (6, 12, 24, 16), width, num_classes=images.classes)
+    original = DenseNet(growth, (6, 12, 24, 16), width, num_classes=images.outputs)
     features = original.features
     small = stem_of(stem, images) == "small"
     if small or images.channels != 3:

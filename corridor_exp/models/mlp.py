@@ -28,7 +28,7 @@ def mlp(
         if norm != "none":
             layers[f"norm{i}"] = nn.BatchNorm1d(outputs)
         layers[f"act{i}"] = nn.ReLU()
-    layers["logits"] = nn.Linear(sizes[-1], images.classes)
+    layers["logits"] = nn.Linear(sizes[-1], images.outputs)
     if zero_init:
         zero_(layers["logits"])
     return adapt(nn.Sequential(layers), activation, norm)

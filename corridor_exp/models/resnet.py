@@ -57,7 +57,7 @@ class ResNet(nn.Module):
             channels = planes * block.expansion
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(channels, images.classes)
+        self.fc = nn.Linear(channels, images.outputs)
         initialise_(self, init)
         adapt(self, activation, norm)
         if zero_init:

@@ -43,6 +43,7 @@ def _vgg(
     zero_init: bool = False,
 ) -> nn.Module:
     """The convolutions of one of the paper's columns A to E, and a classifier: one linear layer on small images."""
+    stem = stem_of(stem, images)
     if images.size < SMALLEST:
         raise UsageError(
             f"VGG halves an image five times, which needs {SMALLEST} pixels and not {images.size}: "
@@ -52,11 +53,11 @@ def _vgg(
     features = make_layers(scaled, batch_norm=norm != "none")
     if images.channels != 3:
         features[0] = nn.Conv2d(images.channels, scaled[0], 3, padding=1)
-    model = VGG(features, num_classes=images.classes, init_weights=False, dropout=dropout)
+    model = VGG(features, num_classes=images.outputs, init_weights=False, dropout=dropout)
     channels = scaled[-2]
-    if stem_of(stem, images) == "small":
+    if stem == "small":
         model.avgpool = nn.AdaptiveAvgPool2d(1)
-        model.classifier = nn.Sequential(nn.Linear(channels, images.classes))
+        model.classifier = nn.Sequential(nn.Linear(channels, images.outputs))
     else:
         model.classifier[0] = nn.Linear(channels * 7 * 7, model.classifier[0].out_features)
     initialise_(model, init)

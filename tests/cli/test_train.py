@@ -44,6 +44,7 @@ def without_time(directory: Path) -> list[records.Record]:
         ("optim=sgd optim.lr=-1", "optim.lr=-1: should be greater than or equal to 0"),
         ("optim=sgd optim.nesterov=true", "momentum above 0"),
         ("batch_size=0", "batch_size=0"),
+        ("l2=-1", "l2=-1: should be greater than or equal to 0"),
         ("batch_size=fulll", "or full"),
         ("epochs=1.5", "epochs=1.5"),
         ("engine.precision=bf8", "'bf16'"),

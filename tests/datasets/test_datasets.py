@@ -69,7 +69,7 @@ def test_a_subset_is_balanced_fixed_and_in_order() -> None:
 
 def test_digits_are_the_same_1500_and_297_images_for_any_seed() -> None:
     one, two = datasets.digits(**CPU), datasets.digits(device=torch.device("cpu"), seed=5)
-    assert (one.train_size, one.test_size, one.images.classes) == (1500, 297, 10)
+    assert (one.train_size, one.test_size, one.images.outputs) == (1500, 297, 10)
     assert torch.equal(one.x, two.x)
     assert torch.equal(one.test_y, two.test_y)
     assert one.x.dtype == torch.uint8

@@ -9,12 +9,15 @@ from torch import nn
 
 from corridor_exp import models
 from corridor_exp.datasets.base import Images
-from corridor_exp.errors import UsageError
+from corridor_exp.errors import RunError, UsageError
 
 CIFAR = Images(3, 32, 10, "small")
 IMAGENET = Images(3, 224, 1000, "imagenet")
 GREY = Images(1, 32, 10, "small")
-NETWORKS = [getattr(models, name) for name in models.__all__]
+TABLE = Images(30, 1, 1, "none")
+QUADRATICS = Images(1, 7, 7, "none")
+PROBLEMS = (models.deep_linear, models.logistic, models.vector)
+NETWORKS = [f for name in models.__all__ if (f := getattr(models, name)) not in PROBLEMS]
 CONVOLUTIONAL = [f for f in NETWORKS if f not in (models.mlp, models.linear)]
 
 
@@ -120,3 +123,47 @@ def test_initial_variances_are_those_of_their_sources(init: str, times_fan_in: f
     assert weight.var().item() * fan_in == pytest.approx(times_fan_in, rel=0.02)
     if init == "haiku":
         assert weight.abs().max().item() <= 2.0001 * fan_in**-0.5 / 0.8796256610
+
+
+# ------------------------------------------------------------- small exact problems
+
+
+def test_logistic_regression_is_one_logit_of_weights_alone() -> None:
+    model = models.logistic(TABLE)
+    (theta,) = model.parameters()
+    x = torch.randn(5, 30)
+    torch.testing.assert_close(model(x), x @ theta.T)
+    assert theta.shape == (1, 30)
+    assert not any(p.any() for p in models.logistic(TABLE, zero_init=True).parameters())
+
+
+def test_a_deep_linear_network_is_the_product_of_its_matrices() -> None:
+    model = models.deep_linear(GREY, width=4, depth=2)
+    W1, W2, W3 = model.parameters()
+    assert [W.shape for W in (W1, W2, W3)] == [(4, 1024), (4, 4), (10, 4)]
+    x = torch.randn(3, 1, 32, 32)
+    torch.testing.assert_close(model(x), x.flatten(1) @ (W3 @ W2 @ W1).T)
+
+
+def test_a_vector_is_multiplied_by_each_matrix() -> None:
+    model = models.vector(QUADRATICS)
+    A = torch.randn(3, 7, 7)
+    torch.testing.assert_close(model(A), torch.stack([a @ model.theta for a in A]))
+
+
+@pytest.mark.parametrize("images", [CIFAR, GREY, TABLE, Images(1, 10, 10, "small")])
+def test_a_vector_fits_quadratics_alone(images: Images) -> None:
+    with pytest.raises(RunError, match="dataset=quadratic"):
+        models.vector(images)
+
+
+def test_one_logit_is_not_enough_for_ten_classes() -> None:
+    with pytest.raises(RunError, match="10 outputs: take model=linear"):
+        models.logistic(CIFAR)
+
+
+@pytest.mark.parametrize("network", CONVOLUTIONAL)
+@pytest.mark.parametrize("images", [TABLE, QUADRATICS])
+def test_a_convolutional_network_needs_images(network: Callable[..., nn.Module], images: Images) -> None:
+    with pytest.raises(RunError, match="needs images"):
+        network(images, stem="small")

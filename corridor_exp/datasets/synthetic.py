@@ -1,0 +1,74 @@
+"""Problems of the papers on stochastic Polyak steps, drawn once: every seed trains on the same one.
+
+Neither is standardised, as its inputs are part of its definition.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from corridor_exp.datasets.base import Images
+from corridor_exp.datasets.resident import Arrays, NumericDataset
+
+CONDITION_NUMBER = 1e5
+SAMPLES = 1000
+QUADRATICS = 100
+DIMENSION = 100
+
+
+def squared_error(outputs: Tensor, y: Tensor) -> Tensor:
+    """The mean of ‖output − y‖² over the batch, a sum over the outputs."""
+    return (outputs - y).square().sum(1).mean()
+
+
+def half_squared_error(outputs: Tensor, y: Tensor) -> Tensor:
+    return squared_error(outputs, y) / 2
+
+
+def matrix_factorisation(**options: Any) -> NumericDataset:
+    """The data of min ‖W₂W₁x − Ax‖², the mean over 1,000 Gaussian x ∈ R⁶ (Loizou et al. 2021, arXiv 2002.10542).
+
+    `options` are `NumericDataset`'s.
+    """
+    x = np.random.default_rng(1).standard_normal((SAMPLES, 6))
+    images = Images(6, 1, 10, "none")
+    return NumericDataset(
+        Arrays(x, x @ ill_conditioned_matrix().T), None, images, squared_error, standardise=False, **options
+    )
+
+
+def ill_conditioned_matrix() -> np.ndarray:
+    """A ∈ R^{10×6}: random singular vectors; singular values evenly from 1 to 10⁻⁵, so of condition number 10⁵.
+
+    Rahimi and Recht, from whom the problem is, scale the rows of a random square matrix by even factors from 1 to
+    10⁻⁵. Of a 10 × 6 matrix, as in Loizou et al.'s code, that leaves the condition number near 20.
+    """
+    rng = np.random.default_rng(0)
+    left, right = (np.linalg.qr(rng.standard_normal((rows, 6))).Q for rows in (10, 6))
+    return left * np.linspace(1, 1 / CONDITION_NUMBER, 6) @ right.T
+
+
+def quadratic(**options: Any) -> NumericDataset:
+    """100 convex quadratics ½(θ − θᵢ*)ᵀHᵢ(θ − θᵢ*) in R¹⁰⁰ that no θ minimises together (Orvieto et al. 2022).
+
+    Row i is (Aᵢ, bᵢ), where Hᵢ = AᵢᵀAᵢ and the quadratic is ½‖Aᵢθ − bᵢ‖². The Hᵢ are sample covariances of 300 standard
+    normal vectors, the θᵢ* are standard normal. `options` are `NumericDataset`'s.
+    """
+    rng = np.random.default_rng(0)
+    samples = rng.standard_normal((QUADRATICS, 3 * DIMENSION, DIMENSION))
+    H = samples.transpose(0, 2, 1) @ samples / (3 * DIMENSION)
+    A = np.linalg.cholesky(H).transpose(0, 2, 1)
+    b = (A @ rng.standard_normal((QUADRATICS, DIMENSION, 1)))[..., 0]
+    images = Images(1, DIMENSION, DIMENSION, "none")
+    return NumericDataset(Arrays(A, b), None, images, half_squared_error, standardise=False, **options)
+
+
+def quadratic_minimum(A: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """The minimiser θ* and the minimum of the mean of ½‖Aᵢθ − bᵢ‖²; A is N × m × d, b is N × m. In float64."""
+    A, b = A.double(), b.double()
+    theta = torch.linalg.lstsq(A.flatten(0, 1), b.flatten()[:, None]).solution[:, 0]
+    return theta, half_squared_error(A @ theta, b)
