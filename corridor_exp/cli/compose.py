@@ -7,7 +7,6 @@ before the first one starts.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -23,7 +22,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from corridor_exp.config import CONF_DIR, Config, is_secret, option_groups, suggestion
+from corridor_exp.config import CONF_DIR, Config, is_secret, option_groups, secret_variable, suggestion
 from corridor_exp.errors import UsageError
 
 
@@ -160,7 +159,7 @@ def hide_secrets(overrides: Sequence[str]) -> list[str]:
     for text in overrides:
         key, _, value = text.partition("=")
         if is_secret(key.lstrip("+"), value) and isinstance(secret := _parse(text).value(), str):
-            variable = f"CORRIDOR_SECRET_{hashlib.sha256(key.encode()).hexdigest()[:8].upper()}"
+            variable = secret_variable(key)
             os.environ[variable] = secret
             text = f"{key}=${{oc.env:{variable}}}"
         hidden.append(text)
