@@ -86,7 +86,7 @@ def _train(engine: Engine, config: Config, directory: Path) -> str:
     with ExitStack() as stack:
         writer = records.RecordWriter(directory, keep_bytes=saved["records_bytes"] if saved else 0)
         stack.callback(writer.close)
-        mirrors = Mirrors([option.build() for option in config.logger.values()], tell)
+        mirrors = Mirrors([option.build(allow_targets=config.allow_targets) for option in config.logger.values()], tell)
         mirrors.start(directory, config.public(), name=f"{config.name}/{directory.name}")
 
         def emit(record: records.Record) -> None:

@@ -21,6 +21,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from corridor_exp.config import CONF_DIR, Config, is_secret, option_groups, secret_variable, suggestion
 from corridor_exp.errors import UsageError
@@ -79,6 +80,8 @@ def _compose(overrides: list[str], conf: Conf) -> dict[str, Any]:
     try:
         composed = compose("config", overrides)
         resolved = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    except YAMLError as error:  # in an option's file
+        raise UsageError(" ".join(str(error).split())) from None
     except (HydraException, OmegaConfBaseException) as error:
         _explain_unknown_key(overrides, conf)
         raise UsageError(_one_line(error)) from None

@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
     """The command. Exits with the codes of the contract."""
     parser = Parser(
         prog="corridor-sweep",
-        usage="%(prog)s [KEY=VALUE]... [+ [KEY=VALUE]...]... [flags]",
+        usage="%(prog)s [KEY=VALUE]... [+ [KEY=VALUE]...]... [--status | --cancel | --retry-failed] [--config-dir DIR]",
         description=HELP,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -96,6 +96,8 @@ def _main(args: argparse.Namespace) -> int:
         else:
             print(status_table(sweep.folders, look_at(sweep)))
         return 0
+    if not asked.find():
+        _ = asked.configs  # a mistake is told before anything is written
     with only_one(asked.directory):
         if sweep := asked.find():
             asked.tell_what_was_edited_since(sweep)

@@ -1,8 +1,8 @@
 """Runs as processes of this machine, forked from one process that has torch loaded.
 
 Importing torch takes seconds, a fork milliseconds. Forking is safe because that process, multiprocessing's fork
-server, has only imported: it has no OpenMP threads and no CUDA context, which a fork would not survive. A run has a
-process of its own, which takes nothing else with it when it crashes.
+server, has only imported: it has no OpenMP team and no CUDA context, which a fork would not survive (OpenBLAS's threads,
+which numpy starts, step aside at a fork). A run has a process of its own, and takes nothing with it when it crashes.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from tqdm import tqdm
 
 from corridor_exp.sweeps.worker import fail, last_line, work
 
+PRELOAD = ("corridor_exp.run", "corridor_exp.models", "sklearn.datasets")  # the last for the second that digits takes
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def run_here(folders: list[Path], processes: int) -> bool:
     """Run all, `processes` at a time. False if a signal came: it was passed on, and every run has saved."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["corridor_exp.run"])
+    context.set_forkserver_preload(list(PRELOAD))
     waiting = deque(folders)
     active: dict[int, tuple[ForkServerProcess, Path]] = {}
     stopped = False

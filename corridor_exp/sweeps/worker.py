@@ -20,7 +20,7 @@ PATIENCE = 60.0
 
 def work(folder: Path) -> str:
     """Begin or go on with the run of `folder`, all output to its log. Returns its status."""
-    log = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    log = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
         os.dup2(log, stream.fileno())
