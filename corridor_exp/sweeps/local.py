@@ -1,8 +1,8 @@
 """Runs as processes of this machine, forked from one process that has torch loaded.
 
 Importing torch takes seconds, a fork milliseconds. Forking is safe because that process, multiprocessing's fork
-server, has only imported: it has no OpenMP team and no CUDA context, which a fork would not survive (OpenBLAS's threads,
-which numpy starts, step aside at a fork). A run has a process of its own, and takes nothing with it when it crashes.
+server, has only imported: it has no OpenMP team and no CUDA context, which a fork would not survive (the threads that
+numpy starts, OpenBLAS's, step aside at a fork). A run has a process of its own, and takes nothing with it in a crash.
 """
 
 from __future__ import annotations

@@ -7,10 +7,11 @@ sbatch hands on. At a time limit or on preemption Slurm sends a signal: the run 
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +29,17 @@ class Task(submitit.helpers.Checkpointable):
 
     def __call__(self, folder: str) -> None:
         status = work(Path(folder))
-        if status == "preempted" and _still_wanted():
+        job = submitit.JobEnvironment()
+        if status == "preempted" and _is_wanted(job.job_id):
             # The run has answered the signal by saving. Now submitit's handler may have it: it counts and requeues.
-            signal.raise_signal(signal.Signals[f"SIG{submitit.JobEnvironment().USR_SIG}"])
+            signal.raise_signal(signal.Signals[f"SIG{job.USR_SIG}"])
         if status != "completed":
             sys.exit(1)
 
 
-def _still_wanted() -> bool:
+def _is_wanted(job: str) -> bool:
     """Whether Slurm calls this job running: one that somebody has cancelled is not, though the signal looks alike."""
-    asked = ["squeue", "--noheader", "--format=%T", f"--jobs={os.environ['SLURM_JOB_ID']}"]
+    asked = ["squeue", "--noheader", "--format=%T", f"--jobs={job}"]
     return subprocess.run(asked, capture_output=True, text=True).stdout.strip() == "RUNNING"
 
 
@@ -58,7 +60,8 @@ def submit(sweep: Sweep, folders: list[Path], settings: Slurm) -> str:
     }
     executor.update_parameters(**{key: value for key, value in options.items() if value is not None})
     try:
-        jobs = executor.map_array(Task(), [str(folder) for folder in folders])
+        with redirect_stderr(StringIO()):  # the error has it too
+            jobs = executor.map_array(Task(), [str(folder) for folder in folders])
     except submitit.core.utils.FailedJobError as error:
         raise UsageError(f"sbatch: {' '.join(str(error).split())}") from None
     newest = _jobs(sweep) | {folder.name: job.job_id for folder, job in zip(folders, jobs, strict=True)}

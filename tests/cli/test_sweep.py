@@ -21,7 +21,7 @@ from corridor_exp.sweeps.frozen import is_locked
 COMMAND = [sys.executable, "-m", "corridor_exp.cli.sweep"]
 DIGITS = ["dataset=digits", "model=mlp", "model.width=16", "logger=jsonl", "probe=none"]
 SHORT = [*DIGITS, "max_steps=3", "log_every=1"]
-LONG = [*DIGITS, "batch_size=50", "log_every=1", "epochs=100000"]
+LONG = [*DIGITS, "optim=sgd", "batch_size=50", "log_every=1", "epochs=100000"]
 CRASHING = ["model._target_=tests.sweeps.crashing.network", "allow_targets=[tests.sweeps.]"]
 Run = Callable[..., int]
 
@@ -293,7 +293,7 @@ def test_runs_whose_sweep_is_killed_save_and_are_taken_up_by_the_next(
 def test_a_sweep_of_12_runs_killed_three_times_at_random_ends_with_the_same_losses(
     corridor_sweep: Run, started, tmp_path
 ) -> None:
-    argv = [*DIGITS, "batch_size=100", "log_every=5", "epochs=30", "checkpoint.every=7", "seed=0,1,2", "processes=2"]
+    argv = [*DIGITS, "batch_size=100", "log_every=5", "epochs=20", "checkpoint.every=7", "seed=0,1,2", "processes=2"]
     argv += ["+", "optim=clr", "+", "optim=sgd", "optim.lr=0.01,0.1,1"]
     moments = random.Random(0)
     for _ in range(3):

@@ -10,7 +10,7 @@ from corridor_exp.sweeps.grids import figure_grids, union
 
 
 def test_what_stands_before_the_first_plus_holds_for_every_grid() -> None:
-    assert union("seed=0,1 + optim=clr + optim=sgd optim.lr=0.1,1".split()) == [
+    assert union(["seed=0,1", "+", "optim=clr", "+", "optim=sgd", "optim.lr=0.1,1"]) == [
         ["seed=0,1", "optim=clr"],
         ["seed=0,1", "optim=sgd", "optim.lr=0.1,1"],
     ]
@@ -39,8 +39,8 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_later_word_wins_figure_scale_grid_command_line(folder: Path) -> None:
     assert figure_grids([folder], "mine", "tiny", ["epochs=2"]) == [
-        "epochs=30 epochs=1 seed=0 dataset.train_size=100 optim=clr epochs=2".split(),
-        "epochs=30 epochs=1 seed=0 dataset.train_size=100 optim=sgd optim.lr=0.1,1 epochs=2".split(),
+        ["epochs=30", "epochs=1", "seed=0", "dataset.train_size=100", "optim=clr", "epochs=2"],
+        ["epochs=30", "epochs=1", "seed=0", "dataset.train_size=100", "optim=sgd", "optim.lr=0.1,1", "epochs=2"],
     ]
     assert figure_grids([folder], "mine", None, [])[0] == ["epochs=30", "optim=clr"]
 
