@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from corridor_exp.config import CONF_DIR, Config, is_secret, option_groups, secret_variable, suggestion
+from corridor_exp.config import CONF_DIR, SWEEP_GROUPS, Config, is_secret, option_groups, secret_variable, suggestion
 from corridor_exp.errors import UsageError
 
 
@@ -102,6 +102,8 @@ def _explain_unknown_key(overrides: list[str], conf: Conf) -> None:
         return
     for override in map(_parse, overrides):
         key = override.key_or_group
+        if key in SWEEP_GROUPS:
+            raise UsageError(f"{override.input_line} names the runs of a sweep: corridor-sweep {override.input_line}")
         if key in known or key.startswith("hydra") or conf.is_group(override) or override.is_add():
             continue
         siblings = [name for name in known if name.rpartition(".")[0] == key.rpartition(".")[0]]

@@ -32,12 +32,10 @@ def run_here(folders: list[Path], processes: int) -> bool:
     context.set_forkserver_preload(list(PRELOAD))
     waiting = deque(folders)
     active: dict[int, tuple[ForkServerProcess, Path]] = {}
-    stopped = False
+    stopped = passed_on = False
 
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal stopped
-        if not stopped:
-            bar.write(f"corridor-sweep: {signal.Signals(number).name}: waiting for the runs to save")
         stopped = True
 
     old = {number: signal.signal(number, stop) for number in SIGNALS}
@@ -50,10 +48,12 @@ def run_here(folders: list[Path], processes: int) -> bool:
                     process = context.Process(target=_child, args=(folder,), name=folder.name)
                     process.start()
                     active[process.sentinel] = process, folder
-                bar.set_postfix_str(f"running {' '.join(folder.name for _, folder in active.values())}", False)
-                if stopped:
+                if stopped and not passed_on:
+                    passed_on = True
+                    bar.write("corridor-sweep: stopping; waiting for the runs to save", file=sys.stderr)
                     for process, _ in active.values():
                         process.terminate()
+                bar.set_postfix_str(f"running {' '.join(folder.name for _, folder in active.values())}", refresh=False)
                 for sentinel in wait(list(active), timeout=0.5):
                     assert isinstance(sentinel, int)
                     process, folder = active.pop(sentinel)
