@@ -27,6 +27,7 @@ CONF_DIR = next(
     folder for folder in (Path(__file__).parent / "conf", Path(__file__).parent.parent / "conf") if folder.is_dir()
 )
 TRUSTED_TARGETS = ("corridor_exp.", "torch.", "torchvision.")
+SWEEP_GROUPS = ("figure", "scale")  # of corridor-sweep: they hold command lines, not a part of a configuration
 
 
 def _slug(text: str) -> str:
@@ -256,7 +257,7 @@ class Config(Strict):
         try:
             config = cls.model_validate(composed)
         except ValidationError as error:
-            raise UsageError(_first_problem(error)) from None
+            raise UsageError(first_problem(error, cls.model_fields)) from None
         if config.optim.adaptive and config.batch_size != "full":
             raise UsageError("optim.adaptive=true needs the whole loss at every step: set batch_size=full")
         trusted = (*TRUSTED_TARGETS, *config.allow_targets)
@@ -310,12 +311,12 @@ def refuse_another_run(config: Config, directory: Path) -> None:
         )
 
 
-def _first_problem(error: ValidationError) -> str:
+def first_problem(error: ValidationError, known: Iterable[str]) -> str:
+    """One line on the first thing wrong; `known` are the keys that an unknown one may have been meant to be."""
     problem = error.errors()[0]
     key = ".".join(str(part) for part in problem["loc"] if part not in ("bool", "int", "str", "literal['auto']"))
     if problem["type"] == "extra_forbidden":
-        fields = Config.model_fields
-        return f"unknown key {key!r}{suggestion(key, fields)}"
+        return f"unknown key {key!r}{suggestion(key, known)}"
     reason = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
     value = problem["input"]
     shown = f"={value}" if isinstance(value, str | int | float) and not is_secret(key, value) else ""
@@ -341,7 +342,8 @@ def option_groups(folders: Iterable[Path]) -> dict[str, list[str]]:
     files = sorted(file.relative_to(folder) for folder in folders for file in folder.glob("*/**/*.yaml"))
     groups: dict[str, list[str]] = {}
     for file in files:
-        groups.setdefault(file.parent.as_posix(), []).append(file.stem)
+        if file.parts[0] not in SWEEP_GROUPS:
+            groups.setdefault(file.parent.as_posix(), []).append(file.stem)
     return dict(sorted(groups.items()))
 
 
@@ -360,6 +362,11 @@ def is_secret(key: str, value: Any) -> bool:
     if not isinstance(value, str) or not value:
         return False
     return bool(_SECRET_KEY.search(key) or _URL_LOGIN.search(value))
+
+
+def secret_variable(key: str) -> str:
+    """The environment variable by which the secret of `key` reaches another process: never a file, nor a pickle."""
+    return f"CORRIDOR_SECRET_{hashlib.sha256(key.encode()).hexdigest()[:8].upper()}"
 
 
 def redact(value: Any, key: str = "") -> Any:

@@ -46,6 +46,7 @@ FLOW_STRAIGHTNESS: Final = "probe/flow_straightness"
 RECORDS_FILE: Final = "records.jsonl"
 SUMMARY_FILE: Final = "summary.json"
 CONFIG_FILE: Final = "config.yaml"
+LOCK_FILE: Final = ".lock"
 NON_FINITE: Final = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 

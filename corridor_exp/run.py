@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import signal
-import subprocess
 import sys
 import traceback
 from contextlib import ExitStack
@@ -23,6 +22,7 @@ from corridor_exp.config import Config, difference, refuse_another_run
 from corridor_exp.engine import Engine
 from corridor_exp.errors import RunError, UsageError
 from corridor_exp.loggers import Mirrors
+from corridor_exp.provenance import git_commit
 
 CHECKPOINTS = "checkpoints"
 
@@ -31,15 +31,16 @@ def tell(message: str) -> None:
     print(f"corridor-train: {message}", file=sys.stderr, flush=True)
 
 
-def run(config: Config, directory: Path) -> str:
+def run(config: Config, directory: Path, patience: float = 1.0) -> str:
     """Begin or go on with the run of `directory`. Returns its status, which `summary.json` has too.
 
     `completed`, `diverged`, `preempted` (stopped by a signal after saving; the same command goes on) or `failed`.
-    Raises `UsageError` where another process holds the directory, or where it belongs to another run.
+    Raises `UsageError` where another process holds the directory for longer than `patience` seconds (one that only
+    asks whether it is in use holds it for a moment), or where it belongs to another run.
     """
     directory.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(directory / ".lock", timeout=0), StopSignals() as stop:
+        with FileLock(directory / records.LOCK_FILE, timeout=patience), StopSignals() as stop:
             refuse_another_run(config, directory)
             old = records.read_summary(directory) or {}
             if old.get("status") in ("completed", "diverged") and not config.resume.override:
@@ -53,6 +54,7 @@ def run(config: Config, directory: Path) -> str:
 def _run(config: Config, directory: Path, stop: StopSignals) -> str:
     written = yaml.safe_dump(config.public(), sort_keys=False, allow_unicode=True)
     records.write_atomically(directory / records.CONFIG_FILE, written.encode())
+    (directory / records.SUMMARY_FILE).unlink(missing_ok=True)  # of a former start: a run that is killed has none
     status, error, engine = "failed", None, None
     try:
         engine = build_engine(config, should_stop=lambda: stop.asked)
@@ -84,7 +86,7 @@ def _train(engine: Engine, config: Config, directory: Path) -> str:
     with ExitStack() as stack:
         writer = records.RecordWriter(directory, keep_bytes=saved["records_bytes"] if saved else 0)
         stack.callback(writer.close)
-        mirrors = Mirrors([option.build() for option in config.logger.values()], tell)
+        mirrors = Mirrors([option.build(allow_targets=config.allow_targets) for option in config.logger.values()], tell)
         mirrors.start(directory, config.public(), name=f"{config.name}/{directory.name}")
 
         def emit(record: records.Record) -> None:
@@ -132,22 +134,6 @@ def environment() -> dict[str, Any]:
         "git_commit": git_commit(),
         "host_cpu": platform.processor() or platform.machine(),
     }
-
-
-def git_commit() -> str | None:
-    """The commit of the code that runs, with `+changes` if files differ from it; None for an installed package."""
-    home = Path(__file__).parent
-    try:
-        tracked = subprocess.run(["git", "ls-files", "--error-unmatch", __file__], cwd=home, capture_output=True)
-        if tracked.returncode:
-            return None
-        described = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"],
-            cwd=home, capture_output=True, text=True,
-        )  # fmt: skip
-        return described.stdout.strip() or None
-    except OSError:
-        return None
 
 
 def outcome(engine: Engine) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from corridor_exp.build import build_engine
+from corridor_exp.cli import sweep
 from corridor_exp.cli.compose import compose_jobs
 from corridor_exp.cli.train import main
 from corridor_exp.engine import Engine
@@ -53,6 +54,18 @@ def digits_run(corridor_train: Callable[..., int]) -> Callable[..., int]:
 
     def command(*argv: str) -> int:
         return corridor_train("dataset=digits", "model=mlp", "model.width=16", "logger=jsonl", *argv)
+
+    return command
+
+
+@pytest.fixture
+def corridor_sweep() -> Callable[..., int]:
+    """`corridor_sweep("seed=0,1", …)` runs the command in this process and returns its exit code."""
+
+    def command(*argv: str) -> int:
+        with pytest.raises(SystemExit) as exit_:
+            sweep.main(list(argv))
+        return int(exit_.value.code or 0)
 
     return command
 

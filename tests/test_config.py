@@ -59,7 +59,7 @@ def test_a_folder_of_ones_own_adds_options(tmp_path) -> None:
         ("torch.hub.load_state_dict_from_url", "not trusted"),
         ("torchvision.os.system", "No module named"),
         ("torch.optim.Nope", "Nope"),
-        ("corridor_exp.run.subprocess", "not trusted"),
+        ("corridor_exp.provenance.subprocess", "not trusted"),
     ],
 )
 def test_a_target_that_only_looks_trusted_is_refused(target: str, reason: str) -> None:

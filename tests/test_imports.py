@@ -36,6 +36,8 @@ def test_each_library_has_its_rooms(file: Path) -> None:
         assert file == PACKAGE / "loggers" / "wandb.py"
     if any(n.split(".")[0] == "matplotlib" for n in names):
         assert room(file) == "figures"
+    if any(n.split(".")[0] == "submitit" for n in names):
+        assert file == PACKAGE / "sweeps" / "slurm.py"
 
 
 MAY_KNOW = {
@@ -51,6 +53,8 @@ MAY_KNOW = {
     "loggers": {"loggers", "records", "errors"},
     "figures": {"figures", "records", "theory"},
     "ledger": {"theory"},
+    "provenance": set(),
+    "sweeps": {"sweeps", "config", "records", "errors", "provenance", "run"},
 }
 
 
@@ -64,6 +68,7 @@ def test_the_configuration_is_checked_before_torch_is_imported() -> None:
     code = (
         "import sys; from corridor_exp.cli.compose import compose_jobs;"
         "compose_jobs(['optim=sgd', 'optim.lr=0.1,1'], multirun=True);"
+        "import corridor_exp.cli.sweep, corridor_exp.sweeps.local, corridor_exp.sweeps.slurm;"
         "sys.exit(any(m in sys.modules for m in ('torch', 'torchvision', 'wandb')))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -7,7 +7,6 @@ before the first one starts.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -22,8 +21,9 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
-from corridor_exp.config import CONF_DIR, Config, is_secret, option_groups, suggestion
+from corridor_exp.config import CONF_DIR, SWEEP_GROUPS, Config, is_secret, option_groups, secret_variable, suggestion
 from corridor_exp.errors import UsageError
 
 
@@ -80,6 +80,8 @@ def _compose(overrides: list[str], conf: Conf) -> dict[str, Any]:
     try:
         composed = compose("config", overrides)
         resolved = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    except YAMLError as error:  # in an option's file
+        raise UsageError(" ".join(str(error).split())) from None
     except (HydraException, OmegaConfBaseException) as error:
         _explain_unknown_key(overrides, conf)
         raise UsageError(_one_line(error)) from None
@@ -100,6 +102,8 @@ def _explain_unknown_key(overrides: list[str], conf: Conf) -> None:
         return
     for override in map(_parse, overrides):
         key = override.key_or_group
+        if key in SWEEP_GROUPS:
+            raise UsageError(f"{override.input_line} names the runs of a sweep: corridor-sweep {override.input_line}")
         if key in known or key.startswith("hydra") or conf.is_group(override) or override.is_add():
             continue
         siblings = [name for name in known if name.rpartition(".")[0] == key.rpartition(".")[0]]
@@ -160,7 +164,7 @@ def hide_secrets(overrides: Sequence[str]) -> list[str]:
     for text in overrides:
         key, _, value = text.partition("=")
         if is_secret(key.lstrip("+"), value) and isinstance(secret := _parse(text).value(), str):
-            variable = f"CORRIDOR_SECRET_{hashlib.sha256(key.encode()).hexdigest()[:8].upper()}"
+            variable = secret_variable(key)
             os.environ[variable] = secret
             text = f"{key}=${{oc.env:{variable}}}"
         hidden.append(text)

@@ -23,16 +23,21 @@ COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
 
 def table(directories: list[Path]) -> str:
     """One line a run: how it ended, and the keys in which the runs differ. Runs that never started are there too."""
+    summaries = [records.read_summary(directory) for directory in directories]
+    rows = [[column(s) for column in COLUMNS.values()] if s else ["not started"] for s in summaries]
+    return beside_differences(directories, list(COLUMNS), rows)
+
+
+def beside_differences(directories: list[Path], columns: list[str], rows: list[list[str]]) -> str:
+    """One line a run: its name, the keys in which the runs differ, and its row of `columns`, which may be short."""
     configs = [_configuration(directory) for directory in directories]
     varied = _varied_keys(configs)
-    rows = [["run", *varied, *COLUMNS]]
-    for directory, config in zip(directories, configs, strict=True):
-        summary = records.read_summary(directory)
-        cells = [column(summary) for column in COLUMNS.values()] if summary else ["not started"]
+    lines = [["run", *varied, *columns]]
+    for directory, config, row in zip(directories, configs, rows, strict=True):
         shown = [str(config.get(key, "–")) for key in varied]
-        rows.append([directory.name, *shown, *cells, *[""] * (len(COLUMNS) - len(cells))])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+        lines.append([directory.name, *shown, *row, *[""] * (len(columns) - len(row))])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
 
 
 def _configuration(directory: Path) -> dict[str, Any]:

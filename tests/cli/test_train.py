@@ -50,6 +50,7 @@ def without_time(directory: Path) -> list[records.Record]:
         ("engine.precision=bf8", "'bf16'"),
         ("logger.wandb.mode=on", "'offline'"),
         ("optim/schedule=cosine", "the chosen optim option has no schedule"),
+        ("figure=example", "corridor-sweep figure=example"),
         ("foo", "write key=value"),
         ("optim.lr=[", "cannot read"),
         ("--bogus", "unknown flag --bogus"),

@@ -1,0 +1,268 @@
+"""`corridor-sweep`: many runs, frozen before the first one starts."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import signal
+import sys
+from collections import Counter
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from shutil import which
+
+from corridor_exp.cli.arguments import Parser
+from corridor_exp.cli.table import beside_differences
+from corridor_exp.config import CONF_DIR, REDACTED, Config, available_threads, difference, fingerprint, is_secret
+from corridor_exp.errors import UsageError
+from corridor_exp.sweeps import grids
+from corridor_exp.sweeps.frozen import SUBMITTED, Sweep, leave_secrets, only_one, owner, thaw
+from corridor_exp.sweeps.settings import Settings
+from corridor_exp.sweeps.status import Look, look
+from corridor_exp.sweeps.worker import LOG
+
+PREEMPTED = 75
+FINISHED = ("completed", "diverged")
+RETRIED = ("failed", "lost")
+UNSOUND = (*RETRIED, "diverged")
+
+HELP = """\
+Runs a union of grids. Every run is composed, checked and frozen into its own folder before the first one starts; then
+whatever is not finished runs. The same command goes on where it was stopped, whatever was edited in conf/ meanwhile.
+
+  corridor-sweep [common override]... + [override of a grid]... + [override of a grid]...
+  corridor-sweep figure=NAME [scale=NAME] [override for all]...
+
+Examples
+  corridor-sweep dataset=digits model=mlp seed=0,1,2 + optim=clr + optim=sgd optim.lr=0.01,0.1,1
+                                          CLR, which has nothing to tune, beside SGD at three learning rates: 12 runs
+  corridor-sweep dataset=digits model=mlp optim=sgd optim.lr=0.01,0.1,1           one grid needs no +
+  corridor-sweep figure=example scale=smoke processes=2
+  corridor-sweep figure=example executor=slurm slurm.partition=gpu slurm.time=240 slurm.gpus=1 slurm.sbatch.account=me
+  corridor-sweep out_dir=DIR              goes on with the sweep that lies there; so do the flags: out_dir=DIR --status
+
+Keys of the sweep (all others are those of corridor-train, where a value may be a list: seed=0,1,2)
+  figure scale                            runs of conf/figure/NAME.yaml, at the size of conf/scale/NAME.yaml
+  out_dir=DIR                             its folder; otherwise outputs/<name>/sweep-<fingerprint of the command>/
+  executor=local processes=N              N runs at a time, which share the cores (engine.threads, frozen with a run)
+  executor=slurm                          one array job, submitted and left alone; needs the extra [slurm]
+  slurm.partition slurm.time (minutes) slurm.cpus slurm.gpus slurm.mem (GB) slurm.parallel (tasks at a time)
+  slurm.grace                             seconds before the time limit at which a run saves and queues again
+  slurm.requeues                          how many time limits a run may hit
+  slurm.sbatch.OPTION=VALUE               any other option of sbatch
+"""
+EPILOG = """\
+The folder holds sweep.json (which runs, command, commit, time) and a folder a run, 0, 1, …, as corridor-train writes
+it, with log.txt. Exit codes: 0 done or submitted, 1 a run failed or diverged, 2 bad usage, 75 stopped by a signal after
+saving.
+"""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command. Exits with the codes of the contract."""
+    parser = Parser(
+        prog="corridor-sweep",
+        usage="%(prog)s [KEY=VALUE]... [+ [KEY=VALUE]...]... [--status | --cancel | --retry-failed] [--config-dir DIR]",
+        description=HELP,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--status", action="store_true", help="a table of the runs: state, step, loss, time to go")
+    what.add_argument("--cancel", action="store_true", help="stop the sweep; its runs save first, and can go on")
+    what.add_argument("--retry-failed", action="store_true", help="run only what has failed or was lost")
+    parser.add_argument("--config-dir", metavar="DIR", help="a folder with options of your own, laid out as conf/ is")
+    parser.add_argument("arguments", nargs="*", metavar="KEY=VALUE", help=argparse.SUPPRESS)
+    args = parser.parse_intermixed_args(argv)
+    try:
+        sys.exit(_main(args))
+    except UsageError as error:
+        parser.error(str(error))
+
+
+def _main(args: argparse.Namespace) -> int:
+    settings, overrides = Settings.take(args.arguments)
+    if settings.executor == "slurm":
+        _require_slurm()
+    asked = Asked(settings, overrides, args.config_dir)
+    if args.status or args.cancel:
+        sweep = asked.find()
+        if not sweep:
+            raise UsageError(f"there is no sweep in {asked.directory}")
+        if args.cancel:
+            cancel(sweep)
+        else:
+            print(status_table(sweep.folders, look_at(sweep)))
+        return 0
+    if not asked.find():
+        _ = asked.configs  # a mistake is told before anything is written
+    with only_one(asked.directory):
+        if sweep := asked.find():
+            asked.tell_what_was_edited_since(sweep)
+        else:
+            sweep = Sweep.freeze(asked.directory, asked.configs, asked.command)
+        return run(sweep, settings, args.retry_failed)
+
+
+class Asked:
+    """The sweep that a command line asks for. Composes nothing before that is needed."""
+
+    def __init__(self, settings: Settings, overrides: list[str], config_dir: str | None) -> None:
+        self.settings, self.overrides, self.config_dir = settings, overrides, config_dir
+        chosen = {"figure": settings.figure, "scale": settings.scale, "--config-dir": config_dir}
+        self.command = [f"{key}={value}" for key, value in chosen.items() if value] + list(map(_shown, overrides))
+        if not self.command and not settings.out_dir:
+            raise UsageError("say what to sweep: overrides, figure=NAME, or out_dir=DIR of a former sweep (see --help)")
+        if settings.scale and not settings.figure:
+            raise UsageError(f"scale={settings.scale} is the scale of a figure: add figure=NAME")
+
+    @cached_property
+    def configs(self) -> list[Config]:
+        """Every run, checked; one that lies in two grids, once."""
+        from corridor_exp.cli.compose import compose_jobs
+
+        if not self.command:
+            raise UsageError(f"there is no sweep in {self.directory}, and no override says what to run there")
+        settings, folder = self.settings, self.config_dir
+        if settings.figure:
+            folders = [CONF_DIR, *([Path(folder)] if folder else [])]
+            union = grids.figure_grids(folders, settings.figure, settings.scale, self.overrides)
+        else:
+            union = grids.union(self.overrides)
+        budget = available_threads() // settings.processes if settings.executor == "local" else settings.slurm.cpus
+        share = f"engine.threads={max(1, budget)}"
+        configs = [config for grid in union for config in compose_jobs([share, *grid], True, folder)]
+        if any(config.out_dir for config in configs):
+            raise UsageError("out_dir is the folder of the whole sweep, and no key of a grid")
+        leave_secrets(configs)
+        return list({fingerprint([config.identity()]): config for config in configs}.values())
+
+    @cached_property
+    def directory(self) -> Path:
+        """out_dir, or a folder named after the command: it does not move when a file of conf/ is edited."""
+        if self.settings.out_dir:
+            return Path(self.settings.out_dir).expanduser().absolute()
+        name = "-".join(filter(None, (self.settings.figure, self.settings.scale)))
+        if not name:
+            names = {config.name for config in self.configs}
+            name = names.pop() if len(names) == 1 else "sweep"
+        return Path("outputs").absolute() / name / f"sweep-{fingerprint([{'command': self.command}])}"
+
+    def find(self) -> Sweep | None:
+        """The sweep that lies there. Raises `UsageError` if it came from another command."""
+        sweep = Sweep.open(self.directory)
+        if sweep and self.command and sweep.command != self.command:
+            raise UsageError(
+                f"{self.directory} holds another sweep ({' '.join(sweep.command)}): choose another out_dir"
+            )
+        return sweep
+
+    def tell_what_was_edited_since(self, sweep: Sweep) -> None:
+        """The frozen runs go on as they are; but who has edited conf/ should not think that it took effect."""
+        if not self.command:
+            return
+        try:
+            now = [config.identity() for config in self.configs]
+        except UsageError as error:
+            return tell(f"conf/ was edited since ({error}); going on with the runs as they were frozen")
+        frozen = [thaw(folder).identity() for folder in sweep.folders]
+        changes = [f"{len(frozen)} → {len(now)} runs"] if len(now) != len(frozen) else []
+        for run, old, new in zip(sweep.runs, frozen, now, strict=False):
+            changes += [f"run {run}: {line}" for line in difference(old, new) if not line.startswith("engine.threads:")]
+        if changes:
+            more = f" and {len(changes) - 1} more" if changes[1:] else ""
+            tell(
+                f"conf/ was edited since ({changes[0]}{more}); going on with the runs as they were frozen, "
+                "for the edited ones choose another out_dir"
+            )
+
+
+def run(sweep: Sweep, settings: Settings, retry_failed: bool) -> int:
+    """Run what is not finished and not in Slurm's queue; all of it, or only what has failed."""
+    looks = look_at(sweep)
+    todo = [
+        folder
+        for folder, seen in zip(sweep.folders, looks, strict=True)
+        if not seen.queued and (seen.state in RETRIED if retry_failed else seen.state not in FINISHED)
+    ]
+    stopped = False
+    if queued := sum(seen.queued for seen in looks):
+        tell(f"{queued} runs are in Slurm's queue already")
+    if todo and settings.executor == "slurm":
+        from corridor_exp.sweeps import slurm
+
+        job = slurm.submit(sweep, todo, settings.slurm)
+        tell(f"{len(todo)} runs submitted as Slurm job {job}")
+        tell(f"look: corridor-sweep out_dir={sweep.directory} --status; stop: the same with --cancel")
+        return 0
+    if todo:
+        from corridor_exp.sweeps.local import run_here
+
+        tell(f"{len(todo)} of {len(sweep.runs)} runs to do, in {sweep.directory}")
+        stopped = not run_here(todo, settings.processes)
+    looks = look_at(sweep)
+    print(status_table(sweep.folders, looks))
+    bad = [(folder, seen) for folder, seen in zip(sweep.folders, looks, strict=True) if seen.state in UNSOUND]
+    if bad:
+        print(f"\n{len(bad)} of {len(looks)} runs failed, diverged or were lost:")
+        rows = [[seen.state, seen.remark, str(folder / LOG)] for folder, seen in bad]
+        print(beside_differences([folder for folder, _ in bad], ["state", "why", "log"], rows))
+    if stopped or any(seen.state == "preempted" for seen in looks):
+        tell("stopped; the same command goes on from here")
+        return PREEMPTED
+    return 1 if bad else 0
+
+
+def look_at(sweep: Sweep) -> list[Look]:
+    jobs: dict[str, str] = {}
+    if (sweep.directory / SUBMITTED).exists() and which("sacct") and find_spec("submitit"):
+        from corridor_exp.sweeps import slurm
+
+        jobs = slurm.states(sweep)
+    return [look(folder, jobs.get(run, "")) for run, folder in zip(sweep.runs, sweep.folders, strict=True)]
+
+
+def status_table(folders: list[Path], looks: list[Look]) -> str:
+    count = Counter(seen.state for seen in looks)
+    table = beside_differences(folders, list(Look.COLUMNS), [seen.row for seen in looks])
+    return f"{table}\n\n{', '.join(f'{number} {state}' for state, number in count.items())}"
+
+
+def cancel(sweep: Sweep) -> None:
+    """Stop the sweep that runs here, and take its jobs out of Slurm's queue. The runs save first."""
+    queued = [run for run, seen in zip(sweep.runs, look_at(sweep), strict=True) if seen.queued]
+    if queued:
+        from corridor_exp.sweeps import slurm
+
+        slurm.cancel(sweep, queued)
+        tell(f"{len(queued)} runs taken out of Slurm's queue")
+    if process := owner(sweep.directory):
+        host, pid = process
+        if host != platform.node():
+            raise UsageError(f"this sweep runs as process {pid} of {host}: cancel it there")
+        os.kill(pid, signal.SIGTERM)
+        tell(f"process {pid} told to stop; its runs save first")
+    if not queued and not process:
+        tell("nothing of this sweep runs or waits")
+
+
+def tell(message: str) -> None:
+    print(f"corridor-sweep: {message}", file=sys.stderr, flush=True)
+
+
+def _shown(override: str) -> str:
+    key, _, value = override.partition("=")
+    return f"{key}={REDACTED}" if is_secret(key.lstrip("+"), value) else override
+
+
+def _require_slurm() -> None:
+    if not find_spec("submitit"):
+        raise UsageError("executor=slurm needs submitit: pip install 'corridor-exp[slurm]'")
+    if not which("sbatch"):
+        raise UsageError("executor=slurm: there is no Slurm here (no sbatch in PATH)")
+
+
+if __name__ == "__main__":
+    main()

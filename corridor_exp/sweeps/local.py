@@ -1,0 +1,88 @@
+"""Runs as processes of this machine, forked from one process that has torch loaded.
+
+Importing torch takes seconds, a fork milliseconds. Forking is safe because that process, multiprocessing's fork
+server, has only imported: it has no OpenMP team and no CUDA context, which a fork would not survive (the threads that
+numpy starts, OpenBLAS's, step aside at a fork). A run has a process of its own, and takes nothing with it in a crash.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections import deque
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from types import FrameType
+
+from tqdm import tqdm
+
+from corridor_exp.sweeps.worker import fail, last_line, work
+
+PRELOAD = ("corridor_exp.run", "corridor_exp.models", "sklearn.datasets")  # the last for the second that digits takes
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def run_here(folders: list[Path], processes: int) -> bool:
+    """Run all, `processes` at a time. False if a signal came: it was passed on, and every run has saved."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(PRELOAD))
+    waiting = deque(folders)
+    active: dict[int, tuple[ForkServerProcess, Path]] = {}
+    stopped = passed_on = False
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal stopped
+        stopped = True
+
+    old = {number: signal.signal(number, stop) for number in SIGNALS}
+    interval = 0.2 if sys.stderr.isatty() else 30.0
+    with tqdm(total=len(folders), unit="run", mininterval=interval) as bar:
+        try:
+            while active or (waiting and not stopped):
+                while waiting and len(active) < processes and not stopped:
+                    folder = waiting.popleft()
+                    process = context.Process(target=_child, args=(folder,), name=folder.name)
+                    process.start()
+                    active[process.sentinel] = process, folder
+                if stopped and not passed_on:
+                    passed_on = True
+                    bar.write("corridor-sweep: stopping; waiting for the runs to save", file=sys.stderr)
+                    for process, _ in active.values():
+                        process.terminate()
+                bar.set_postfix_str(f"running {' '.join(folder.name for _, folder in active.values())}", refresh=False)
+                for sentinel in wait(list(active), timeout=0.5):
+                    assert isinstance(sentinel, int)
+                    process, folder = active.pop(sentinel)
+                    process.join()
+                    if process.exitcode and not stopped:
+                        fail(folder, _cause(process.exitcode, folder))
+                    bar.update()
+        finally:
+            for process, _ in active.values():
+                process.terminate()
+            for number, handler in old.items():
+                signal.signal(number, handler)
+    return not stopped
+
+
+def _child(folder: Path) -> None:
+    threading.Thread(target=_stop_with_the_sweep, daemon=True).start()
+    work(folder)
+
+
+def _stop_with_the_sweep() -> None:
+    """A run whose sweep is killed saves and ends, so that the next start of the sweep finds it free."""
+    sweep = multiprocessing.parent_process()
+    assert sweep is not None
+    sweep.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _cause(exit_code: int, folder: Path) -> str:
+    if exit_code < 0:
+        return f"killed by {signal.Signals(-exit_code).name}"
+    return f"exit code {exit_code}: {last_line(folder)}"

@@ -1,0 +1,63 @@
+"""Keys of a sweep itself, beside those of its runs. Knows neither torch nor submitit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from corridor_exp.config import Count, PathStr, Whole, first_problem
+from corridor_exp.errors import UsageError
+
+
+class Keys(BaseModel):
+    """Keys with types, read from the texts of a command line."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Slurm(Keys):
+    """`slurm.KEY=VALUE`: what one task of the array job asks for."""
+
+    partition: str | None = None
+    time: Count = 240  # minutes
+    cpus: Count = 1
+    gpus: Count | None = None
+    mem: Count | None = None  # GB
+    parallel: Count = 256  # tasks at a time
+    grace: Count = 90  # seconds before the time limit at which the run is told to save
+    requeues: Whole = 100  # time limits that a run may hit
+    sbatch: dict[str, str] = {}  # any other option of sbatch, such as slurm.sbatch.account=mine
+
+
+class Settings(Keys):
+    figure: str | None = None
+    scale: str | None = None
+    out_dir: PathStr | None = None
+    executor: Literal["local", "slurm"] = "local"
+    processes: Count = 1
+    slurm: Slurm = Slurm()
+
+    @classmethod
+    def take(cls, arguments: Sequence[str]) -> tuple[Settings, list[str]]:
+        """The settings among the arguments of a command line, and the other arguments, which are for the runs."""
+        own: dict[str, Any] = {}
+        slurm: dict[str, Any] = {}
+        sbatch: dict[str, str] = {}
+        others = []
+        for argument in arguments:
+            key, _, value = argument.partition("=")
+            if key.startswith("slurm.sbatch."):
+                sbatch[key.removeprefix("slurm.sbatch.")] = value
+            elif key.startswith("slurm."):
+                slurm[key.removeprefix("slurm.")] = value
+            elif key in cls.model_fields:
+                own[key] = value
+            else:
+                others.append(argument)
+        keys = [*cls.model_fields, *(f"slurm.{key}" for key in Slurm.model_fields)]
+        try:
+            return cls.model_validate({**own, "slurm": {"sbatch": sbatch, **slurm}}), others
+        except ValidationError as error:
+            raise UsageError(first_problem(error, keys)) from None

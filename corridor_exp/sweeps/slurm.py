@@ -1,0 +1,94 @@
+"""Runs as the tasks of one Slurm array job, through submitit.
+
+What submitit pickles is the name of a folder: configuration and progress lie in that, secrets in the environment that
+sbatch hands on. At a time limit or on preemption Slurm sends a signal: the run saves, and the task queues itself again.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from contextlib import redirect_stderr
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import submitit
+
+from corridor_exp import records
+from corridor_exp.errors import UsageError
+from corridor_exp.sweeps.frozen import SUBMITTED, Sweep
+from corridor_exp.sweeps.settings import Slurm
+from corridor_exp.sweeps.worker import work
+
+
+class Task(submitit.helpers.Checkpointable):
+    """One run as a task: submitit calls it, and calls it again after each requeue."""
+
+    def __call__(self, folder: str) -> None:
+        status = work(Path(folder))
+        job = submitit.JobEnvironment()
+        if status == "preempted" and _is_wanted(job.job_id):
+            # The run has answered the signal by saving. Now submitit's handler may have it: it counts and requeues.
+            signal.raise_signal(signal.Signals[f"SIG{job.USR_SIG}"])
+        if status != "completed":
+            sys.exit(1)
+
+
+def _is_wanted(job: str) -> bool:
+    """Whether Slurm calls this job running: one that somebody has cancelled is not, though the signal looks alike."""
+    asked = ["squeue", "--noheader", "--format=%T", f"--jobs={job}"]
+    return subprocess.run(asked, capture_output=True, text=True).stdout.strip() == "RUNNING"
+
+
+def submit(sweep: Sweep, folders: list[Path], settings: Slurm) -> str:
+    """Submit the runs of `folders` as one array job, and return its id without waiting for it."""
+    executor = submitit.SlurmExecutor(folder=(sweep.directory / SUBMITTED).parent, max_num_timeout=settings.requeues)
+    options: dict[str, Any] = {
+        "job_name": sweep.directory.name,
+        "partition": settings.partition,
+        "time": settings.time,
+        "cpus_per_task": settings.cpus,
+        "gpus_per_node": settings.gpus,
+        "mem": None if settings.mem is None else f"{settings.mem}G",
+        "array_parallelism": settings.parallel,
+        "signal_delay_s": settings.grace,
+        "stderr_to_stdout": True,
+        "additional_parameters": settings.sbatch,
+    }
+    executor.update_parameters(**{key: value for key, value in options.items() if value is not None})
+    try:
+        with redirect_stderr(StringIO()):  # the error has it too
+            jobs = executor.map_array(Task(), [str(folder) for folder in folders])
+    except submitit.core.utils.FailedJobError as error:
+        raise UsageError(f"sbatch: {' '.join(str(error).split())}") from None
+    newest = _jobs(sweep) | {folder.name: job.job_id for folder, job in zip(folders, jobs, strict=True)}
+    records.write_atomically(sweep.directory / SUBMITTED, records.to_json(newest, indent=2).encode())
+    return jobs[0].job_id.partition("_")[0]
+
+
+def states(sweep: Sweep) -> dict[str, str]:
+    """What Slurm says of the newest job of each run; nothing of those that it has forgotten."""
+    folder = (sweep.directory / SUBMITTED).parent
+    jobs: dict[str, submitit.SlurmJob[None]] = {
+        run: submitit.SlurmJob(folder, job) for run, job in _jobs(sweep).items()
+    }
+    said = {run: job.state.upper() for run, job in jobs.items()}
+    return {run: state for run, state in said.items() if state != "UNKNOWN"}
+
+
+def cancel(sweep: Sweep, runs: list[str]) -> None:
+    """Take the jobs of these runs out of Slurm's queue. Those that run save first."""
+    jobs = _jobs(sweep)
+    if doomed := [jobs[run] for run in runs if run in jobs]:
+        subprocess.run(["scancel", *doomed], check=True)
+
+
+def _jobs(sweep: Sweep) -> dict[str, str]:
+    try:
+        jobs: dict[str, str] = json.loads((sweep.directory / SUBMITTED).read_text())
+    except FileNotFoundError:
+        return {}
+    return jobs

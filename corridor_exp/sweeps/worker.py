@@ -1,0 +1,53 @@
+"""One frozen run in a process of its own, whoever started that."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from corridor_exp import records
+from corridor_exp.errors import UsageError
+from corridor_exp.sweeps.frozen import thaw
+
+LOG = "log.txt"
+PATIENCE = 60.0
+
+
+def work(folder: Path) -> str:
+    """Begin or go on with the run of `folder`, all output to its log. Returns its status."""
+    log = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+        os.dup2(log, stream.fileno())
+    faulthandler.enable()  # a crash leaves its stack in the log
+    from corridor_exp.run import run  # torch, only now
+
+    try:
+        # One whose sweep was killed may still be saving, and is worth waiting for.
+        return run(thaw(folder), folder, patience=PATIENCE)
+    except UsageError as error:
+        print(f"corridor-sweep: {error}", file=sys.stderr, flush=True)
+        fail(folder, str(error))
+        return "failed"
+
+
+def fail(folder: Path, error: str) -> None:
+    """Write the summary of a run that could not do so itself; unless another process is running it."""
+    summary = records.to_json({"status": "failed", "error": error}, indent=2) + "\n"
+    with suppress(Timeout), FileLock(folder / records.LOCK_FILE, timeout=0):
+        records.write_atomically(folder / records.SUMMARY_FILE, summary.encode())
+
+
+def last_line(folder: Path) -> str:
+    """What the run said last, or nothing."""
+    try:
+        lines = (folder / LOG).read_text(errors="replace").split("\n")
+    except FileNotFoundError:
+        return ""
+    said = [line.rpartition("\r")[2].strip() for line in lines if line.strip()]
+    return said[-1] if said else ""

@@ -1,0 +1,314 @@
+"""`corridor-sweep`, as a user types it."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from corridor_exp import records
+from corridor_exp.sweeps.frozen import is_locked
+
+COMMAND = [sys.executable, "-m", "corridor_exp.cli.sweep"]
+DIGITS = ["dataset=digits", "model=mlp", "model.width=16", "logger=jsonl", "probe=none"]
+SHORT = [*DIGITS, "max_steps=3", "log_every=1"]
+LONG = [*DIGITS, "optim=sgd", "batch_size=50", "log_every=1", "epochs=100000"]
+CRASHING = ["model._target_=tests.sweeps.crashing.network", "allow_targets=[tests.sweeps.]"]
+Run = Callable[..., int]
+
+
+def summary(folder: Path) -> dict[str, object]:
+    return records.read_summary(folder) or {}
+
+
+def without_time(folder: Path) -> list[records.Record]:
+    return [{k: v for k, v in r.items() if k != "time"} for r in records.read_records(folder)]
+
+
+def until(happened: Callable[[], object], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def has_records(folder: Path) -> bool:
+    file = folder / "records.jsonl"
+    return file.exists() and file.stat().st_size > 2000
+
+
+@pytest.fixture
+def started() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """`started("seed=0", …)` starts the command in a process group of its own, which does not outlive the test."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def start(*argv: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [*COMMAND, *argv], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+        process.communicate()
+
+
+# ----------------------------------------------------------------------- bad usage
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ("", "say what to sweep"),
+        ("optim=crl", "did you mean 'clr'"),
+        ("seed=0 + optim=clr + optim=sgd optim.lr=0.1,abc", "optim.lr=abc"),
+        ("seed=0 +", "no override after it"),
+        ("figure=exmaple", "did you mean 'example'"),
+        ("figure=example scale=smok", "did you mean 'smoke'"),
+        ("scale=smoke seed=0", "add figure=NAME"),
+        ("figure=example + optim=clr", "a union already"),
+        ("seed=0 executor=condor", "executor=condor"),
+        ("seed=0 processes=0", "processes=0"),
+        ("seed=0 slurm.tiem=3", "did you mean 'slurm.time'"),
+        ("seed=0 --stauts", "did you mean '--status'"),
+        ("seed=0 --status --cancel", "not allowed with"),
+        ("seed=0 --status", "no sweep in"),
+        ("out_dir=nowhere", "no sweep in"),
+        ("seed=0 + optim=clr out_dir=", "out_dir="),
+        ("logger.wandb.api_key=hunter2,hunter3", "must be the same for all runs"),
+    ],
+)
+def test_bad_usage_is_one_line_and_exit_2(corridor_sweep: Run, capsys, argv: str, said: str) -> None:
+    assert corridor_sweep(*argv.split()) == 2
+    out, err = capsys.readouterr()
+    assert err.count("\n") == 1
+    assert said in err
+    assert "hunter" not in err
+    assert out == ""
+    assert list(Path().iterdir()) == []
+
+
+def test_slurm_is_refused_where_there_is_none(corridor_sweep: Run, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert corridor_sweep("seed=0", "executor=slurm") == 2
+    assert "no Slurm here" in capsys.readouterr().err
+
+
+def test_help_has_examples_and_torch_stays_out() -> None:
+    for argv, said in ((["--help"], "+ optim=clr + optim=sgd"), (["optim=crl"], "did you mean")):
+        code = (
+            f"import sys; from corridor_exp.cli.sweep import main\n"
+            f"try: main({argv})\nexcept SystemExit: print('torch' in sys.modules)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert said in done.stdout + done.stderr
+        assert done.stdout.splitlines()[-1] == "False"
+
+
+# --------------------------------------------------------------------- a whole sweep
+
+
+def test_a_union_of_grids_is_frozen_run_and_summed_up(corridor_sweep: Run, digits_run: Run, capsys, tmp_path) -> None:
+    argv = [*SHORT, "+", "optim=clr", "+", "optim=sgd", "optim.lr=0.01,0.1", "+", "optim=sgd", "optim.lr=0.1"]
+    assert corridor_sweep(*argv, "out_dir=out", "processes=2") == 0
+    out, err = capsys.readouterr()
+    assert [line.split() for line in out.splitlines()[:4]] == [
+        ["run", "optim.name", "optim.lr", "state", "step", "loss", "ETA", "remark"],
+        ["0", "clr", "–", "completed", "3", *out.splitlines()[1].split()[5:]],
+        ["1", "sgd", "0.01", "completed", "3", *out.splitlines()[2].split()[5:]],
+        ["2", "sgd", "0.1", "completed", "3", *out.splitlines()[3].split()[5:]],
+    ]
+    assert "3 completed" in out
+    assert "3/3" in err  # the progress bar
+    manifest = json.loads((tmp_path / "out/sweep.json").read_text())
+    assert manifest["command"] == argv
+    assert manifest["runs"] == ["0", "1", "2"]
+    assert {"time", "git_commit"} <= manifest.keys()
+    assert "completed at step 3" in (tmp_path / "out/1/log.txt").read_text()
+    assert digits_run("probe=none", "max_steps=3", "log_every=1", "engine.threads=1", "out_dir=alone") == 0
+    assert without_time(tmp_path / "out/0") == without_time(tmp_path / "alone")
+
+
+def test_the_cores_are_shared_and_the_share_is_frozen(corridor_sweep: Run, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    assert corridor_sweep(*SHORT, "+", "seed=0", "+", "engine.threads=1", "processes=2", "out_dir=out") == 0
+    configs = [yaml.safe_load((tmp_path / f"out/{run}/config.yaml").read_text()) for run in (0, 1)]
+    assert [config["engine"]["threads"] for config in configs] == [2, 1]
+    assert corridor_sweep(*SHORT, "+", "seed=0", "+", "engine.threads=1", "processes=1", "out_dir=out") == 0
+
+
+def test_a_figure_at_a_scale_has_a_folder_of_its_own_and_is_found_again(corridor_sweep: Run, capsys) -> None:
+    argv = ("figure=example", "scale=smoke", "processes=2")
+    assert corridor_sweep(*argv) == 0
+    (folder,) = Path("outputs/example-smoke").iterdir()
+    assert folder.name.startswith("sweep-")
+    assert {f.name for f in folder.iterdir() if f.is_dir()} == {"0", "1", "2", "3"}
+    before = {file: file.read_bytes() for file in folder.rglob("*.json*")}
+    capsys.readouterr()
+    assert corridor_sweep(*argv) == 0
+    assert "to do" not in capsys.readouterr().err
+    assert corridor_sweep(*argv, "--status") == 0
+    assert "4 completed" in capsys.readouterr().out
+    assert {file: file.read_bytes() for file in folder.rglob("*.json*")} == before
+
+
+def test_another_command_in_the_same_folder_is_refused(corridor_sweep: Run, capsys) -> None:
+    assert corridor_sweep(*SHORT, "seed=0", "out_dir=out") == 0
+    assert corridor_sweep(*SHORT, "seed=1", "out_dir=out") == 2
+    assert "out holds another sweep" in capsys.readouterr().err
+
+
+def test_row_21_run_3_of_10_crashes_the_others_finish_and_a_rerun_runs_only_that(
+    corridor_sweep: Run, capsys, tmp_path
+) -> None:
+    argv = [*SHORT, *CRASHING, "seed=range(10)", "out_dir=out", "processes=2"]
+    Path("crash").touch()
+    assert corridor_sweep(*argv) == 1
+    out = capsys.readouterr().out
+    assert [summary(tmp_path / f"out/{run}")["status"] for run in range(10)] == [
+        "failed" if run == 3 else "completed" for run in range(10)
+    ]
+    failures = out.split("1 of 10 runs failed, diverged or were lost:\n")[1].splitlines()
+    assert failures[1].split()[:2] == ["3", "failed"]
+    assert "killed by SIGKILL" in failures[1]
+    assert str(tmp_path / "out/3/log.txt") in failures[1]
+    Path("crash").unlink()
+    times = {run: (tmp_path / f"out/{run}/summary.json").stat().st_mtime_ns for run in range(10)}
+    assert corridor_sweep(*argv, "--retry-failed") == 0
+    assert "1 of 10 runs to do" in capsys.readouterr().err
+    assert [run for run in range(10) if (tmp_path / f"out/{run}/summary.json").stat().st_mtime_ns != times[run]] == [3]
+
+
+def test_row_23_a_yaml_edited_afterwards_has_no_effect_and_that_is_said(corridor_sweep: Run, capsys, tmp_path) -> None:
+    option = tmp_path / "conf/optim/mine.yaml"
+    option.parent.mkdir(parents=True)
+    option.write_text("name: mine\n_target_: torch.optim.SGD\nlr: 0.1\n")
+    argv = [*SHORT, *CRASHING, "seed=2,3", "+", "optim=mine", "--config-dir", "conf"]
+    Path("crash").touch()
+    assert corridor_sweep(*argv) == 1
+    Path("crash").unlink()
+    capsys.readouterr()
+    option.write_text("name: mine\n_target_: torch.optim.SGD\nlr: 0.7\n")
+    assert corridor_sweep(*argv) == 0  # found again, although what it would compose has changed
+    assert "run 0: optim.lr: 0.1 → 0.7 and 1 more" in capsys.readouterr().err
+    for run in (0, 1):
+        (folder,) = tmp_path.glob(f"outputs/digits-mlp/sweep-*/{run}")
+        assert {r["train/lr"] for r in records.read_records(folder)} == {0.1}
+    option.write_text("name: [\n")
+    (folder,) = tmp_path.glob("outputs/digits-mlp/*")
+    assert corridor_sweep(*argv, f"out_dir={folder}") == 0
+    assert corridor_sweep(f"out_dir={folder}") == 0
+
+
+def test_a_diverged_run_is_reported_and_not_run_again(corridor_sweep: Run, capsys, tmp_path) -> None:
+    argv = [*SHORT, "optim=sgd", "optim.lr=0.1,1e30", "model.activation=softplus", "out_dir=out"]
+    assert corridor_sweep(*argv) == 1
+    assert "1 of 2 runs failed, diverged or were lost" in capsys.readouterr().out
+    assert summary(tmp_path / "out/1")["status"] == "diverged"
+    assert corridor_sweep(*argv) == 1
+    assert "to do" not in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_secret_reaches_the_workers_and_no_file(started, tmp_path) -> None:
+    (tmp_path / "conf/logger").mkdir(parents=True)
+    (tmp_path / "conf/logger/spy.yaml").write_text("spy:\n  _target_: tests.sweeps.spy.Spy\n  api_key: null\n")
+    argv = [*SHORT, "logger=spy", "logger.spy.api_key=hunter2", "allow_targets=[tests.sweeps.]", "seed=0,1"]
+    process = started(*argv, "--config-dir", "conf", "out_dir=out")
+    said, _ = process.communicate(timeout=90)
+    assert process.returncode == 0, said
+    assert "hunter2" not in said
+    for run in (0, 1):
+        assert "the key has 7 letters" in (tmp_path / f"out/{run}/log.txt").read_text()
+    assert not any(b"hunter2" in file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file())
+
+
+# ------------------------------------------------------------------------- signals
+
+
+def test_a_second_sweep_is_locked_out_and_cancel_stops_the_first_which_then_goes_on(
+    corridor_sweep: Run, started, capsys, tmp_path
+) -> None:
+    argv = [*LONG, "seed=0,1,2", "processes=2", "out_dir=out"]
+    process = started(*argv)
+    until(lambda: has_records(tmp_path / "out/0") and has_records(tmp_path / "out/1"))
+    assert corridor_sweep(*argv) == 2
+    err = capsys.readouterr().err
+    assert "another sweep runs in" in err
+    assert err.count("\n") == 1
+    assert corridor_sweep("out_dir=out", "--status") == 0
+    states = [line.split()[2] for line in capsys.readouterr().out.splitlines()[1:4]]
+    assert states == ["running", "running", "waiting"]
+    assert corridor_sweep("out_dir=out", "--cancel") == 0
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert "the same command goes on from here" in said
+    assert [summary(tmp_path / f"out/{run}").get("status") for run in range(3)] == ["preempted", "preempted", None]
+    assert corridor_sweep("out_dir=out", "--cancel") == 0
+    assert "nothing of this sweep runs" in capsys.readouterr().err
+
+
+def test_control_c_reaches_the_whole_group_at_once_and_the_runs_save(started, tmp_path) -> None:
+    process = started(*LONG, "seed=0,1", "out_dir=out")
+    until(lambda: has_records(tmp_path / "out/0"))
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert summary(tmp_path / "out/0")["status"] == "preempted"
+    assert not has_records(tmp_path / "out/1")
+
+
+def test_runs_whose_sweep_is_killed_save_and_are_taken_up_by_the_next(
+    corridor_sweep: Run, digits_run: Run, started, tmp_path
+) -> None:
+    argv = [*DIGITS, "batch_size=50", "log_every=1", "epochs=12", "seed=0,1", "processes=2"]
+    process = started(*argv, "out_dir=out")
+    until(lambda: has_records(tmp_path / "out/0") and has_records(tmp_path / "out/1"))
+    process.kill()  # the sweep alone: its runs notice
+    process.wait()
+    assert corridor_sweep(*argv, "out_dir=out") == 0
+    assert not is_locked(tmp_path / "out/0/.lock")
+    assert "going on at step" in (tmp_path / "out/0/log.txt").read_text()
+    assert corridor_sweep(*argv, "out_dir=whole") == 0
+    for run in "01":
+        assert without_time(tmp_path / "out" / run) == without_time(tmp_path / "whole" / run)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_sweep_of_12_runs_killed_three_times_at_random_ends_with_the_same_losses(
+    corridor_sweep: Run, started, tmp_path
+) -> None:
+    argv = [*DIGITS, "batch_size=100", "log_every=5", "epochs=20", "checkpoint.every=7", "seed=0,1,2", "processes=2"]
+    argv += ["+", "optim=clr", "+", "optim=sgd", "optim.lr=0.01,0.1,1"]
+    moments = random.Random(0)
+    for _ in range(3):
+        process = started(*argv, "out_dir=out")
+        begun = len(list(tmp_path.glob("out/*/summary.json")))
+        until(lambda: len(list(tmp_path.glob("out/*/summary.json"))) > begun or process.poll() is not None)  # noqa: B023
+        time.sleep(moments.uniform(0.0, 2.0))
+        assert process.poll() is None
+        os.killpg(process.pid, signal.SIGKILL)  # sweep, fork server and runs, all at once
+        process.communicate()
+    assert 0 < len(list(tmp_path.glob("out/*/summary.json"))) < 12
+    assert corridor_sweep(*argv, "out_dir=out") == 0
+    assert corridor_sweep(*argv, "out_dir=whole") == 0
+    logs = [(tmp_path / f"out/{run}/log.txt").read_text() for run in range(12)]
+    assert any("going on at step" in log for log in logs)
+    for run in range(12):
+        assert summary(tmp_path / f"out/{run}")["metrics"] == summary(tmp_path / f"whole/{run}")["metrics"]
+        assert without_time(tmp_path / f"out/{run}") == without_time(tmp_path / f"whole/{run}")

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from corridor_exp import records
+from corridor_exp.sweeps.status import look
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "config.yaml").write_text("max_steps: null\nepochs: 4\n")
+    return tmp_path
+
+
+def write(folder: Path, *lines: dict[str, object], summary: dict[str, object] | None = None) -> None:
+    (folder / "records.jsonl").write_text("".join(records.to_json(line) + "\n" for line in lines))
+    if summary:
+        (folder / "summary.json").write_text(records.to_json(summary))
+
+
+FIRST = {"step": 4, "epoch": 0, "time": 3.0, "train/loss": 2.0}
+LAST_OF_EPOCH = {"step": 9, "epoch": 0, "time": 6.0, "train/loss": 1.5, "train/epoch_loss": 1.7}
+SECOND = {"step": 14, "epoch": 1, "time": 9.0, "train/loss": 1.0}
+
+
+def test_a_run_waits_then_is_lost_if_it_began_and_nobody_runs_it(folder: Path) -> None:
+    assert look(folder).state == "waiting"
+    (folder / "log.txt").write_text("loading\rgoing\n")
+    assert (look(folder).state, look(folder).remark) == ("lost", "going")
+
+
+def test_a_locked_run_is_running_and_says_how_long(folder: Path) -> None:
+    with FileLock(folder / ".lock"):
+        write(folder, FIRST)
+        assert (look(folder).state, look(folder).step, look(folder).loss) == ("running", 5, 2.0)
+        assert look(folder).eta is None  # how long an epoch is, only its end tells
+        write(folder, FIRST, LAST_OF_EPOCH)
+        assert look(folder).loss == 1.7
+        write(folder, FIRST, LAST_OF_EPOCH, SECOND)
+        assert look(folder).loss == 1.0
+        assert look(folder).eta == pytest.approx(9.0 / 15 * (40 - 15))
+        (folder / "config.yaml").write_text("max_steps: 20\nepochs: 4\n")
+        assert look(folder).eta == pytest.approx(9.0 / 15 * 5)
+        assert look(folder).row == ["running", "15", "1", "0:00:03", ""]
+
+
+@pytest.mark.parametrize("status", ["completed", "diverged", "preempted", "failed"])
+def test_a_summary_says_how_a_run_ended(folder: Path, status: str) -> None:
+    write(folder, FIRST, summary={"status": status, "error": "no data" if status == "failed" else None})
+    seen = look(folder)
+    assert (seen.state, seen.remark, seen.eta) == (status, "no data" if status == "failed" else "", None)
+
+
+@pytest.mark.parametrize(
+    ("job", "state", "queued"),
+    [
+        ("PENDING", "waiting", True),
+        ("RUNNING", "running", True),
+        ("COMPLETED", "waiting", False),
+        ("CANCELLED BY 0", "waiting", False),
+        ("OUT_OF_MEMORY", "failed", False),
+    ],
+)
+def test_slurm_is_asked_about_runs_without_a_summary(folder: Path, job: str, state: str, queued: bool) -> None:
+    seen = look(folder, job)
+    assert (seen.state, seen.queued) == (state, queued)
+    if state == "failed":
+        assert job in seen.remark
