@@ -101,7 +101,7 @@ class Descent(Optimizer):
             name = type(self).__name__
             raise TypeError(f"{name} needs the loss: optimizer.step(lambda: loss) or optimizer.step(loss=loss)")
         parts = [_part(group) for group in self.param_groups]
-        grads = [g for part in parts for g in part.grads]
+        grads = parts[0].grads if len(parts) == 1 else [g for part in parts for g in part.grads]
         if not grads:
             return loss
         self.grad_norm_sq = metric = squared_norm(grads)
@@ -134,12 +134,12 @@ def descend(params: list[Tensor], grads: list[Tensor], h: Tensor, unsound: Tenso
 
     It is torch's fused SGD kernel, which takes the step as a tensor and skips by `found_inf`; 0·NaN would be NaN.
     """
-    pairs = [(torch.view_as_real(p), torch.view_as_real(g)) if p.is_complex() else (p, g)
-             for p, g in zip(params, grads, strict=True)]  # fmt: skip
+    if any(p.is_complex() for p in params):
+        params, grads = ([torch.view_as_real(t) if t.is_complex() else t for t in u] for u in (params, grads))
     sgd(
-        [p for p, _ in pairs],
-        [g for _, g in pairs],
-        [None] * len(pairs),
+        params,
+        grads,
+        [None] * len(params),
         fused=True,
         found_inf=unsound.to(torch.float32),
         lr=h.float() if h.is_cuda else h,  # the CUDA kernel reads a float32, whatever the parameters are
@@ -152,14 +152,12 @@ def descend(params: list[Tensor], grads: list[Tensor], h: Tensor, unsound: Tenso
 
 
 def _part(group: dict[str, Any]) -> Part:
+    """A group's parameters and gradients, laid out alike: the fused CPU kernel walks both in memory order unseeing."""
     params = [p for p in group["params"] if p.grad is not None]
-    return Part(group["multiplier"], params, [_dense_gradient(p) for p in params])
-
-
-def _dense_gradient(p: Tensor) -> Tensor:
-    """p's gradient, laid out as p is: the fused CPU kernel walks both in memory order and does not look."""
-    g = p.grad
-    assert g is not None
-    if g.is_sparse:
+    grads = [p.grad for p in params]
+    if any(g.layout != torch.strided for g in grads):
         raise ValueError("sparse gradients have no such step; use torch.nn.Embedding(sparse=False)")
-    return g if g.stride() == p.stride() else torch.empty_like(p).copy_(g)
+    for i, (p, g) in enumerate(zip(params, grads, strict=True)):
+        if g.stride() != p.stride():
+            grads[i] = torch.empty_like(p).copy_(g)
+    return Part(group["multiplier"], params, grads)

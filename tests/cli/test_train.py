@@ -101,7 +101,7 @@ def test_cfg_job_prints_the_configuration_without_secrets(corridor_train: Run, c
 
 
 def test_tab_completion_offers_options(tmp_path) -> None:
-    environment = {**os.environ, "COMP_LINE": "corridor-train optim=s", "COMP_POINT": "22"}
+    environment = {**os.environ, "COMP_LINE": "corridor-train optim=sg", "COMP_POINT": "23"}
     done = subprocess.run([*COMMAND, "-sc", "query=bash"], env=environment, capture_output=True, text=True)
     assert done.stdout.split() == ["optim=sgd"]
 

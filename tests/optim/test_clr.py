@@ -369,3 +369,29 @@ def test_the_step_survives_a_checkpoint(tmp_path) -> None:
     other = CLR([parameter(1.0)])
     other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     assert other.param_groups[0]["lr"] == optimizer.param_groups[0]["lr"]
+
+
+def _rank(rank: int, store: str, folder: str) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    model = nn.parallel.DistributedDataParallel(small_network())
+    optimizer = CLR(model.parameters())
+    x, y = small_batch()
+    for _ in range(5):
+        loss = nn.functional.cross_entropy(model(x[rank::2]), y[rank::2])
+        optimizer.zero_grad()
+        loss.backward()
+        mean = loss.detach().clone()
+        torch.distributed.all_reduce(mean)
+        optimizer.step(loss=mean / 2)
+    torch.save(model.module.state_dict(), f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_ranks_of_ddp_take_the_steps_of_one_process_on_the_whole_batch(tmp_path) -> None:
+    torch.multiprocessing.spawn(_rank, (str(tmp_path / "store"), str(tmp_path)), nprocs=2)
+    ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+    whole = trajectory(small_network(), small_batch(), steps=5)[-1]
+    for a, b, p in zip(*(state.values() for state in ranks), whole, strict=True):
+        assert torch.equal(a, b)
+        torch.testing.assert_close(a, p, rtol=1e-10, atol=1e-12)
