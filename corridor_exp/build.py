@@ -100,7 +100,7 @@ def build_optimizer(config: Config, model: nn.Module, steps_per_epoch: int) -> t
     if config.optim.target.startswith("torch.optim."):
         options["fused"] = True  # one pass over memory, and a guard against NaN: see `guarded_step`
     elif "steps_per_epoch" in inspect.signature(config.optim.factory(config.allow_targets)).parameters:
-        options["steps_per_epoch"] = steps_per_epoch  # for those that look back over an epoch
+        options["steps_per_epoch"] = steps_per_epoch  # by which SPS smooths its bound
     optimizer: Optimizer = config.optim.build(model.parameters(), allow_targets=config.allow_targets, **options)
     schedule = config.optim.schedule
     return optimizer, build_schedule(optimizer, schedule, config.epochs * steps_per_epoch) if schedule else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -132,3 +133,22 @@ def same(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
 
 def without_time(emitted: list[Record]) -> list[Record]:
     return [{key: value for key, value in record.items() if key != "time"} for record in emitted]
+
+
+def assert_resumes_to_the_same_bits(overrides: list[str], cut: int, folder: Path) -> tuple[Engine, list[Record]]:
+    """Run once as a whole, and once stopped after `cut` steps and resumed from a file. Returns the whole run."""
+    whole, expected = engine_of(*overrides)
+    assert whole.train() == "completed"
+    first, emitted = engine_of(*overrides)
+    saved: list[dict[str, Any]] = []
+    first.save = saved.append
+    first.should_stop = lambda: first.progress.step == cut
+    assert first.train() == "preempted"
+    torch.save(saved[-1], folder / "state.pt")
+    torch.manual_seed(999)
+    second, more = engine_of(*overrides)
+    second.load_state_dict(torch.load(folder / "state.pt", weights_only=True))
+    assert second.train() == "completed"
+    assert same(weights(second), weights(whole))
+    assert without_time(emitted + more) == without_time(expected)
+    return whole, expected

@@ -11,7 +11,7 @@ import torch
 
 from corridor_exp import records
 from corridor_exp.engine import Engine
-from tests.conftest import engine_of, same, weights, without_time
+from tests.conftest import assert_resumes_to_the_same_bits, engine_of, same, weights, without_time
 
 
 def test_steps_epochs_and_the_mean_loss_of_an_epoch() -> None:
@@ -93,20 +93,7 @@ def test_a_run_cut_anywhere_and_resumed_has_the_bits_of_one_that_was_not(
     cut: int, overrides: list[str], tmp_path
 ) -> None:
     overrides = [*overrides, "epochs=3", "log_every=1", "probe.every=3"]
-    whole, expected = engine_of(*overrides)
-    whole.train()
-    first, emitted = engine_of(*overrides)
-    saved: list[dict[str, Any]] = []
-    first.save = saved.append
-    first.should_stop = lambda: first.progress.step == cut
-    assert first.train() == "preempted"
-    torch.save(saved[-1], tmp_path / "state.pt")
-    torch.manual_seed(999)
-    second, more = engine_of(*overrides)
-    second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-    assert second.train() == "completed"
-    assert same(weights(second), weights(whole))
-    assert without_time(emitted + more) == without_time(expected)
+    assert_resumes_to_the_same_bits(overrides, cut, tmp_path)
 
 
 def test_a_stop_during_evaluation_is_heeded_and_the_evaluation_made_up_for() -> None:

@@ -75,6 +75,9 @@ class Descent(Optimizer):
         """h at θ, before the cap."""
         raise NotImplementedError
 
+    def capped(self, h: Tensor) -> Tensor:
+        return h if self.step_cap is None else h.clamp(max=self.step_cap)
+
     def move(self, params: list[Tensor], grads: list[Tensor], h: Tensor, unsound: Tensor) -> None:
         """θ ← θ − h g for the parameters of a group, or nothing where `unsound` is true."""
         descend(params, grads, h, unsound, self.maximize)
@@ -110,9 +113,7 @@ class Descent(Optimizer):
         E = torch.as_tensor(loss, device=metric.device).detach().to(metric.dtype)
         bound = self.f_star if f_star is None else f_star
         here = Here(bound - E if self.maximize else E - bound, metric, parts)
-        h = self.step_size(here).to(metric.dtype)
-        if self.step_cap is not None:
-            h = h.clamp(max=self.step_cap)
+        h = self.capped(self.step_size(here)).to(metric.dtype)
         sound = (E + metric).isfinite() & (metric > 0) & h.isfinite()
         h, unsound = torch.where(sound, h, 0), ~sound
         for group, part in zip(self.param_groups, parts, strict=True):

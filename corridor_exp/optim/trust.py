@@ -51,9 +51,7 @@ class CLRTrust(Descent):
         if self._loss_at is None:
             raise TypeError("CLRTrust tries its steps: call look(objective, batch) before each step")
         loss_at, self._loss_at = self._loss_at, None
-        h = stepsizes.clr(here.gap, here.grad_norm_sq)
-        if self.step_cap is not None:
-            h = h.clamp(max=self.step_cap)
+        h = self.capped(stepsizes.clr(here.gap, here.grad_norm_sq))
         if not h.isfinite():  # no step will be taken
             return h
         reference = self._reference(here.gap)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 
@@ -11,7 +9,7 @@ from corridor_exp import records
 from corridor_exp.cli.compose import compose_jobs
 from corridor_exp.config import CONF_DIR, option_groups
 from corridor_exp.errors import UsageError
-from tests.conftest import SMALL, engine_of, same, weights, without_time
+from tests.conftest import SMALL, assert_resumes_to_the_same_bits, engine_of, same, weights
 
 VARIANTS = [
     ["optim=sgd", "optim.momentum=0.9"],
@@ -31,21 +29,8 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 @pytest.mark.parametrize("overrides", OPTIONS, ids="-".join)
 def test_thirty_steps_cut_at_fifteen_and_resumed_are_the_same_bits(overrides: list[str], device: str, tmp_path) -> None:
     overrides = ["epochs=8", "max_steps=30", "log_every=1", "probe=none", f"engine.device={device}", *overrides]
-    whole, expected = engine_of(*overrides)
-    start = weights(whole)
-    assert whole.train() == "completed"
-    first, emitted = engine_of(*overrides)
-    saved: list[dict[str, Any]] = []
-    first.save = saved.append
-    first.should_stop = lambda: first.progress.step == 15
-    assert first.train() == "preempted"
-    torch.save(saved[-1], tmp_path / "state.pt")
-    torch.manual_seed(999)
-    second, more = engine_of(*overrides)
-    second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-    assert second.train() == "completed"
-    assert same(weights(second), weights(whole))
-    assert without_time(emitted + more) == without_time(expected)
+    start = weights(engine_of(*overrides)[0])
+    whole, expected = assert_resumes_to_the_same_bits(overrides, 15, tmp_path)
     assert len(expected) == 30
     assert not same(start, weights(whole))
     assert all(torch.isfinite(t).all() for t in weights(whole))
@@ -53,13 +38,13 @@ def test_thirty_steps_cut_at_fifteen_and_resumed_are_the_same_bits(overrides: li
     assert all(h is None for h in told) if "optim=momo" in overrides else all(h >= 0 for h in told)
 
 
-def test_testing_on_averaged_weights_leaves_the_training_weights_bit_for_bit() -> None:
+def test_testing_on_averaged_weights_leaves_the_training_weights_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     engine, _ = engine_of("optim=schedule_free", "max_steps=6")
     engine.train()
     before = weights(engine)
     averaged = engine.evaluate()
     assert same(before, weights(engine))
-    del type(engine.optimizer).eval
+    monkeypatch.delattr(type(engine.optimizer), "eval")
     assert engine.evaluate() != averaged
 
 
