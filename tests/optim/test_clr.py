@@ -1,6 +1,9 @@
 import copy
 import math
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -371,25 +374,12 @@ def test_the_step_survives_a_checkpoint(tmp_path) -> None:
     assert other.param_groups[0]["lr"] == optimizer.param_groups[0]["lr"]
 
 
-def _rank(rank: int, store: str, folder: str) -> None:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    model = nn.parallel.DistributedDataParallel(small_network())
-    optimizer = CLR(model.parameters())
-    x, y = small_batch()
-    for _ in range(5):
-        loss = nn.functional.cross_entropy(model(x[rank::2]), y[rank::2])
-        optimizer.zero_grad()
-        loss.backward()
-        mean = loss.detach().clone()
-        torch.distributed.all_reduce(mean)
-        optimizer.step(loss=mean / 2)
-    torch.save(model.module.state_dict(), f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
-
-
 @pytest.mark.slow
 def test_two_ranks_of_ddp_take_the_steps_of_one_process_on_the_whole_batch(tmp_path) -> None:
-    torch.multiprocessing.spawn(_rank, (str(tmp_path / "store"), str(tmp_path)), nprocs=2)
+    """Under torchrun, as users have it; the loss that a step is given is the mean over the ranks."""
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "tests.optim.ddp_rank"]
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, *command, str(tmp_path)], cwd=root, check=True)
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
     whole = trajectory(small_network(), small_batch(), steps=5)[-1]
     for a, b, p in zip(*(state.values() for state in ranks), whole, strict=True):
