@@ -21,6 +21,9 @@ from corridor_exp.records import Record
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+# submitit configures logging when it is imported, which closes absl's handler (jax has that), and absl's handler
+# closes its stream: under capsys that is pytest's own.
+os.environ.setdefault("SUBMITIT_LOG_LEVEL", "NOCONFIG")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
