@@ -23,6 +23,7 @@ DIGITS = [
     "model.width=16",
     "logger=jsonl",
     "probe=none",
+    "epochs=10000",  # max_steps ends every run
     "allow_targets=[tests.sweeps.]",
 ]
 # A tenth of a second a step. It saves only when it is told to: what it resumes from is that save.
@@ -38,7 +39,7 @@ SLOW = [
 WHOLE = [*DIGITS, "log_every=1", "engine.threads=1"]
 Run = Callable[..., int]
 
-pytestmark = [pytest.mark.slow, pytest.mark.slurm, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.slurm, pytest.mark.timeout(280)]
 
 
 @pytest.fixture(scope="module")
@@ -160,14 +161,13 @@ def test_preempted_runs_save_and_queue_again_and_end_with_the_same_bits(
 def test_at_its_time_limit_a_run_goes_on_to_the_same_bits_in_an_array_and_by_the_template(
     corridor_sweep: Run, digits_run: Run, tmp_path
 ) -> None:
-    # Slurm looks at limits every half minute, so that the signal comes a few seconds to half a minute after the start.
-    assert (
-        corridor_sweep(*SLOW, "max_steps=400", "executor=slurm", "slurm.time=1", "slurm.grace=42", "out_dir=out") == 0
-    )
+    # Slurm looks at limits every half minute: the signal comes 18 to 48 seconds after the start, the end after 60.
+    steps = "max_steps=600"
+    assert corridor_sweep(*SLOW, steps, "executor=slurm", "slurm.time=1", "slurm.grace=42", "out_dir=out") == 0
     limit = ["--time=1", "--signal=USR1@42", "--cpus-per-task=1"]
-    subprocess.run(["sbatch", *limit, TEMPLATE, *SLOW, "max_steps=400", "out_dir=template"], check=True)
-    assert digits_run(*WHOLE, "max_steps=400", "out_dir=whole") == 0
-    until(lambda: status(tmp_path / "out/0") == status(tmp_path / "template") == "completed")
+    subprocess.run(["sbatch", *limit, TEMPLATE, *SLOW, steps, "out_dir=template"], check=True)
+    assert digits_run(*WHOLE, steps, "out_dir=whole") == 0
+    until(lambda: status(tmp_path / "out/0") == status(tmp_path / "template") == "completed", seconds=220)
     for said in (log(tmp_path / "out/0/log.txt"), log(*tmp_path.glob("slurm-*.out"))):
         assert "going on at step" in said
     assert without_time(tmp_path / "out/0") == without_time(tmp_path / "whole")
