@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from corridor_exp.config import Config
+from corridor_exp.config import Checkpoint, Config
 from corridor_exp.datasets.base import Dataset
 from corridor_exp.engine import Engine, Plan
 from corridor_exp.errors import RunError
@@ -68,7 +68,7 @@ def build_engine(config: Config, should_stop: Callable[[], bool] = lambda: False
         log_every=config.log_every,
         eval_every=config.eval_every,
         probe_every=config.probe.every,
-        save_every=config.checkpoint.every,
+        **saving(config.checkpoint),
     )
     optimizer, schedule = build_optimizer(config, model, dataset.steps(batch_size))
     return Engine(
@@ -104,6 +104,14 @@ def build_optimizer(config: Config, model: nn.Module, steps_per_epoch: int) -> t
     optimizer: Optimizer = config.optim.build(model.parameters(), allow_targets=config.allow_targets, **options)
     schedule = config.optim.schedule
     return optimizer, build_schedule(optimizer, schedule, config.epochs * steps_per_epoch) if schedule else None
+
+
+def saving(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The part of a plan that says when to save."""
+    every = checkpoint.every
+    if isinstance(every, int):
+        return {"save_every": every, "best": checkpoint.best}
+    return {"save_every": None, "save_minutes": float(every.removesuffix("min")), "best": checkpoint.best}
 
 
 def computes_bf16(device: torch.device) -> bool:

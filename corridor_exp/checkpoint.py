@@ -1,8 +1,8 @@
 """Checkpoints: the state of a run on disk, whole or not at all.
 
-A file is named `step_<k>.<hash>.pt`, the hash being its content's SHA-256: a name that the content does not match
-is a torn or damaged file, told and passed over. It is written aside, flushed and renamed, so a kill at any moment
-leaves the one before it. Loading never unpickles code (`weights_only=True`).
+A file is named `step_<k>.<hash>.pt`, or `best_<k>.<hash>.pt`, the hash being its content's SHA-256: a name that the
+content does not match is a torn or damaged file, told and passed over. It is written aside, flushed and renamed, so a
+kill at any moment leaves the one before it. Loading never unpickles code (`weights_only=True`).
 """
 
 from __future__ import annotations
@@ -12,35 +12,75 @@ import io
 import pickle
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
+from torch import Tensor
 
-from corridor_exp.errors import RunError
+from corridor_exp.errors import RunError, UsageError
 from corridor_exp.records import write_atomically
 
-_NAME = re.compile(r"step_(\d+)\.([0-9a-f]{16})\.pt")
+Kind = Literal["step", "best"]
+_NAME = re.compile(r"(step|best)_(\d+)\.([0-9a-f]{16})\.pt")
 
 
-def save(directory: Path, step: int, state: dict[str, Any], keep: int) -> Path:
-    """Write `state` as the checkpoint of `step`, then drop all but the newest `keep`."""
+class Saver:
+    """Writes a run's checkpoints while it trains on: a save costs the loop the copy of its state, not the disk.
+
+    At most one write is under way; the next save waits for it. What went wrong in a write is raised by the call that
+    comes next.
+    """
+
+    def __init__(self, directory: Path, keep: int, before: Callable[[], None]) -> None:
+        """`before` is called ahead of each write, also in the background: it flushes what the state refers to."""
+        self.directory, self.keep, self.before = directory, keep, before
+        self.thread = ThreadPoolExecutor(1, "checkpoint")
+        self.writing: Future[object] | None = None
+
+    def save(self, step: int, state: dict[str, Any], kind: Kind = "step") -> None:
+        self.wait()
+        self.writing = self.thread.submit(self._write, step, _on_host(state), kind)
+
+    def wait(self) -> None:
+        """Wait for the write under way, and raise what went wrong in it."""
+        writing, self.writing = self.writing, None
+        if writing:
+            writing.result()
+
+    def close(self) -> None:
+        """Wait for the write under way, whatever comes of it."""
+        self.thread.shutdown()
+
+    def _write(self, step: int, state: dict[str, Any], kind: Kind) -> None:
+        self.before()
+        save(self.directory, step, state, self.keep if kind == "step" else 1, kind)
+
+    def raise_error(self) -> None:
+        """Raise what went wrong in a write that has ended; do not wait for one that has not."""
+        if self.writing and self.writing.done():
+            self.wait()
+
+
+def save(directory: Path, step: int, state: dict[str, Any], keep: int, kind: Kind = "step") -> Path:
+    """Write `state` as the checkpoint of `step`, then drop all but the newest `keep` of its kind."""
     directory.mkdir(exist_ok=True)
     buffer = io.BytesIO()
     torch.save(state, buffer)
     content = buffer.getvalue()
-    path = directory / f"step_{step:09d}.{_digest(content)}.pt"
+    path = directory / f"{kind}_{step:09d}.{_digest(content)}.pt"
     try:
         write_atomically(path, content)
     except OSError as error:
         raise RunError(
             f"cannot write {path} ({len(content):,} bytes): {error.strerror}; the checkpoints before it are intact"
         ) from error
-    same_step = [p for p in directory.glob(f"step_{step:09d}.*.pt") if p != path]  # such as before an evaluation
-    for old in same_step:
-        old.unlink()
-    for old in _newest_first(directory)[keep:]:
-        old.unlink()
+    others = [file for file in _files(directory) if file.kind == kind and file.path != path]
+    same_step = [file for file in others if file.step == step]  # such as before an evaluation
+    older = [file for file in others if file.step != step]
+    for file in same_step + older[keep - 1 :]:
+        file.path.unlink()
     return path
 
 
@@ -53,22 +93,57 @@ def load_newest(directory: Path, tell: Callable[[str], None]) -> dict[str, Any] 
 
 def load_all(directory: Path, tell: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     """Every checkpoint whose content matches its name, the newest first. What is passed over is told."""
-    for path in _newest_first(directory):
-        content = path.read_bytes()
-        if _digest(content) != path.name.split(".")[1]:
-            tell(f"{path} is damaged (its content does not match the hash in its name); trying the one before it")
+    return _load(_files(directory), tell)
+
+
+def load_one(directory: Path, which: str, tell: Callable[[str], None]) -> dict[str, Any]:
+    """The checkpoint that `which` names: `newest`, `best`, or a step. Raises `UsageError` where there is none."""
+    files = _files(directory)
+    chosen = [file for file in files if which in ("newest", file.kind, str(file.step))]
+    state = next(_load(chosen, tell), None)
+    if state is None:
+        there = ", ".join(f"{file.step}{' (best)' if file.kind == 'best' else ''}" for file in reversed(files))
+        raise UsageError(f"{directory} has no checkpoint {which!r}; there are those of the steps {there or '(none)'}")
+    return state
+
+
+class _File(NamedTuple):
+    """A checkpoint's file, and what its name says."""
+
+    step: int
+    kind: str
+    digest: str
+    path: Path
+
+
+def _files(directory: Path) -> list[_File]:
+    """The newest first."""
+    named = [(_NAME.fullmatch(path.name), path) for path in directory.glob("*.pt")]
+    return sorted((_File(int(m[2]), m[1], m[3], path) for m, path in named if m), reverse=True)
+
+
+def _load(files: list[_File], tell: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+    for file in files:
+        content = file.path.read_bytes()
+        if _digest(content) != file.digest:
+            tell(f"{file.path} is damaged (its content does not match the hash in its name); trying the one before it")
             continue
         try:
             yield torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
             raise RunError(
-                f"{path} holds more than tensors and plain values; refused, as loading it could run code"
+                f"{file.path} holds more than tensors and plain values; refused, as loading it could run code"
             ) from error
-
-
-def _newest_first(directory: Path) -> list[Path]:
-    return sorted((p for p in directory.glob("step_*.pt") if _NAME.fullmatch(p.name)), reverse=True)
 
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _on_host(value: Any) -> Any:
+    """The same tree with every tensor copied to the host, so that training may go on writing to its own."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _on_host(v) for key, v in value.items()}
+    return type(value)(map(_on_host, value)) if isinstance(value, list | tuple) else value

@@ -21,7 +21,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from corridor_exp.errors import UsageError
-from corridor_exp.records import CONFIG_FILE, RECORDS_FILE
+from corridor_exp.records import CHECKPOINTS, CONFIG_FILE, RECORDS_FILE
 
 CONF_DIR = next(
     folder for folder in (Path(__file__).parent / "conf", Path(__file__).parent.parent / "conf") if folder.is_dir()
@@ -46,6 +46,13 @@ def _batch_size(value: int | str) -> int | str:
     if value != "full" and not (isinstance(value, int) and value > 0):
         raise ValueError("must be a positive whole number, or full")
     return value
+
+
+def _interval(value: int | str) -> int | str:
+    minutes = re.fullmatch(r"(\d+(?:\.\d+)?)min", str(value))
+    if (float(minutes[1]) if minutes else 0) > 0 or (isinstance(value, int) and value > 0):
+        return value
+    raise ValueError("must be a positive whole number of steps, or minutes such as 10min")
 
 
 def _device(text: str) -> str:
@@ -218,8 +225,9 @@ class Engine(Strict):
 
 
 class Checkpoint(Strict):
-    every: Count
+    every: Annotated[int | str, AfterValidator(_interval)]
     keep: Count
+    best: Literal["train/epoch_loss", "test/loss", "test/accuracy"] | None
 
 
 class Resume(Strict):
@@ -241,6 +249,7 @@ class Config(Strict):
     eval_every: Count
     name: Slug
     out_dir: PathStr | None
+    fork_from: PathStr | None
     allow_targets: list[str]
     dataset: Dataset
     model: Model
@@ -291,22 +300,36 @@ class Config(Strict):
         """What makes two runs the same run: all but where it lies and whether a change is forgiven."""
         return {key: value for key, value in self.public().items() if key not in self.NOT_IDENTITY}
 
+    def parent(self) -> tuple[Path, str] | None:
+        """The run directory of `fork_from=RUN[@CHECKPOINT]`, and which checkpoint: a step, `best` or `newest`."""
+        if self.fork_from is None:
+            return None
+        run, which = re.fullmatch(r"(.*?)(?:@(\d+|best))?", self.fork_from, re.DOTALL).groups()  # type: ignore[union-attr]
+        return Path(run).expanduser(), which or "newest"
+
     def run_id(self) -> str:
         return f"{self.optim.name or 'run'}-seed{self.seed}-{fingerprint([self.identity()])}"
 
 
-def refuse_another_run(config: Config, directory: Path) -> None:
-    """Raise `UsageError`, with the difference, if the directory belongs to a run with another configuration.
+def refuse_to_start(config: Config, directory: Path) -> None:
+    """Raise `UsageError` if the directory is another configuration's, with the difference, or a parent is missing.
 
     A run that ended before its first record, say for want of data, has nothing to lose and may be corrected.
     """
-    if config.resume.override or not (directory / RECORDS_FILE).exists():
+    if not (directory / RECORDS_FILE).exists():
+        parent = config.parent()
+        if parent and not (parent[0] / CHECKPOINTS).is_dir():
+            raise UsageError(
+                f"fork_from={config.fork_from}: {parent[0].absolute()} has no {CHECKPOINTS}/ to start from"
+            )
+        return
+    if config.resume.override:
         return
     stored = yaml.safe_load((directory / CONFIG_FILE).read_text())
     old = {key: value for key, value in stored.items() if key not in config.NOT_IDENTITY}
-    if changes := difference(old, config.identity()):
+    if lines := difference(old, config.identity()):
         raise UsageError(
-            f"{directory} holds another run ({'; '.join(changes)}): choose another out_dir, "
+            f"{directory} holds another run ({'; '.join(lines)}): choose another out_dir, "
             "or go on with the changed configuration by resume.override=true"
         )
 
@@ -380,15 +403,17 @@ def redact(value: Any, key: str = "") -> Any:
     return _URL_LOGIN.sub(REDACTED, value) if isinstance(value, str) else value
 
 
-def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """`key: old → new` for every leaf in which two public configurations differ."""
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The old and the new value of every leaf in which two public configurations differ."""
     before, after = dict(leaves(old)), dict(leaves(new))
-    absent = "(absent)"
-    return [
-        f"{key}: {before.get(key, absent)} → {after.get(key, absent)}"
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key, absent) != after.get(key, absent)
-    ]
+    keys = sorted(before.keys() | after.keys())
+    values = {key: (before.get(key, "(absent)"), after.get(key, "(absent)")) for key in keys}
+    return {key: (a, b) for key, (a, b) in values.items() if a != b}
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The same as lines, `key: old → new`."""
+    return [f"{key}: {before} → {after}" for key, (before, after) in changes(old, new).items()]
 
 
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:

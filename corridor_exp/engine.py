@@ -6,9 +6,11 @@ Between two records nothing waits for the device.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -28,6 +30,7 @@ from corridor_exp.records import Metrics, Record
 
 Status = Literal["completed", "diverged", "preempted"]
 Measured = dict[str, Tensor | float]
+State = dict[str, Any]
 TEST_BATCH = 1000
 _UNSOUND = "unsound"
 
@@ -43,25 +46,34 @@ class Plan:
     log_every: int = 10
     eval_every: int = 1
     probe_every: int = 50
-    save_every: int = 500
+    save_every: int | None = 500
+    save_minutes: float = math.inf
+    best: str | None = None  # the metric whose best epoch is saved apart
 
 
 @dataclass
 class Progress:
-    """Where a run stands: `step` updates are done, and `images` of the current epoch are seen."""
+    """Where a run stands: `step` updates are done, and the first `images` of the current epoch's order.
+
+    `seen` are those of them that could be read: all, unless a data set leaves out damaged ones.
+    """
 
     step: int = 0
     epoch: int = 0
     images: int = 0
+    seen: int = 0
     seconds: float = 0.0
     pending: Metrics = field(default_factory=dict)  # of an epoch's last step, while its evaluation is not done
     last: Metrics = field(default_factory=dict)  # the newest value of every metric
+    best: float = -math.inf  # the highest score so far: see `_is_best`
+    began: int = 0  # the step at which this run began: above 0 in a fork
 
 
 class Engine:
     """Trains `objective` on `dataset` with `optimizer` until the plan, a divergence or a stop ends it.
 
-    `emit` takes each record; `save` takes the state of a checkpoint; `should_stop` is asked after every step.
+    `emit` takes each record; `save` and `save_best` take the state of a checkpoint, which they must copy;
+    `should_stop` is asked after every step.
     """
 
     def __init__(
@@ -75,19 +87,20 @@ class Engine:
         probes: Sequence[Probe] = (),
         scaler: GradScaler | None = None,
         emit: Callable[[Record], None] = lambda record: None,
-        save: Callable[[dict[str, Any]], None] = lambda state: None,
+        save: Callable[[State], None] = lambda state: None,
+        save_best: Callable[[State], None] = lambda state: None,
         should_stop: Callable[[], bool] = lambda: False,
         show_progress: bool = False,
     ) -> None:
         self.objective, self.dataset, self.optimizer, self.plan = objective, dataset, optimizer, plan
         self.schedule, self.probes, self.scaler = schedule, probes, scaler
-        self.emit, self.save, self.should_stop = emit, save, should_stop
+        self.emit, self.save, self.save_best, self.should_stop = emit, save, save_best, should_stop
         self.show_progress = show_progress
         self.progress = self.resumed_at = Progress()
         zero = torch.zeros((), device=objective.device)
         self.loss_sum = zero.double()  # over the images of the current epoch
         self.unsound = zero.bool()  # whether any step so far was; a run that was is not saved any more
-        self.started = time.perf_counter()
+        self.started = self.saved = time.perf_counter()
 
     @property
     def steps_per_epoch(self) -> int:
@@ -109,7 +122,8 @@ class Engine:
         """Run to the end of the plan, a divergence, or a stop; then save, unless the run diverged."""
         self.objective.model.train()
         self.resumed_at = replace(self.progress)
-        self.started = time.perf_counter() - self.progress.seconds
+        self.saved = time.perf_counter()
+        self.started = self.saved - self.progress.seconds
         with self._bar() as bar:
             status = None
             while status is None:
@@ -127,7 +141,8 @@ class Engine:
         for batch in self.dataset.train_batches(progress.epoch, self.plan.batch_size, self.position):
             measured = self._step(batch)
             progress.step += 1
-            progress.images += len(batch.x)
+            progress.images = min((self.position + 1) * self.plan.batch_size, self.dataset.train_size)
+            progress.seen += len(batch.x)
             bar.update()
             ends_epoch = self.position == self.steps_per_epoch
             if measured is not None:
@@ -143,13 +158,14 @@ class Engine:
                 return "preempted"
             if progress.step == self.total_steps and not ends_epoch:
                 return "completed"
-            if progress.step % self.plan.save_every == 0 and not self.unsound:
+            if self._is_due() and not self.unsound:
                 self.save(self.state_dict())
+                self.saved = time.perf_counter()
         return self._end_epoch(bar)
 
     def _end_epoch(self, bar: tqdm[Any]) -> Status | None:
         progress, plan = self.progress, self.plan
-        loss = self.loss_sum.item() / progress.images
+        loss = self.loss_sum.item() / progress.seen
         # At a mean loss of exactly 0 nothing is left to learn.
         ends = progress.step == self.total_steps or loss <= (plan.target_loss or 0.0)
         tested: Metrics | None = {}
@@ -157,11 +173,29 @@ class Engine:
             tested = self.evaluate()
         if tested is None:
             return "preempted"
-        self._record({**progress.pending, records.TRAIN_EPOCH_LOSS: loss, **tested}, bar)
+        metrics = {**progress.pending, records.TRAIN_EPOCH_LOSS: loss, **tested}
+        self._record(metrics, bar)
         self.loss_sum.zero_()
         progress.pending = {}
-        progress.epoch, progress.images = progress.epoch + 1, 0
+        progress.epoch, progress.images, progress.seen = progress.epoch + 1, 0, 0
+        if self._is_best(metrics) and not self.unsound:
+            self.save_best(self.state_dict())
         return "completed" if ends else None
+
+    def _is_due(self) -> bool:
+        """Whether it is time for the next checkpoint."""
+        every, minutes = self.plan.save_every, (time.perf_counter() - self.saved) / 60
+        return minutes >= self.plan.save_minutes or (every is not None and self.progress.step % every == 0)
+
+    def _is_best(self, metrics: Metrics) -> bool:
+        """Whether the epoch that ended is the best so far by the metric that the plan names; of equals the first is."""
+        value = metrics.get(self.plan.best or "")
+        if value is None:
+            return False
+        score = value if self.plan.best == records.TEST_ACCURACY else -value
+        if better := score > self.progress.best:
+            self.progress.best = score
+        return better
 
     def _step(self, batch: Batch) -> Measured | None:
         """One update. What it measured, still on the device, or None if it is not recorded. No host sync."""
@@ -268,7 +302,7 @@ class Engine:
 
     # --------------------------------------------------------------------- state
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """All that a resumed run needs to go on with the same bits: tensors and plain values only."""
         device = self.objective.device
         self.progress.seconds = time.perf_counter() - self.started
@@ -283,15 +317,32 @@ class Engine:
             "cuda_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State, changed: Collection[str] = ()) -> None:
+        """Go on from a state of this run, or of one whose configuration differs in the keys `changed`.
+
+        From another one come θ, the place in the data, and the optimizer's memory, unless it is another optimizer;
+        what has changed (a learning rate, the schedule, the seed) is as this run has it.
+        """
         self.progress = Progress(**state["progress"])
         self.loss_sum.copy_(state["loss_sum"])
         self.objective.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.schedule:
+        if "optim._target_" not in changed:
+            groups = self.optimizer.param_groups
+            self.optimizer.load_state_dict(state["optimizer"])
+            if changed:
+                renewed = {"lr", "initial_lr", *(key.removeprefix("optim.") for key in changed)}
+                for old, new in zip(self.optimizer.param_groups, groups, strict=True):
+                    old.update({key: new[key] for key in renewed & new.keys()})
+        if self.schedule and changed:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch expects a step of the optimizer before each of the schedule
+                for _ in range(self.progress.step):
+                    self.schedule.step()
+        elif self.schedule:
             self.schedule.load_state_dict(state["schedule"])
-        if self.scaler:
+        if self.scaler and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
-        torch.set_rng_state(state["rng"])
-        if state["cuda_rng"] is not None:
+        if "seed" not in changed:
+            torch.set_rng_state(state["rng"])
+        if state["cuda_rng"] is not None and self.objective.device.type == "cuda" and "seed" not in changed:
             torch.cuda.set_rng_state(state["cuda_rng"], self.objective.device)

@@ -47,6 +47,7 @@ RECORDS_FILE: Final = "records.jsonl"
 SUMMARY_FILE: Final = "summary.json"
 CONFIG_FILE: Final = "config.yaml"
 LOCK_FILE: Final = ".lock"
+CHECKPOINTS: Final = "checkpoints"  # the folder
 NON_FINITE: Final = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -86,10 +87,14 @@ class RecordWriter:
                 f"cannot write {self.path}: {error.strerror}; stopping, so that no record is lost"
             ) from error
 
-    def synced_bytes(self) -> int:
-        """The length of the file, once all of it is on the disk."""
+    @property
+    def bytes(self) -> int:
+        """The length of the file."""
+        return self.file.tell()
+
+    def sync(self) -> None:
+        """Wait until all of it is on the disk."""
         os.fsync(self.file.fileno())
-        return os.fstat(self.file.fileno()).st_size
 
     def close(self) -> None:
         self.file.close()
@@ -116,8 +121,12 @@ def read_summary(directory: Path) -> dict[str, Any] | None:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write, flush to the disk, rename: a reader sees the old file or the new one, never half of it."""
     temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)  # on a full disk half a file is in everyone's way
+        raise

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import platform
-import signal
 import sys
 import traceback
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -18,20 +18,18 @@ from filelock import FileLock, Timeout
 import corridor_exp
 from corridor_exp import checkpoint, records
 from corridor_exp.build import build_engine
-from corridor_exp.config import Config, difference, refuse_another_run
-from corridor_exp.engine import Engine
+from corridor_exp.config import Config, changes, difference, refuse_to_start
+from corridor_exp.engine import Engine, State
 from corridor_exp.errors import RunError, UsageError
 from corridor_exp.loggers import Mirrors
 from corridor_exp.provenance import git_commit
-
-CHECKPOINTS = "checkpoints"
 
 
 def tell(message: str) -> None:
     print(f"corridor-train: {message}", file=sys.stderr, flush=True)
 
 
-def run(config: Config, directory: Path, patience: float = 1.0) -> str:
+def run(config: Config, directory: Path, should_stop: Callable[[], bool], patience: float = 1.0) -> str:
     """Begin or go on with the run of `directory`. Returns its status, which `summary.json` has too.
 
     `completed`, `diverged`, `preempted` (stopped by a signal after saving; the same command goes on) or `failed`.
@@ -40,24 +38,24 @@ def run(config: Config, directory: Path, patience: float = 1.0) -> str:
     """
     directory.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(directory / records.LOCK_FILE, timeout=patience), StopSignals() as stop:
-            refuse_another_run(config, directory)
+        with FileLock(directory / records.LOCK_FILE, timeout=patience):
+            refuse_to_start(config, directory)
             old = records.read_summary(directory) or {}
             if old.get("status") in ("completed", "diverged") and not config.resume.override:
                 tell(f"this run has {old['status']} before; see {directory / records.SUMMARY_FILE}")
                 return str(old["status"])
-            return _run(config, directory, stop)
+            return _run(config, directory, should_stop)
     except Timeout:
         raise UsageError(f"{directory} is in use by another process; wait for it, or choose another out_dir") from None
 
 
-def _run(config: Config, directory: Path, stop: StopSignals) -> str:
+def _run(config: Config, directory: Path, should_stop: Callable[[], bool]) -> str:
     written = yaml.safe_dump(config.public(), sort_keys=False, allow_unicode=True)
     records.write_atomically(directory / records.CONFIG_FILE, written.encode())
     (directory / records.SUMMARY_FILE).unlink(missing_ok=True)  # of a former start: a run that is killed has none
     status, error, engine = "failed", None, None
     try:
-        engine = build_engine(config, should_stop=lambda: stop.asked)
+        engine = build_engine(config, should_stop)
         status = _train(engine, config, directory)
     except torch.OutOfMemoryError:
         error = "out of memory: set engine.micro_batch to a part of batch_size; the batch stays what it is"
@@ -71,6 +69,8 @@ def _run(config: Config, directory: Path, stop: StopSignals) -> str:
         error = f"{type(problem).__name__}: {problem}"
         traceback.print_exc()
     summary = {"status": status, "error": error, **environment(), **(outcome(engine) if engine else {})}
+    if engine and config.fork_from:
+        summary["parent"] = {"run": config.fork_from, "step": engine.progress.began}
     records.write_atomically(directory / records.SUMMARY_FILE, (records.to_json(summary, indent=2) + "\n").encode())
     tell(_farewell(status, directory, summary))
     return status
@@ -78,41 +78,62 @@ def _run(config: Config, directory: Path, stop: StopSignals) -> str:
 
 def _train(engine: Engine, config: Config, directory: Path) -> str:
     """Load what a former start has saved, train, and keep records, mirrors and checkpoints."""
-    saved = checkpoint.load_newest(directory / CHECKPOINTS, tell)
+    saved = checkpoint.load_newest(directory / records.CHECKPOINTS, tell)
     if saved:
         _refuse_another_machine(saved["environment"], engine, config)
-        engine.load_state_dict(saved["engine"])
+        _take_over(saved, engine, config)
         tell(f"going on at step {engine.progress.step} of {engine.total_steps}")
+    elif parent := config.parent():
+        _take_over(checkpoint.load_one(parent[0] / records.CHECKPOINTS, parent[1], tell), engine, config)
+        engine.progress.began = engine.progress.step
+        tell(f"forked from {config.fork_from} at step {engine.progress.step}, going on to {engine.total_steps}")
+        if engine.progress.step >= engine.total_steps:
+            raise RunError(f"fork_from={config.fork_from} has nothing left to train: set epochs or max_steps higher")
     with ExitStack() as stack:
         writer = records.RecordWriter(directory, keep_bytes=saved["records_bytes"] if saved else 0)
         stack.callback(writer.close)
+        saver = checkpoint.Saver(directory / records.CHECKPOINTS, config.checkpoint.keep, before=writer.sync)
+        stack.callback(saver.close)
         mirrors = Mirrors([option.build(allow_targets=config.allow_targets) for option in config.logger.values()], tell)
         mirrors.start(directory, config.public(), name=f"{config.name}/{directory.name}")
 
         def emit(record: records.Record) -> None:
             writer.write(record)
             mirrors.log(record)
+            saver.raise_error()
 
-        def save(state: dict[str, Any]) -> None:
-            extra = {"records_bytes": writer.synced_bytes(), "environment": portable_bits(engine)}
-            checkpoint.save(
-                directory / CHECKPOINTS, engine.progress.step, {"engine": state, **extra}, config.checkpoint.keep
-            )
+        def save(state: State, kind: checkpoint.Kind = "step") -> None:
+            about = {"environment": portable_bits(engine), "config": config.public(), "records_bytes": writer.bytes}
+            saver.save(engine.progress.step, {"engine": state, **about}, kind)
 
-        engine.emit, engine.save = emit, save
+        engine.emit, engine.save, engine.save_best = emit, save, partial(save, kind="best")
         tell(_greeting(engine, directory))
         status = "failed"
         try:
             status = engine.train()
+            saver.wait()
         finally:  # a mirror left open would take the records of a sweep's next run
             mirrors.finish(status)
     return status
 
 
+def _take_over(saved: dict[str, Any], engine: Engine, config: Config) -> None:
+    """Let the engine go on from a checkpoint, of this run or of another, knowing what has changed since."""
+    changed = {
+        key
+        for key in changes(saved["config"], config.public())
+        if key.partition(".")[0] not in (*config.NOT_IDENTITY, "fork_from")
+    }
+    try:
+        engine.load_state_dict(saved["engine"], changed)
+    except (RuntimeError, ValueError) as error:  # torch's, of several lines
+        raise UsageError(f"the checkpoint does not fit this model or optimizer: {str(error).splitlines()[0]}") from None
+
+
 def _refuse_another_machine(old: dict[str, Any], engine: Engine, config: Config) -> None:
-    changes = difference(old, portable_bits(engine))
-    if changes and not config.resume.override:
-        raise UsageError(f"the checkpoint comes from elsewhere ({'; '.join(changes)}); go on by resume.override=true")
+    lines = difference(old, portable_bits(engine))
+    if lines and not config.resume.override:
+        raise UsageError(f"the checkpoint comes from elsewhere ({'; '.join(lines)}); go on by resume.override=true")
 
 
 def portable_bits(engine: Engine) -> dict[str, Any]:
@@ -177,25 +198,3 @@ def _farewell(status: str, directory: Path, summary: dict[str, Any]) -> str:
         "failed": f"; see {directory / records.SUMMARY_FILE}, the same command tries again",
     }.get(status, "")
     return f"{status}{at}{': ' + values if values else ''}{advice}"
-
-
-class StopSignals:
-    """While this is open, a signal to stop only sets `asked`: the run finishes its step, saves, and ends."""
-
-    NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def __enter__(self) -> StopSignals:
-        self.old = {number: signal.signal(number, self._ask) for number in self.NUMBERS}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.old.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if not self.asked:
-            self.asked = True
-            tell(f"{signal.Signals(number).name}: finishing this step, then saving")

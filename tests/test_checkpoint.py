@@ -1,5 +1,6 @@
 import os
 import pickle
+import threading
 
 import pytest
 import torch
@@ -31,7 +32,7 @@ def test_none_where_there_is_none(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip one bit", "empty"])
-def test_a_damaged_file_is_named_and_the_one_before_it_taken(tmp_path, damage: str) -> None:
+def test_row_3_a_damaged_file_is_named_and_the_one_before_it_taken(tmp_path, damage: str) -> None:
     save(tmp_path, 1)
     newest = save(tmp_path, 2)
     content = bytearray(newest.read_bytes())
@@ -51,7 +52,7 @@ def test_what_a_kill_left_behind_is_removed(tmp_path) -> None:
     assert not leftover.exists()
 
 
-def test_a_pickle_that_would_run_code_is_refused(tmp_path) -> None:
+def test_row_16_a_pickle_that_would_run_code_is_refused(tmp_path) -> None:
     class Malicious:
         def __reduce__(self):
             return os.system, (f"touch {tmp_path}/owned",)
@@ -63,7 +64,7 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path) -> None:
     assert not (tmp_path / "owned").exists()
 
 
-def test_a_full_disk_leaves_the_old_checkpoint_and_says_how_much_was_needed(tmp_path, monkeypatch) -> None:
+def test_row_10_a_full_disk_leaves_the_old_checkpoint_and_says_how_much_was_needed(tmp_path, monkeypatch) -> None:
     save(tmp_path, 1)
 
     def full(*_: object) -> None:
@@ -73,3 +74,60 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_says_how_much_was_needed(tmp_
     with pytest.raises(RunError, match=r"bytes\): No space left"):
         save(tmp_path, 2)
     assert checkpoint.load_newest(tmp_path, pytest.fail)["step"] == 1
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_the_best_is_kept_beside_the_newest_and_is_a_checkpoint_like_any_other(tmp_path) -> None:
+    save(tmp_path, 1, keep=1)
+    checkpoint.save(tmp_path, 2, {"step": 2}, keep=1, kind="best")
+    assert checkpoint.load_newest(tmp_path, pytest.fail)["step"] == 2
+    save(tmp_path, 3, keep=1)
+    assert checkpoint.load_newest(tmp_path, pytest.fail)["step"] == 3
+    assert checkpoint.load_one(tmp_path, "best", pytest.fail)["step"] == 2
+    assert checkpoint.load_one(tmp_path, "3", pytest.fail)["step"] == 3
+    checkpoint.save(tmp_path, 4, {"step": 4}, keep=1, kind="best")
+    assert [file.name.split(".")[0] for file in sorted(tmp_path.iterdir())] == ["best_000000004", "step_000000003"]
+
+
+class Disk:
+    """A disk that writes when it is told to, or fails."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.goes_on, self.error = threading.Event(), None
+        self.write = checkpoint.write_atomically
+        monkeypatch.setattr(checkpoint, "write_atomically", self)
+
+    def __call__(self, path, content: bytes) -> None:
+        assert self.goes_on.wait(10)
+        if self.error:
+            raise self.error
+        self.write(path, content)
+
+
+def test_saving_waits_for_no_disk_and_what_is_saved_is_the_state_at_that_moment(tmp_path, monkeypatch) -> None:
+    disk, flushed = Disk(monkeypatch), []
+    saver = checkpoint.Saver(tmp_path, keep=2, before=lambda: flushed.append(threading.current_thread().name))
+    weights = torch.zeros(3)
+    saver.save(1, {"step": 1, "weights": weights, "nested": [{"w": weights}, (weights, None)]})  # returns at once
+    weights += 1
+    saver.raise_error()
+    assert not list(tmp_path.glob("step_*"))
+    disk.goes_on.set()
+    saver.save(2, {"step": 2, "weights": weights})
+    saver.close()
+    assert flushed == ["checkpoint_0"] * 2
+    first, second = sorted(checkpoint.load_all(tmp_path, pytest.fail), key=lambda state: state["step"])
+    assert first["weights"].tolist() == first["nested"][0]["w"].tolist() == first["nested"][1][0].tolist() == [0] * 3
+    assert second["weights"].tolist() == [1] * 3
+
+
+@pytest.mark.parametrize("call", ["save", "wait", "raise_error"])
+def test_what_goes_wrong_in_the_background_is_raised_by_the_next_call(tmp_path, monkeypatch, call: str) -> None:
+    disk = Disk(monkeypatch)
+    disk.error = OSError(28, "No space left on device")
+    saver = checkpoint.Saver(tmp_path, keep=2, before=lambda: None)
+    saver.save(1, {"step": 1})
+    disk.goes_on.set()
+    saver.close()
+    with pytest.raises(RunError, match="No space left"):
+        saver.save(2, {"step": 2}) if call == "save" else getattr(saver, call)()

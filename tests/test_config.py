@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from corridor_exp.cli.compose import compose_jobs
-from corridor_exp.config import CONF_DIR, Component, Config, difference, option_groups, redact, refuse_another_run
+from corridor_exp.config import CONF_DIR, Component, Config, difference, option_groups, redact, refuse_to_start
 from corridor_exp.errors import UsageError
 
 
@@ -95,12 +95,12 @@ def test_the_number_of_threads_is_part_of_the_run(monkeypatch: pytest.MonkeyPatc
 
 def test_another_configuration_in_the_same_folder_is_refused_with_the_difference(tmp_path) -> None:
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(compose("optim=sgd", "optim.lr=0.1").public()))
-    refuse_another_run(compose("optim=adam"), tmp_path)  # no record yet, so nothing to lose
+    refuse_to_start(compose("optim=adam"), tmp_path)  # no record yet, so nothing to lose
     (tmp_path / "records.jsonl").touch()
-    refuse_another_run(compose("optim=sgd", "optim.lr=0.1"), tmp_path)
+    refuse_to_start(compose("optim=sgd", "optim.lr=0.1"), tmp_path)
     with pytest.raises(UsageError, match=r"optim\.lr: 0\.1 → 0\.2.*resume\.override=true"):
-        refuse_another_run(compose("optim=sgd", "optim.lr=0.2"), tmp_path)
-    refuse_another_run(compose("optim=sgd", "optim.lr=0.2", "resume.override=true"), tmp_path)
+        refuse_to_start(compose("optim=sgd", "optim.lr=0.2"), tmp_path)
+    refuse_to_start(compose("optim=sgd", "optim.lr=0.2", "resume.override=true"), tmp_path)
 
 
 def test_a_difference_names_leaves_on_either_side() -> None:

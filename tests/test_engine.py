@@ -173,6 +173,15 @@ def test_target_loss_ends_the_run_after_the_epoch_that_reaches_it() -> None:
     assert records.TEST_ACCURACY in emitted[-1]
 
 
+def test_saves_come_by_steps_or_by_minutes() -> None:
+    for every, expected in (("5", [5, 10, 12]), ("1000min", [12]), ("0.00000001min", [*range(1, 13), 12])):
+        engine, _ = engine_of("epochs=3", f"checkpoint.every={every}")
+        saved: list[int] = []
+        engine.save = lambda state, saved=saved: saved.append(state["progress"]["step"])
+        assert engine.train() == "completed"
+        assert saved == expected
+
+
 def test_eval_every_counts_epochs_and_the_last_is_always_evaluated() -> None:
     engine, emitted = engine_of("epochs=5", "eval_every=2", "optim=sgd")
     engine.train()

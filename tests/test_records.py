@@ -35,7 +35,7 @@ def test_a_torn_last_line_is_left_out(tmp_path) -> None:
 def test_a_resumed_writer_drops_what_its_checkpoint_does_not_know(tmp_path) -> None:
     writer = records.RecordWriter(tmp_path)
     writer.write({"step": 0})
-    known = writer.synced_bytes()
+    known = writer.bytes
     writer.write({"step": 1})
     writer.close()
     resumed = records.RecordWriter(tmp_path, keep_bytes=known)

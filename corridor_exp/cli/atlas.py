@@ -56,13 +56,15 @@ def looks_at_checkpoints(directory: Path) -> list[records.Record]:
     from corridor_exp import checkpoint  # torch, only now
     from corridor_exp.build import build_engine
     from corridor_exp.probes import Corridor
-    from corridor_exp.run import CHECKPOINTS, tell
+    from corridor_exp.run import tell
 
     config = Config.parse(yaml.safe_load((directory / records.CONFIG_FILE).read_text()))
     engine = build_engine(config)
     probe = Corridor("fixed", dataset=engine.dataset, batch_size=engine.plan.batch_size)
     looks = []
-    for state in tqdm(checkpoint.load_all(directory / CHECKPOINTS, tell), "looking at checkpoints", unit="checkpoint"):
+    for state in tqdm(
+        checkpoint.load_all(directory / records.CHECKPOINTS, tell), "looking at checkpoints", unit="checkpoint"
+    ):
         engine.load_state_dict(state["engine"])
         batch = next(iter(engine.dataset.train_batches(0, engine.plan.batch_size)))
         seen = {**probe.look(engine.objective, batch), records.TRAIN_LOSS: engine.objective.loss(batch)}

@@ -11,9 +11,10 @@ import yaml
 
 from corridor_exp import __version__
 from corridor_exp.cli.table import table
-from corridor_exp.config import CONF_DIR, Config, fingerprint, option_groups, refuse_another_run
+from corridor_exp.config import CONF_DIR, Config, fingerprint, option_groups, refuse_to_start
 from corridor_exp.errors import UsageError
 from corridor_exp.records import read_summary
+from corridor_exp.signals import StopSignals
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -42,7 +43,8 @@ Keys for every run
   batch_size=full           the whole training set: gradient descent
   engine.device=auto|cpu|cuda   engine.precision=auto|fp32|bf16|fp16   engine.compile=true   engine.micro_batch=N
   probe=none                no Hg;  probe.every=N: a look every N steps
-  checkpoint.every=N        steps between two saves
+  checkpoint.every=N|10min  steps or minutes between two saves;  checkpoint.best=test/accuracy: keep the best epoch's too
+  fork_from=RUN[@STEP]      begin with another run's checkpoint (also RUN@best), with other keys than it had
   resume.override=true      go on in a run directory although the configuration has changed
 
 Flags
@@ -90,7 +92,7 @@ def _main(argv: list[str]) -> int:
         return 0
     directories = run_directories(jobs, args.multirun)
     for job, directory in zip(jobs, directories, strict=True):
-        refuse_another_run(job, directory)
+        refuse_to_start(job, directory)
     key, place = ("sweep", directories[0].parent) if args.multirun else ("run", directories[0])
     _hydra([*flags, *overrides, f"hydra.{key}.dir={quoted(str(place))}"])
     if args.multirun:
@@ -131,10 +133,12 @@ def _job(composed: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     from corridor_exp.cli.compose import to_config
-    from corridor_exp.run import run  # torch, only now
 
     try:
-        status = run(to_config(composed), Path(HydraConfig.get().runtime.output_dir))
+        with StopSignals() as stop:
+            from corridor_exp.run import run  # torch, only now
+
+            status = run(to_config(composed), Path(HydraConfig.get().runtime.output_dir), lambda: stop.asked)
     except UsageError as error:
         print(f"corridor-train: {error}", file=sys.stderr)
         sys.exit(2)

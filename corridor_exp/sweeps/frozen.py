@@ -20,7 +20,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from corridor_exp import records
-from corridor_exp.config import REDACTED, Config, is_secret, leaves, refuse_another_run, secret_variable
+from corridor_exp.config import REDACTED, Config, is_secret, leaves, refuse_to_start, secret_variable
 from corridor_exp.errors import UsageError
 from corridor_exp.provenance import git_commit
 
@@ -55,7 +55,7 @@ class Sweep:
             git_commit=git_commit(),
         )
         for config, folder in zip(configs, sweep.folders, strict=True):
-            refuse_another_run(config, folder)
+            refuse_to_start(config, folder)
         for config, folder in zip(configs, sweep.folders, strict=True):
             folder.mkdir(parents=True, exist_ok=True)
             text = yaml.safe_dump(config.public(), sort_keys=False, allow_unicode=True)

@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from corridor_exp import records
 from corridor_exp.errors import UsageError
+from corridor_exp.signals import StopSignals
 from corridor_exp.sweeps.frozen import thaw
 
 LOG = "log.txt"
@@ -25,11 +26,12 @@ def work(folder: Path) -> str:
         stream.flush()
         os.dup2(log, stream.fileno())
     faulthandler.enable()  # a crash leaves its stack in the log
-    from corridor_exp.run import run  # torch, only now
-
     try:
-        # One whose sweep was killed may still be saving, and is worth waiting for.
-        return run(thaw(folder), folder, patience=PATIENCE)
+        with StopSignals() as stop:
+            from corridor_exp.run import run  # torch, only now
+
+            # One whose sweep was killed may still be saving, and is worth waiting for.
+            return run(thaw(folder), folder, lambda: stop.asked, patience=PATIENCE)
     except UsageError as error:
         print(f"corridor-sweep: {error}", file=sys.stderr, flush=True)
         fail(folder, str(error))

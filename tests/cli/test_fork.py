@@ -1,0 +1,146 @@
+"""`fork_from=RUN[@STEP]`: another run's state, and on from there as this run says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from corridor_exp import checkpoint, records
+
+Run = Callable[..., int]
+SGD = ["optim=sgd", "optim.momentum=0.9", "dataset.train_size=200", "batch_size=50", "log_every=1", "probe=none"]
+
+
+def states(directory: str) -> dict:
+    newest = checkpoint.load_newest(Path(directory) / records.CHECKPOINTS, pytest.fail)
+    assert newest is not None
+    return newest["engine"]
+
+
+def losses(directory: str) -> dict[int, float]:
+    return {r["step"]: r[records.TRAIN_LOSS] for r in records.read_records(Path(directory))}
+
+
+@pytest.fixture
+def parent(digits_run: Run) -> list[str]:
+    """Three epochs of four steps, saved at steps 5, 10 and 12."""
+    argv = [*SGD, "optim.lr=0.05", "epochs=3", "checkpoint.every=5", "checkpoint.keep=9"]
+    assert digits_run(*argv, "out_dir=parent") == 0
+    return argv
+
+
+def test_with_nothing_changed_but_the_length_it_goes_on_like_the_longer_run(digits_run: Run, parent: list[str]) -> None:
+    assert digits_run(*parent, "epochs=6", "out_dir=whole") == 0
+    for place in ("parent@5", "parent"):
+        fork = f"fork_{place}"
+        assert digits_run(*parent, "epochs=6", f"fork_from={place}", f"out_dir={fork}") == 0
+        first = 5 if "@" in place else 12
+        assert losses(fork) == {step: loss for step, loss in losses("whole").items() if step >= first}
+        summary = json.loads(Path(fork, "summary.json").read_text())
+        assert summary["parent"] == {"run": place, "step": first}
+        for name, tensor in states("whole")["model"].items():
+            assert torch.equal(states(fork)["model"][name], tensor)
+
+
+def test_a_changed_learning_rate_takes_effect_and_the_momentum_comes_over(digits_run: Run, parent: list[str]) -> None:
+    assert digits_run(*parent, "optim.lr=0.2", "max_steps=6", "fork_from=parent@5", "out_dir=fork") == 0
+    saved = {
+        s["engine"]["progress"]["step"]: s["engine"] for s in checkpoint.load_all(Path("parent/checkpoints"), print)
+    }
+    before, parents, forks = saved[5], losses("parent"), states("fork")
+    assert losses("fork") == {5: parents[5]}  # the same batch at the same θ
+    for i, (name, theta) in enumerate(before["model"].items()):
+        velocity = forks["optimizer"]["state"][i]["momentum_buffer"]
+        gradient = velocity - 0.9 * before["optimizer"]["state"][i]["momentum_buffer"]
+        assert gradient.norm() > 0
+        torch.testing.assert_close(forks["model"][name], theta - 0.2 * velocity)
+
+
+def test_another_optimizer_begins_afresh_at_the_parents_weights(digits_run: Run, parent: list[str]) -> None:
+    argv = [key for key in parent if not key.startswith("optim")]
+    assert digits_run(*argv, "optim=clr", "max_steps=14", "epochs=9", "fork_from=parent", "out_dir=fork") == 0
+    (first, *_) = records.read_records(Path("fork"))
+    assert first["step"] == 12
+    assert first["train/lr"] == pytest.approx(first["train/loss"] / first["train/grad_norm"] ** 2, rel=1e-5)
+
+
+def test_the_schedule_is_this_runs_own_at_the_parents_step(digits_run: Run, parent: list[str]) -> None:
+    cosine = ["optim.lr=1.0", "optim/schedule=cosine", "optim.schedule.warmup=2", "epochs=6"]
+    assert digits_run(*parent, *cosine, "out_dir=whole") == 0
+    assert digits_run(*parent, *cosine, "fork_from=parent@10", "out_dir=fork") == 0
+    rates = {r["step"]: r["train/lr"] for r in records.read_records(Path("whole"))}
+    assert {r["step"]: r["train/lr"] for r in records.read_records(Path("fork"))} == {
+        step: rate for step, rate in rates.items() if step >= 10
+    }
+
+
+def test_another_batch_size_and_seed_go_on_from_the_same_images(digits_run: Run, parent: list[str]) -> None:
+    assert digits_run(*parent, "batch_size=20", "seed=7", "fork_from=parent@10", "out_dir=fork") == 0
+    steps = [r["step"] for r in records.read_records(Path("fork"))]
+    assert steps == list(range(10, 15))  # 100 of the 200 images of the last epoch were left
+
+
+def test_an_override_takes_effect_in_a_resumed_run_too(digits_run: Run, parent: list[str]) -> None:
+    argv = [*parent, "optim.lr=0.2", "epochs=4", "resume.override=true", "out_dir=parent"]
+    assert digits_run(*argv) == 0
+    rates = {r["step"]: r["train/lr"] for r in records.read_records(Path("parent"))}
+    assert rates == {**dict.fromkeys(range(12), 0.05), **dict.fromkeys(range(12, 16), 0.2)}
+
+
+def test_a_stopped_fork_resumes_from_its_own_checkpoint_even_without_its_parent(
+    digits_run: Run, parent: list[str], monkeypatch
+) -> None:
+    from corridor_exp.engine import Engine
+
+    fork = [*parent, "epochs=6", "fork_from=parent"]
+    assert digits_run(*fork, "out_dir=whole") == 0
+    train = Engine.train
+
+    def stopped(engine: Engine) -> str:
+        engine.should_stop = lambda: engine.progress.step == 15
+        return train(engine)
+
+    monkeypatch.setattr(Engine, "train", stopped)
+    assert digits_run(*fork, "out_dir=fork") == 75
+    monkeypatch.setattr(Engine, "train", train)
+    Path("parent").rename("gone")
+    assert digits_run(*fork, "out_dir=fork") == 0
+    assert losses("fork") == losses("whole")
+    assert json.loads(Path("fork/summary.json").read_text())["parent"]["step"] == 12
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "said"),
+    [
+        (["fork_from=nowhere"], 2, "nowhere has no checkpoints/"),
+        (["fork_from=parent@7"], 2, "no checkpoint '7'; there are those of the steps 5, 10, 12"),
+        (["fork_from=parent@best"], 2, "no checkpoint 'best'"),
+        (["fork_from=parent", "model.width=8"], 2, "does not fit this model"),
+        (["fork_from=parent"], 1, "nothing left to train: set epochs or max_steps higher"),
+    ],
+)
+def test_what_cannot_be_forked_is_said_in_one_line(
+    digits_run: Run, parent: list[str], capsys, argv: list[str], code: int, said: str
+) -> None:
+    capsys.readouterr()
+    assert digits_run(*parent, *argv, "out_dir=fork") == code
+    err = capsys.readouterr().err
+    assert said in err
+    assert "Traceback" not in err
+
+
+def test_the_best_epoch_is_kept_apart_and_can_be_forked(digits_run: Run, parent: list[str]) -> None:
+    argv = [*parent, "epochs=9", "optim.lr=0.3", "checkpoint.keep=1"]
+    for metric, best in (("test/accuracy", max), ("train/epoch_loss", min)):
+        folder = metric.replace("/", "-")
+        assert digits_run(*argv, f"checkpoint.best={metric}", f"out_dir={folder}") == 0
+        values = {r["step"] + 1: r[metric] for r in records.read_records(Path(folder)) if metric in r}
+        (file,) = Path(folder, "checkpoints").glob("best_*.pt")
+        step = int(file.name.split("_")[1].split(".")[0])
+        assert step == next(k for k, value in values.items() if value == best(values.values()))
+        assert digits_run(*argv, "epochs=20", f"fork_from={folder}@best", f"out_dir={folder}-fork") == 0
+        assert next(iter(losses(f"{folder}-fork"))) == step
