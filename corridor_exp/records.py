@@ -106,7 +106,12 @@ def read_records(directory: Path) -> Iterator[Record]:
         for line in file:
             if not line.endswith("\n"):
                 return
-            yield {k: NON_FINITE.get(v, v) if isinstance(v, str) else v for k, v in json.loads(line).items()}
+            yield from_json(line)
+
+
+def from_json(line: str | bytes) -> Record:
+    """One line of `records.jsonl`, numbers restored."""
+    return {k: NON_FINITE.get(v, v) if isinstance(v, str) else v for k, v in json.loads(line).items()}
 
 
 def read_summary(directory: Path) -> dict[str, Any] | None:

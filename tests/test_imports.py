@@ -54,7 +54,8 @@ MAY_KNOW = {
     "figures": {"figures", "records", "theory"},
     "ledger": {"theory"},
     "provenance": set(),
-    "sweeps": {"sweeps", "config", "records", "errors", "provenance", "run"},
+    "signals": set(),
+    "sweeps": {"sweeps", "config", "records", "errors", "provenance", "run", "signals"},
 }
 
 

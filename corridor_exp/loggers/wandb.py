@@ -1,25 +1,38 @@
-"""Weights & Biases. The only module that imports wandb."""
+"""Weights & Biases. The only module that imports wandb.
+
+`records.jsonl` is the truth, so W&B can be given a run at any time, as often as one likes: `upload` sends what it does
+not have yet. Online that is done during training by a process of its own, so that no network holds a step up.
+"""
 
 from __future__ import annotations
 
 import netrc
 import os
+import signal
+import subprocess
 import sys
+import time
 import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import yaml
+
+from corridor_exp import records
+from corridor_exp.errors import RunError
 from corridor_exp.records import Record
 
 RUN_ID_FILE = "wandb_run_id"
+PATIENCE = 20.0  # seconds that the end of a run waits for its upload
 
 
 class Wandb:
     """Mirrors records under their own names, one W&B run a run directory however often it is resumed.
 
-    Offline by default: `wandb sync RUN/wandb/offline-run-*` uploads later. Online needs a key, from WANDB_API_KEY,
-    `wandb login` or `api_key`; without one it says so and stays offline.
+    Offline by default: `corridor-sync RUN` uploads later. Online needs a key, from WANDB_API_KEY, `wandb login` or
+    `api_key`; without one it says so and stays offline.
     """
 
     def __init__(
@@ -29,48 +42,120 @@ class Wandb:
         entity: str | None = None,
         api_key: str | None = None,
     ) -> None:
-        self.mode, self.project, self.entity, self.api_key = mode, project, entity, api_key
+        self.online, self.project, self.entity, self.api_key = mode == "online", project, entity, api_key
         self.run: Any = None
+        self.uploader: subprocess.Popen[bytes] | None = None
 
     def start(self, directory: Path, config: dict[str, Any], name: str) -> None:
-        import wandb
-
-        online = self.mode == "online"
-        if online and not (self.api_key or _has_key()):
+        self.directory = directory
+        if self.online and not (self.api_key or has_key()):
             print("corridor-train: no W&B key found (set WANDB_API_KEY); staying offline", file=sys.stderr)
-            online = False
-        id_file = directory / RUN_ID_FILE
-        if not id_file.exists():
-            id_file.write_text(uuid.uuid4().hex[:12])
-        self.run = wandb.init(
-            project=self.project,
-            entity=self.entity,
-            name=name,
-            id=id_file.read_text(),
-            resume="allow",
-            dir=directory,
-            config=config,
-            mode="online" if online else "offline",
-            settings=wandb.Settings(
-                api_key=self.api_key,
-                silent=True,
-                console="off",
-                x_disable_stats=True,
-                disable_git=True,
-                disable_code=True,
-            ),
-        )
-        self.run.define_metric("*", step_metric="step")
+            self.online = False
+        if not self.online:
+            self.run = _open(directory, config, name, "offline", self.project, self.entity)
+            return
+        command = [sys.executable, "-m", "corridor_exp.cli.sync", "--follow", f"--project={self.project}"]
+        command += [f"--entity={self.entity}"] if self.entity else []
+        environment = {key: value for key, value in os.environ.items() if key != "WANDB_SERVICE"}  # it has its own
+        if self.api_key:
+            environment["WANDB_API_KEY"] = self.api_key
+        with open(directory / "upload.log", "ab") as log:
+            self.uploader = subprocess.Popen(
+                [*command, str(directory)],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,  # a signal to the run's process group is none to it
+            )
 
     def log(self, record: Record) -> None:
-        self.run.log(record, step=record["step"])
+        if self.run:
+            self.run.log(record, step=record["step"])
 
     def finish(self, status: str) -> None:
-        self.run.summary["status"] = status
-        self.run.finish(exit_code=0 if status == "completed" else 1)
+        if self.run:
+            _finish(self.run, status)
+        elif self.uploader:
+            try:
+                self.uploader.communicate(status.encode(), PATIENCE)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.uploader.pid, signal.SIGTERM)
+            if self.uploader.wait():
+                raise RunError(f"W&B has not got all of this run; later: corridor-sync {self.directory}")
 
 
-def _has_key() -> bool:
+def upload(
+    directory: Path,
+    project: str | None = None,
+    entity: str | None = None,
+    how_it_ended: Callable[[], str | None] = lambda: "",
+) -> int:
+    """Send W&B the records of a run that it does not have yet. Returns how many there were.
+
+    While `how_it_ended` returns None, more records are waited for. Project and entity are by default those of the
+    run's configuration. Raises `RunError` where W&B cannot be reached.
+    """
+    import wandb
+
+    config = yaml.safe_load((directory / records.CONFIG_FILE).read_text())
+    configured = config["logger"].get("wandb", {})
+    project, entity = project or configured.get("project"), entity or configured.get("entity")
+    try:
+        run = _open(directory, config, f"{config['name']}/{directory.name}", "online", project, entity)
+    except wandb.Error as error:
+        raise RunError(f"W&B: {' '.join(str(error).split())}") from None
+    sent = 0
+    for record in _records_until(how_it_ended, directory):
+        if record["step"] >= run.starting_step:
+            run.log(record, step=record["step"])
+            sent += 1
+    _finish(run, how_it_ended() or (records.read_summary(directory) or {}).get("status", "unfinished"))
+    return sent
+
+
+def _records_until(how_it_ended: Callable[[], str | None], directory: Path) -> Iterator[Record]:
+    with open(directory / records.RECORDS_FILE, "rb") as file:
+        while True:
+            last = how_it_ended() is not None  # asked before the file is read: all was written by then
+            while (line := file.readline()).endswith(b"\n"):
+                yield records.from_json(line)
+            if last:
+                return
+            file.seek(-len(line), os.SEEK_CUR)  # half a line, so far
+            time.sleep(0.5)
+
+
+def _open(
+    directory: Path, config: dict[str, Any], name: str, mode: str, project: str | None, entity: str | None
+) -> Any:
+    """Begin, or go on with, the W&B run of a run directory."""
+    import wandb
+
+    id_file = directory / RUN_ID_FILE
+    if not id_file.exists():
+        id_file.write_text(uuid.uuid4().hex[:12])
+    run = wandb.init(
+        project=project,
+        entity=entity,
+        name=name,
+        id=id_file.read_text(),
+        resume="allow",
+        dir=directory.absolute(),
+        config=config,
+        mode=mode,  # type: ignore[arg-type]
+        settings=wandb.Settings(silent=True, console="off", x_disable_stats=True, disable_git=True, disable_code=True),
+    )
+    run.define_metric("*", step_metric="step")
+    return run
+
+
+def _finish(run: Any, status: str) -> None:
+    run.summary["status"] = status
+    run.finish(exit_code=1 if status in ("failed", "diverged") else 0)
+
+
+def has_key() -> bool:
     """Whether a key is in the environment or was stored by `wandb login`, without asking and without a network."""
     if os.environ.get("WANDB_API_KEY"):
         return True

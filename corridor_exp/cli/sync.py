@@ -1,0 +1,57 @@
+"""`corridor-sync`: give W&B what it does not have yet of one run or of many."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from tqdm import tqdm
+
+from corridor_exp import records
+from corridor_exp.cli.arguments import Parser
+from corridor_exp.errors import RunError
+from corridor_exp.loggers import wandb
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Upload runs from their `records.jsonl`. Exits with 1 if W&B could not be reached, 2 for bad usage."""
+    parser = Parser(
+        prog="corridor-sync",
+        description="Uploads runs to W&B from their records.jsonl, each under the id that its folder holds: runs that "
+        "were mirrored offline, that lost their network, or that W&B has never heard of. What W&B has already is not "
+        "sent again, so that the command can be repeated. It needs a key: WANDB_API_KEY, or `wandb login`.",
+        epilog="Examples: corridor-sync outputs/cifar10-resnet18/clr-seed0-1a2b3c4d; corridor-sync outputs "
+        "--project corridor. Exit codes: 0 done, 1 W&B could not be reached, 2 bad usage.",
+    )
+    parser.add_argument("directory", type=Path, nargs="+", metavar="DIR", help="a run directory, or a folder of them")
+    parser.add_argument("--project", metavar="NAME", help="instead of the project that the run's config.yaml names")
+    parser.add_argument("--entity", metavar="NAME", help="instead of the entity that the run's config.yaml names")
+    parser.add_argument("--follow", action="store_true", help=argparse.SUPPRESS)  # used by logger.wandb.mode=online
+    args = parser.parse_args(argv)
+    runs = [file.parent for place in args.directory for file in sorted(place.rglob(records.RECORDS_FILE))]
+    if not runs:
+        parser.error(f"no run lies in {', '.join(map(str, args.directory))}: none has a {records.RECORDS_FILE}")
+    if not wandb.has_key():
+        parser.error("no W&B key found: set WANDB_API_KEY, or run `wandb login`")
+    how_it_ended = _as_standard_input_says() if args.follow else lambda: ""
+    try:
+        for run in tqdm(runs, unit="run", disable=len(runs) == 1):
+            sent = wandb.upload(run, args.project, args.entity, how_it_ended)
+            tqdm.write(f"{run}: {sent} records uploaded")
+    except RunError as error:
+        print(f"corridor-sync: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _as_standard_input_says() -> Callable[[], str | None]:
+    """How the run has ended, once whoever trains it has said so and closed the pipe; or died."""
+    said: list[str] = []
+    threading.Thread(target=lambda: said.append(sys.stdin.read() or "failed"), daemon=True).start()
+    return lambda: said[0] if said else None
+
+
+if __name__ == "__main__":
+    main()
