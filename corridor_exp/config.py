@@ -126,6 +126,7 @@ class Dataset(Component):
     image_size: Annotated[int, Field(ge=1, le=4096)] = 1
     augment: bool = False
     drop_last: bool = False
+    skip_corrupt: bool = False
     workers: Whole = 0
     mean: Triple = []
     std: Triple = []

@@ -262,19 +262,20 @@ class Engine:
         size = min(self.objective.micro_batch or TEST_BATCH, TEST_BATCH)
         loss = torch.zeros((), device=self.objective.device, dtype=torch.float64)
         correct = torch.zeros((), device=self.objective.device)
+        seen = 0
         batches = -(-self.dataset.test_size // size)
         with evaluation_weights(self.optimizer), self._bar("testing", batches, hidden=batches < 5) as bar:
             for batch in self.dataset.test_batches(size):
                 evaluation = self.objective.evaluate(batch)
                 loss += evaluation.loss * len(batch.x)
+                seen += len(batch.x)
                 if evaluation.correct is not None:
                     correct += evaluation.correct
                 bar.update()
                 if self.should_stop():
                     return None
-        n = self.dataset.test_size
-        accuracy = {} if evaluation.correct is None else {records.TEST_ACCURACY: correct.item() / n}
-        return {records.TEST_LOSS: loss.item() / n, **accuracy}
+        accuracy = {} if evaluation.correct is None else {records.TEST_ACCURACY: correct.item() / seen}
+        return {records.TEST_LOSS: loss.item() / seen, **accuracy}
 
     def _record(self, metrics: Metrics, bar: tqdm[Any]) -> None:
         progress = self.progress

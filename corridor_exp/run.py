@@ -167,6 +167,7 @@ def outcome(engine: Engine) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in objective.theta),
         "train_images": engine.dataset.train_size,
         "test_images": engine.dataset.test_size,
+        "corrupt_images": len(engine.dataset.skipped),
         "batch_size": engine.plan.batch_size,
         "micro_batch": objective.micro_batch,
         "precision": str(objective.precision or objective.theta[0].dtype).removeprefix("torch."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -32,6 +32,7 @@ class Dataset(Protocol):
     loss: Loss
     train_size: int
     test_size: int
+    skipped: Collection[str]  # why some images could not be read and were left out, if that was asked for
 
     def train_batches(self, epoch: int, batch_size: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from number `start` on, on the device, standardised."""

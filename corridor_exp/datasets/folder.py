@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
@@ -47,11 +47,14 @@ class FolderDataset:
         train_size: int | None = None,
         test_size: int | None = None,
         drop_last: bool = False,
+        skip_corrupt: bool = False,
     ) -> None:
         self.seed, self.drop_last, self.device, self.workers = seed, drop_last, device, workers
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         folder = Path(root).expanduser()
         crop = _training_crop(image_size) if augment else _evaluation_crop(image_size)
+        self.skip_corrupt = skip_corrupt
+        self.skipped: set[str] = set()  # in this process: a resumed run begins anew
         self.train = _Tree(_split(folder, "train"), crop, seed)
         held_out = next((folder / name for name in ("val", "test") if (folder / name).is_dir()), None)
         if held_out is None:
@@ -89,8 +92,15 @@ class FolderDataset:
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # its own: else it would draw from training's
             worker_init_fn=_leave_signals_to_the_parent,
+            collate_fn=_collate,
         )
-        for x, y in loader:
+        for images, corrupt in loader:
+            if corrupt and not (self.skip_corrupt and images):
+                raise RunError(f"{corrupt[0]}; dataset.skip_corrupt=true leaves such files out")
+            for error in sorted(set(corrupt) - self.skipped):
+                print(f"corridor-train: left out: {error}", file=sys.stderr)
+            self.skipped.update(corrupt)
+            x, y = images
             yield Batch(self._standardised(x), y.to(self.device, non_blocking=True))
 
     def _standardised(self, x: Tensor) -> Tensor:
@@ -99,7 +109,10 @@ class FolderDataset:
 
 
 class _Tree(ImageFolder):  # type: ignore[misc]
-    """Images by (epoch, index). What is random about one is a function of (seed, epoch, index), in any worker."""
+    """Images by (epoch, index). What is random about one is a function of (seed, epoch, index), in any worker.
+
+    In the place of an image that cannot be read is a `Corrupt`.
+    """
 
     def __init__(self, folder: Path, crop: v2.Transform, seed: int) -> None:
         try:
@@ -112,7 +125,21 @@ class _Tree(ImageFolder):  # type: ignore[misc]
         epoch, index = key
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mixed_seed("crop", self.seed, epoch, index))
-            return super().__getitem__(index)
+            try:
+                return super().__getitem__(index)
+            except RunError as error:
+                return Corrupt(str(error))  # not raised: from a worker it would come wrapped in that one's traceback
+
+
+class Corrupt(str):
+    """Why a file could not be read."""
+
+
+def _collate(items: list[Any]) -> Any:
+    """A batch of what could be read, or None, and why the rest could not be."""
+    good = [item for item in items if not isinstance(item, Corrupt)]
+    corrupt = [str(item) for item in items if isinstance(item, Corrupt)]
+    return default_collate(good) if good else None, corrupt
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:
@@ -136,7 +163,7 @@ def _read(path: str) -> Image.Image:
     try:
         with Image.open(path) as image:
             return image.convert("RGB")
-    except OSError as error:  # PIL's errors for files that are cut short or no image at all
+    except (OSError, SyntaxError, ValueError) as error:  # PIL's, for files that are cut short or no image at all
         raise RunError(f"cannot read the image {path}: {error}") from error
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -38,6 +38,8 @@ class Augmentation:
 
 class Resident:
     """Rows on the device, in batches. What `_inputs` makes of them at that moment is a subclass's own."""
+
+    skipped: Collection[str] = ()
 
     def __init__(
         self,

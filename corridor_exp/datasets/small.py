@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import torchvision
 from platformdirs import user_cache_path
 from tqdm import tqdm
 
+from corridor_exp.datasets.download import fetch
 from corridor_exp.datasets.resident import Arrays, Augmentation, ResidentDataset
 from corridor_exp.errors import RunError
 
@@ -38,7 +38,7 @@ def fashion_mnist(*, augment: bool = False, **options: Any) -> ResidentDataset:
 
 
 def _small(
-    release: Callable[..., Any], mode: str, augment: Augmentation, *, root: str, download: bool, **options: Any
+    release: Any, mode: str, augment: Augmentation, *, root: str, download: bool, **options: Any
 ) -> ResidentDataset:
     """Read `root`: class folders if it has a folder `train`, else the release, downloaded there if it is missing."""
     folder = Path(root).expanduser()
@@ -49,9 +49,16 @@ def _small(
     return ResidentDataset(train, test, augment=augment, **options)
 
 
-def _official(release: Callable[..., Any], folder: Path, train: bool, download: bool) -> Arrays:
+def _official(release: Any, folder: Path, train: bool, download: bool) -> Arrays:
     try:
-        data = release(str(folder), train=train, download=download)
+        try:
+            data = release(str(folder), train=train, download=False)
+        except RuntimeError:
+            if not download:
+                raise
+            if hasattr(release, "tgz_md5"):  # CIFAR's one large file, which torchvision then unpacks
+                fetch(release.url, folder / release.filename, release.tgz_md5)
+            data = release(str(folder), train=train, download=True)
     except (OSError, RuntimeError) as error:  # no network, no space; missing, or a checksum that does not match
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RunError(
@@ -109,6 +116,6 @@ class _Decoder:
         try:
             with Image.open(path) as image:
                 pixels = np.asarray(image.convert(self.mode))
-        except OSError as error:
+        except (OSError, SyntaxError, ValueError) as error:  # PIL's
             raise RunError(f"cannot read the image {path}: {error}") from error
         return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)

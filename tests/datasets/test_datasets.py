@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +13,9 @@ import torch
 import torchvision
 from PIL import Image
 
-from corridor_exp import datasets
+from corridor_exp import datasets, records
 from corridor_exp.datasets.base import balanced_subset, epoch_order, mixed_seed
+from corridor_exp.datasets.download import fetch
 from corridor_exp.datasets.resident import PADDING, Augmentation, augmented
 from corridor_exp.errors import RunError
 
@@ -213,6 +219,76 @@ def test_all_of_cifar10(shared_data: Path, tmp_path: Path) -> None:
     assert dataset.y.bincount().tolist() == [100] * 10
 
 
+# ----------------------------------------------------------------------- downloads
+
+CONTENT = bytes(range(256)) * 4000
+MD5 = hashlib.md5(CONTENT).hexdigest()
+
+
+class Served(ThreadingHTTPServer):
+    """CONTENT at `url`, cut after `cut` bytes of an answer; `asked` are the ranges that were asked for."""
+
+    def __init__(self) -> None:
+        self.cut, self.ranges, self.asked = len(CONTENT), True, []
+        super().__init__(("127.0.0.1", 0), _Answer)
+        self.url = f"http://127.0.0.1:{self.server_port}/data.tar.gz"
+
+
+class _Answer(BaseHTTPRequestHandler):
+    server: Served
+
+    def log_message(self, *_: object) -> None: ...
+
+    def do_GET(self) -> None:
+        self.server.asked.append(self.headers["Range"])
+        begin = int(self.headers["Range"].removeprefix("bytes=").rstrip("-")) if self.server.ranges else 0
+        self.send_response(206 if self.server.ranges else 200)
+        self.send_header("Content-Length", str(len(CONTENT) - begin))
+        self.end_headers()
+        self.wfile.write(CONTENT[begin : begin + self.server.cut])
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    with Served() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_row_9_a_cut_download_is_told_never_used_and_gone_on_with(served: Served, tmp_path: Path, ranges: bool) -> None:
+    file = tmp_path / "root" / "data.tar.gz"
+    served.cut, served.ranges = 300_000, ranges
+    with pytest.raises(RunError, match=r"cut after 300,000 of 1,024,000 bytes.*goes on from there"):
+        fetch(served.url, file, MD5)
+    assert not file.exists()
+    served.cut = len(CONTENT)
+    fetch(served.url, file, MD5)
+    assert file.read_bytes() == CONTENT
+    assert served.asked == ["bytes=0-", "bytes=300000-"]
+    fetch(served.url, file, MD5)
+    assert len(served.asked) == 2
+    assert [f.name for f in file.parent.iterdir()] == [file.name]
+
+
+def test_row_9_another_content_is_refused_and_deleted(served: Served, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="is not what it should be"):
+        fetch(served.url, tmp_path / "data.tar.gz", "0" * 32)
+    assert not list(tmp_path.iterdir())
+
+
+def test_row_9_a_run_whose_download_fails_says_so_in_one_line(
+    served: Served, corridor_train, monkeypatch, capsys
+) -> None:
+    monkeypatch.setattr(torchvision.datasets.CIFAR10, "url", served.url)
+    served.cut = 1000
+    assert corridor_train("dataset.root=data", "model.width=8", "logger=jsonl", "out_dir=out") == 1
+    err = capsys.readouterr().err
+    assert "cut after 1,000 of 1,024,000 bytes" in err
+    assert "Traceback" not in err
+
+
 # ------------------------------------------------------------------- image folders
 
 
@@ -264,12 +340,38 @@ def test_without_a_validation_set_there_is_nothing_to_test_on(tmp_path: Path, ca
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_broken_file_is_named_from_any_worker(tmp_path: Path, workers: int) -> None:
+def test_row_8_a_broken_file_is_named_from_any_worker(tmp_path: Path, workers: int) -> None:
     root = write_tree(tmp_path / "data", {"train": 2, "val": 1})
     broken = root / "train" / "b" / "0.png"
     broken.write_bytes(b"no image")
     with pytest.raises(RunError, match=str(broken)):
         all_of(folder(root, workers=workers))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_row_8_broken_files_are_left_out_on_request_told_once_and_counted(
+    tmp_path: Path, corridor_train, capfd, workers: int
+) -> None:
+    root = write_tree(tmp_path / "data", {"train": 10, "val": 4})
+    broken = [root / "train/b/0.png", root / "train/a/3.png", root / "val/a/1.png"]
+    broken[0].write_bytes(b"no image")
+    for file in broken[1:]:
+        file.write_bytes(file.read_bytes()[:200])  # cut short
+    argv = ["dataset=imagefolder", f"dataset.root={root}", f"dataset.workers={workers}", "dataset.image_size=32"]
+    argv += ["model=linear", "logger=jsonl", "probe=none", "epochs=2", "batch_size=6", "log_every=1"]
+    assert corridor_train(*argv, "out_dir=strict") == 1
+    err = capfd.readouterr().err
+    assert any(f"cannot read the image {file}" in err for file in broken)
+    assert "Traceback" not in err
+    assert corridor_train(*argv, "dataset.skip_corrupt=true", "out_dir=out") == 0
+    err = capfd.readouterr().err
+    assert all(err.count(f"left out: cannot read the image {file}") == 1 for file in broken)
+    assert json.loads(Path("out/summary.json").read_text())["corrupt_images"] == 3
+    written = list(records.read_records(Path("out")))
+    assert [r["step"] for r in written] == list(range(8))
+    accuracies = [r["train/accuracy"] for r in written[:4]]
+    assert any((accuracy * 6) % 1 > 1e-6 for accuracy in accuracies)  # of batches with fewer than six images
+    assert (written[-1]["test/accuracy"] * 7) % 1 == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.data

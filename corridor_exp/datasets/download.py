@@ -1,0 +1,56 @@
+"""Downloads that can be cut and gone on with, and are never used before their checksum is right."""
+
+from __future__ import annotations
+
+import hashlib
+from http.client import HTTPException
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+from tqdm import tqdm
+
+from corridor_exp.errors import RunError
+
+CHUNK = 1 << 20
+TIMEOUT = 60.0  # seconds without a byte
+
+
+def fetch(url: str, path: Path, md5: str) -> None:
+    """Have the file of `url`, whose checksum is `md5`, at `path`. What was fetched before a cut is not fetched again.
+
+    Raises `RunError` where the download is cut, or the content is another.
+    """
+    if path.exists() and _md5(path) == md5:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    try:
+        _fetch(url, part)
+    except (OSError, HTTPException) as error:
+        done = part.stat().st_size if part.exists() else 0
+        raise RunError(f"{url}: {error} ({done:,} bytes are here; the same command goes on from there)") from error
+    if _md5(part) != md5:
+        part.unlink()
+        raise RunError(f"{url} is not what it should be (its MD5 is not {md5}); it was deleted, try again later")
+    part.replace(path)
+
+
+def _fetch(url: str, part: Path) -> None:
+    done = part.stat().st_size if part.exists() else 0
+    with urlopen(Request(url, headers={"Range": f"bytes={done}-"}), timeout=TIMEOUT) as response:
+        if response.status != 206:  # a server that does not know ranges begins at the beginning
+            done = 0
+        total = done + int(response.headers["Content-Length"])
+        with (
+            open(part, "ab" if done else "wb") as file,
+            tqdm(desc=part.stem, total=total, initial=done, unit="B", unit_scale=True, mininterval=1) as bar,
+        ):
+            while chunk := response.read(CHUNK):
+                bar.update(file.write(chunk))
+    if part.stat().st_size < total:
+        raise OSError(f"cut after {part.stat().st_size:,} of {total:,} bytes")
+
+
+def _md5(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
