@@ -76,6 +76,7 @@ class RecordWriter:
             raise RunError(f"cannot write {self.path}: {error.strerror}") from error
         if self.file.tell() < keep_bytes:
             raise RunError(f"{self.path} is shorter than its checkpoint says: records are lost; choose another out_dir")
+        self.dropped = self.file.tell() - keep_bytes  # bytes; of a torn last line, too
         self.file.truncate(keep_bytes)
 
     def write(self, record: Record) -> None:

@@ -92,6 +92,8 @@ def _train(engine: Engine, config: Config, directory: Path) -> str:
     with ExitStack() as stack:
         writer = records.RecordWriter(directory, keep_bytes=saved["records_bytes"] if saved else 0)
         stack.callback(writer.close)
+        if writer.dropped:
+            tell(f"{writer.dropped:,} bytes of records are newer than the checkpoint: dropped, and trained again")
         saver = checkpoint.Saver(directory / records.CHECKPOINTS, config.checkpoint.keep, before=writer.sync)
         stack.callback(saver.close)
         mirrors = Mirrors([option.build(allow_targets=config.allow_targets) for option in config.logger.values()], tell)

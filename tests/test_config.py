@@ -62,7 +62,7 @@ def test_a_folder_of_ones_own_adds_options(tmp_path) -> None:
         ("corridor_exp.provenance.subprocess", "not trusted"),
     ],
 )
-def test_a_target_that_only_looks_trusted_is_refused(target: str, reason: str) -> None:
+def test_row_17_a_target_that_only_looks_trusted_is_refused(target: str, reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
         Component(name="x", _target_=target).factory()
 

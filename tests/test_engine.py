@@ -89,7 +89,7 @@ def test_micro_batches_without_batch_norm_give_the_same_step_up_to_rounding() ->
     ],
     ids=["clr", "sgd", "adam"],
 )
-def test_a_run_cut_anywhere_and_resumed_has_the_bits_of_one_that_was_not(
+def test_row_1_a_run_cut_anywhere_and_resumed_has_the_bits_of_one_that_was_not(
     cut: int, overrides: list[str], tmp_path
 ) -> None:
     overrides = [*overrides, "epochs=3", "log_every=1", "probe.every=3"]
@@ -126,7 +126,9 @@ def poison(engine: Engine, step: int, value: float) -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("optim", ["clr", "sgd", "adam"])
-def test_a_non_finite_batch_never_reaches_theta_and_ends_the_run_at_the_next_record(optim: str, value: float) -> None:
+def test_row_7_a_non_finite_batch_never_reaches_theta_and_ends_the_run_at_the_next_record(
+    optim: str, value: float
+) -> None:
     engine, emitted = engine_of(f"optim={optim}", "log_every=4", "dataset.train_size=1000", "probe=none")
     saved: list[dict[str, Any]] = []
     engine.save = saved.append
@@ -137,7 +139,7 @@ def test_a_non_finite_batch_never_reaches_theta_and_ends_the_run_at_the_next_rec
     assert not saved, "nothing may be saved after the last sound state"
 
 
-def test_a_zero_gradient_away_from_the_minimum_ends_the_run_as_diverged() -> None:
+def test_row_7_a_zero_gradient_away_from_the_minimum_ends_the_run_as_diverged() -> None:
     engine, _ = engine_of("optim=clr")
     backward = engine.objective.backward
 
@@ -153,7 +155,7 @@ def test_a_zero_gradient_away_from_the_minimum_ends_the_run_as_diverged() -> Non
     assert same(before, weights(engine))
 
 
-def test_a_loss_of_exactly_zero_is_convergence() -> None:
+def test_row_7_a_loss_of_exactly_zero_is_convergence() -> None:
     engine, emitted = engine_of("optim=clr", "epochs=50")
     with torch.no_grad():
         for p in engine.objective.theta:

@@ -27,7 +27,7 @@ def test_nan_is_written_as_a_string(tmp_path) -> None:
     assert math.isnan(record["train/loss"])
 
 
-def test_a_torn_last_line_is_left_out(tmp_path) -> None:
+def test_row_11_a_torn_last_line_is_left_out(tmp_path) -> None:
     (tmp_path / records.RECORDS_FILE).write_text('{"step": 0}\n{"step": 1, "tra')
     assert list(records.read_records(tmp_path)) == [{"step": 0}]
 
@@ -49,7 +49,7 @@ def test_lost_records_are_an_error_and_not_a_hole(tmp_path) -> None:
         records.RecordWriter(tmp_path, keep_bytes=10)
 
 
-def test_a_full_disk_is_one_clear_error() -> None:
+def test_row_11_a_full_disk_is_one_clear_error() -> None:
     writer = records.RecordWriter.__new__(records.RecordWriter)
     writer.path, writer.file = "/dev/full", open("/dev/full", "wb")  # noqa: SIM115
     with pytest.raises(RunError, match="No space left"):

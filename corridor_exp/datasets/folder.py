@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,9 @@ class FolderDataset:
             worker_init_fn=_leave_signals_to_the_parent,
             collate_fn=_collate,
         )
-        for images, corrupt in loader:
+        with _sigterm_blocked():  # so that no thread of a forked worker ever lets it through
+            batches = iter(loader)
+        for images, corrupt in batches:
             if corrupt and not (self.skip_corrupt and images):
                 raise RunError(f"{corrupt[0]}; dataset.skip_corrupt=true leaves such files out")
             for error in sorted(set(corrupt) - self.skipped):
@@ -140,6 +143,15 @@ def _collate(items: list[Any]) -> Any:
     good = [item for item in items if not isinstance(item, Corrupt)]
     corrupt = [str(item) for item in items if isinstance(item, Corrupt)]
     return default_collate(good) if good else None, corrupt
+
+
+@contextmanager
+def _sigterm_blocked() -> Iterator[None]:
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:

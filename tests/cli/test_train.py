@@ -60,20 +60,35 @@ def without_time(directory: Path) -> list[records.Record]:
         ("-m optim=sgd optim.lr=0.1,abc", "optim.lr=abc"),
         ("-m out_dir=a,b", "cannot be swept"),
         ("optim._target_=os.system", "os.system is not trusted"),
-        ("name=../evil", "name=../evil"),
-        ("name=/evil", "name=/evil"),
-        (f"name={'n' * 300}", "1 to 100"),
-        ("out_dir=", "must be a path"),
         ("seed=null", "seed"),
     ],
 )
-def test_bad_usage_is_one_line_and_exit_2(corridor_train: Run, capsys, argv: str, said: str) -> None:
+def test_row_20_bad_usage_is_one_line_and_exit_2(corridor_train: Run, capsys, argv: str, said: str) -> None:
     assert corridor_train(*argv.split()) == 2
     out, err = capsys.readouterr()
     assert err.count("\n") == 1
     assert said in err
     assert out == ""
     assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ("name=../evil", "name=../evil"),
+        ("name=/evil", "name=/evil"),
+        ("name=.", "name=."),
+        ("name='a\0b'", "name"),
+        (f"name={'n' * 300}", "1 to 100"),
+        ("out_dir=", "must be a path"),
+    ],
+)
+def test_row_19_a_name_never_leads_out_of_the_outputs(corridor_train: Run, capsys, argv: str, said: str) -> None:
+    assert corridor_train(argv) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+    assert not list(Path().iterdir())
 
 
 def test_a_secret_in_a_mistake_is_not_repeated(corridor_train: Run, capsys) -> None:
@@ -160,7 +175,7 @@ def test_without_out_dir_a_run_has_a_folder_of_its_own_and_finds_it_again(digits
     assert f"completed before; see {first.absolute()}/summary.json" in capsys.readouterr().err
 
 
-def test_another_configuration_is_refused_before_torch_and_allowed_on_request(
+def test_row_22_another_configuration_is_refused_before_torch_and_allowed_on_request(
     digits_run: Run, capsys, tmp_path
 ) -> None:
     assert digits_run("epochs=1", "out_dir=out") == 0
@@ -171,20 +186,30 @@ def test_another_configuration_is_refused_before_torch_and_allowed_on_request(
     assert epochs == [0, 1]
 
 
-def test_another_machine_is_refused_unless_overridden(digits_run: Run, capsys, monkeypatch, tmp_path) -> None:
+@pytest.mark.parametrize("what", ["torch", "device", "world_size"])
+def test_row_22_another_machine_is_refused_unless_overridden(
+    digits_run: Run, capsys, monkeypatch, tmp_path, what: str
+) -> None:
     import corridor_exp.run
 
-    monkeypatch.setattr(corridor_exp.run, "portable_bits", lambda engine: {"torch": "1.0", "device": "cuda"})
-    assert digits_run("epochs=1", "out_dir=out") == 0
-    monkeypatch.undo()
-    monkeypatch.chdir(tmp_path)
+    here = corridor_exp.run.portable_bits
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(corridor_exp.run, "portable_bits", lambda engine: {**here(engine), what: "another"})
+        assert digits_run("epochs=1", "out_dir=out") == 0
     (tmp_path / "out" / "summary.json").unlink()
     assert digits_run("epochs=1", "out_dir=out") == 2
-    assert "torch: 1.0 → " in capsys.readouterr().err
+    assert f"{what}: another → " in capsys.readouterr().err
     assert digits_run("epochs=1", "out_dir=out", "resume.override=true") == 0
 
 
-def test_a_diverged_run_exits_1_keeps_its_verdict_and_writes_no_bare_nan(digits_run: Run, tmp_path) -> None:
+def test_row_22_another_number_of_threads_is_refused(digits_run: Run, capsys, monkeypatch) -> None:
+    assert digits_run("epochs=1", "out_dir=out") == 0
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert digits_run("epochs=1", "out_dir=out") == 2
+    assert "engine.threads: 2 → 1" in capsys.readouterr().err
+
+
+def test_row_7_a_diverged_run_exits_1_keeps_its_verdict_and_writes_no_bare_nan(digits_run: Run, tmp_path) -> None:
     argv = ("optim=sgd", "optim.lr=1e30", "model.activation=softplus", "out_dir=out", "log_every=1")
     assert digits_run(*argv) == 1
     summary = json.loads((tmp_path / "out" / "summary.json").read_text(), parse_constant=pytest.fail)
@@ -259,7 +284,7 @@ def test_a_diverged_run_does_not_stop_the_sweep(digits_run: Run, capsys, tmp_pat
     assert statuses == ["completed", "diverged", "completed"]
 
 
-def test_a_secret_reaches_no_file(corridor_train: Run, tmp_path, monkeypatch) -> None:
+def test_row_18_a_secret_reaches_no_file(corridor_train: Run, tmp_path, monkeypatch) -> None:
     argv = ("dataset=digits", "model=linear", "logger.wandb.api_key=hunter2", "max_steps=1")
     assert corridor_train(*argv, "out_dir=one") == 0
     assert corridor_train("-m", *argv, "seed=0,1", "out_dir=many") == 0
@@ -288,7 +313,7 @@ def started(*argv: str, records_file: Path) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_exits_75_and_the_same_command_goes_on(digits_run: Run, tmp_path, number: int) -> None:
+def test_row_4_a_signal_saves_exits_75_and_the_same_command_goes_on(digits_run: Run, tmp_path, number: int) -> None:
     process = started("epochs=100", "out_dir=out", records_file=tmp_path / "out/records.jsonl")
     process.send_signal(number)
     process.send_signal(number)
@@ -301,7 +326,7 @@ def test_a_signal_saves_exits_75_and_the_same_command_goes_on(digits_run: Run, t
     assert without_time(tmp_path / "out") == without_time(tmp_path / "whole")
 
 
-def test_a_second_start_is_locked_out_and_a_signal_ends_a_sweep(digits_run: Run, capsys, tmp_path) -> None:
+def test_row_19_a_second_start_is_locked_out_and_a_signal_ends_a_sweep(digits_run: Run, capsys, tmp_path) -> None:
     process = started("-m", "seed=0,1", "epochs=10000", "out_dir=out", records_file=tmp_path / "out/0/records.jsonl")
     assert digits_run(*LONG, "seed=0", "epochs=10000", "out_dir=out/0") == 2
     assert "in use by another process" in capsys.readouterr().err

@@ -1,0 +1,226 @@
+"""Real processes, stopped and killed. The rows are those of FAULTS.md; the others stand beside what they are about.
+
+Each process is forked from one that has torch loaded, as importing that takes longer than what is tested.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from corridor_exp import checkpoint, records
+from corridor_exp.cli.train import main
+from corridor_exp.sweeps.local import PRELOAD
+from tests.conftest import SMALL, engine_of, same, weights, without_time
+
+ROWS = range(1, 24)
+WAIT_FOR_SCALE_OUT = {5, 14, 15}  # they need ranks, or a card
+DIRECTORY = Path("out", records.CHECKPOINTS)
+Patch = Callable[[], None]
+
+
+def test_every_row_has_a_test_of_its_name() -> None:
+    sources = [file.read_text() for file in Path(__file__).parent.rglob("test_*.py")]
+    names = [name for source in sources for name in re.findall(r"def (test_\w+)", source)]
+    named = {int(row) for name in names for row in re.findall(r"row_(\d+)_", name)}
+    assert named == set(ROWS) - WAIT_FOR_SCALE_OUT
+
+
+# ------------------------------------------------------------------------ processes
+
+
+def nothing() -> None:
+    """A run as it is."""
+
+
+def slow_disk() -> None:
+    """Every flush takes a while, so that a kill often falls into a save."""
+    fsync = os.fsync
+
+    def slow(descriptor: int) -> None:
+        time.sleep(0.01)
+        fsync(descriptor)
+
+    os.fsync = slow
+
+
+def very_slow_disk() -> None:
+    fsync = os.fsync
+
+    def slow(descriptor: int) -> None:
+        time.sleep(1.0)
+        fsync(descriptor)
+
+    os.fsync = slow
+
+
+def slow_images() -> None:
+    """A run that waits for its data most of the time."""
+    from corridor_exp.datasets import folder
+
+    read = folder._read
+
+    def slow(path: str) -> Image.Image:
+        time.sleep(0.03)
+        return read(path)
+
+    folder._read = slow
+
+
+def _process(argv: list[str], patch: Patch) -> None:
+    os.setpgrp()  # a group of its own, as a shell or Slurm gives to a job
+    multiprocessing.set_start_method("fork", force=True)  # of the workers: they are in the group then
+    patch()
+    sys.argv = ["corridor-train"]
+    main(argv)
+
+
+def started(argv: list[str], patch: Patch = nothing) -> BaseProcess:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([*PRELOAD, "corridor_exp.cli.compose", "tests.test_faults"])
+    process = context.Process(target=_process, args=(argv, patch))
+    process.start()
+    return process
+
+
+def wait_until(process: BaseProcess, happened: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not happened():
+        assert process.is_alive(), process.exitcode
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def exit_code(process: BaseProcess) -> int | None:
+    process.join(60)
+    return process.exitcode
+
+
+def written() -> list[records.Record]:
+    return list(records.read_records(Path("out"))) if Path("out", records.RECORDS_FILE).exists() else []
+
+
+def is_saving() -> bool:
+    return any(DIRECTORY.glob(".*.tmp"))
+
+
+def newest_step() -> int:
+    saved = checkpoint.load_newest(DIRECTORY, print)
+    return saved["engine"]["progress"]["step"] if saved else 0
+
+
+# ----------------------------------------------------------------------------- rows
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_row_1_and_row_2_killed_50_times_also_while_saving_a_run_has_the_bits_of_one_that_was_not() -> None:
+    argv = ["log_every=1", "probe=none", "epochs=100000", "checkpoint.every=1"]
+    rng, kills_in_a_save, step = random.Random(0), 0, 0
+
+    def has_come_further() -> bool:
+        return len(written()) > step + 2
+
+    for kill in range(50):
+        process = started([*SMALL, *argv, "out_dir=out"], slow_disk)
+        wait_until(process, has_come_further)
+        time.sleep(rng.uniform(0, 0.05))
+        if kill % 2:
+            wait_until(process, is_saving)
+        os.kill(process.pid, signal.SIGKILL)
+        assert exit_code(process) == -signal.SIGKILL
+        kills_in_a_save += is_saving()
+        before, step = step, newest_step()
+        assert step > before
+        assert not is_saving()  # what the kill left behind is gone
+    assert kills_in_a_save >= 10
+    process = started([*SMALL, *argv, "out_dir=out"], slow_disk)
+    wait_until(process, has_come_further)
+    os.kill(process.pid, signal.SIGTERM)
+    assert exit_code(process) == 75
+    undisturbed, emitted = engine_of(*argv)
+    undisturbed.should_stop = lambda: undisturbed.progress.step == newest_step()
+    assert undisturbed.train() == "preempted"
+    assert without_time(written()) == without_time(emitted)
+    resumed, _ = engine_of(*argv)
+    resumed.load_state_dict(checkpoint.load_newest(DIRECTORY, pytest.fail)["engine"])
+    assert same(weights(resumed), weights(undisturbed))
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> list[str]:
+    """A run on small image files with two workers: 20 steps of 6 images, then 30 images to test on."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 60), ("val", 15)):
+        for name in "ab":
+            (tmp_path / "data" / split / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "data" / split / name / f"{i}.png")
+    data = ["dataset=imagefolder", "dataset.root=data", "dataset.image_size=16", "dataset.workers=2"]
+    return [*data, "model=linear", "logger=jsonl", "probe=none", "batch_size=6", "log_every=1", "epochs=2"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+@pytest.mark.parametrize("records_before", [3, 19], ids=["loading", "evaluating"])
+def test_row_4_a_signal_to_the_group_of_a_run_with_workers_costs_one_more_step_and_saves(
+    images: list[str], number: int, records_before: int
+) -> None:
+    process = started([*images, "out_dir=out"], slow_images)
+    wait_until(process, lambda: len(written()) >= records_before)
+    if records_before == 19:  # the record of an epoch's last step waits for its evaluation
+        time.sleep(0.3)
+    seen = len(written())
+    os.killpg(process.pid, number)
+    assert exit_code(process) == 75
+    summary = json.loads(Path("out/summary.json").read_text())
+    assert summary["status"] == "preempted"
+    assert summary["step"] <= seen + 2
+    assert newest_step() == summary["step"]
+    assert exit_code(started([*images, "out_dir=out"])) == 0
+    resumed = without_time(written())
+    Path("out").rename("stopped")
+    assert exit_code(started([*images, "out_dir=out"])) == 0
+    assert resumed == without_time(written())
+
+
+def test_row_6_a_second_signal_while_saving_lets_the_save_complete() -> None:
+    argv = [*SMALL, "log_every=1", "probe=none", "epochs=100000", "checkpoint.every=1000000", "out_dir=out"]
+    process = started(argv, very_slow_disk)
+    wait_until(process, lambda: len(written()) > 5)
+    os.kill(process.pid, signal.SIGTERM)
+    wait_until(process, is_saving)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        os.kill(process.pid, number)
+        time.sleep(0.1)
+    assert exit_code(process) == 75
+    assert newest_step() == json.loads(Path("out/summary.json").read_text())["step"] > 5
+
+
+def test_a_signal_while_torch_is_still_loading_is_heeded_too(tmp_path: Path) -> None:
+    """A job of Slurm may be preempted in its first seconds."""
+    import subprocess
+
+    command = [sys.executable, "-m", "corridor_exp.cli.train", *SMALL, "epochs=100000", "out_dir=out"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while b"libtorch" not in Path(f"/proc/{process.pid}/maps").read_bytes():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 75, err
+    assert json.loads(Path("out/summary.json").read_text())["step"] == 1
