@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,7 +25,7 @@ from markupsafe import Markup
 
 import corridor_exp
 from corridor_exp import records
-from corridor_exp.config import varied_keys, written_keys
+from corridor_exp.config import redact, varied_keys, written_keys
 
 PAGE = Path(__file__).parent / "page"
 NOT_RUNS = ("checkpoints", "wandb")  # folders inside a run, which hold a config.yaml of their own or nothing of use
@@ -79,14 +80,14 @@ def read_run(folder: Path, path: str, longest: int = LONGEST) -> Run:
     """Read a run; a curve of more than `longest` points is thinned."""
     run = Run(path)
     try:
-        run.config = written_keys(folder)
+        run.config = redact(written_keys(folder))  # once more: the page is made to be mailed
     except (OSError, ValueError, AttributeError, yaml.YAMLError):
         run.remarks.append(f"{records.CONFIG_FILE} cannot be read")
     _read_records(folder, run)
     _read_summary(folder, run)
     run.thinned = any(len(curve) > longest for curve in run.curves.values())
     run.curves = {key: thin(curve, longest) for key, curve in run.curves.items()}
-    run.clock = run.clock[:: len(run.clock) // longest + 1] + run.clock[-1:]
+    run.clock = list(dict.fromkeys(run.clock[:: len(run.clock) // longest + 1] + run.clock[-1:]))
     return run
 
 
@@ -140,7 +141,7 @@ def _read_summary(folder: Path, run: Run) -> None:
         run.remarks.append(f"{records.SUMMARY_FILE} cannot be read")
         return
     if summary.get("error"):
-        run.remarks.insert(0, str(summary["error"]))
+        run.remarks.insert(0, redact(str(summary["error"])))
 
 
 def _rounded(value: float | None) -> Any:
@@ -174,7 +175,10 @@ def _is_number(value: float | None) -> bool:
 
 
 def write(directory: Path, out: Path, figures_in: Sequence[Path] = ()) -> list[Run]:
-    """Write the page over `directory` to `out`, with the figures of the first folder that has some. Returns the runs."""
+    """Write the page over `directory` to `out`, and return the runs on it.
+
+    Figures and claims are those of the first of the folders `figures_in` that has some.
+    """
     folders = find_runs(directory)
     longest = min(LONGEST, POINTS // max(len(folders), 1))
     runs = [read_run(f, f.relative_to(directory).as_posix(), longest) for f in folders]
@@ -188,14 +192,13 @@ def page(directory: Path, runs: Sequence[Run], longest: int = LONGEST, figures_i
     """The page as text."""
     style, script = ((PAGE / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
     templates = Environment(loader=PackageLoader("corridor_exp.figures", "page"), autoescape=True, trim_blocks=True)
-    statuses = [run.status for run in runs]
     metrics = sorted({key: None for run in runs for key in run.curves}, key=_metric_order)
-    figures = next((found for folder in figures_in if (found := list(find_figures(folder)))), [])
-    claims = next((found for folder in figures_in if (found := read_claims(folder))), None)
+    figures = next(filter(None, (list(find_figures(folder)) for folder in figures_in)), None)
+    claims = next(filter(None, map(read_claims, figures_in)), None)
     return templates.get_template("report.html").render(
         title=f"Runs in {directory}",
         runs=runs,
-        statuses={status: statuses.count(status) for status in dict.fromkeys(statuses)},
+        statuses=dict(Counter(run.status for run in runs).most_common()),
         time=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         version=corridor_exp.__version__,
         versions=sorted({run.version for run in runs if run.version}),
@@ -219,16 +222,18 @@ def page(directory: Path, runs: Sequence[Run], longest: int = LONGEST, figures_i
 def _metric_order(key: str) -> tuple[int, int]:
     """Training, test, probes, anything else; the many layers last. Within these, as the records have them."""
     rooms = ("train/", "test/", "probe/")
-    return key.startswith(records.LAYER_HG_NORM), next((i for i, r in enumerate(rooms) if key.startswith(r)), len(rooms))
+    return key.startswith(records.LAYER_HG_NORM), next(
+        (i for i, r in enumerate(rooms) if key.startswith(r)), len(rooms)
+    )
 
 
 def _for_browser(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """What the script needs of each run. Keys that all runs share are in no difference of two."""
-    everywhere = set.intersection(*(set(run.config.items()) for run in runs)) if runs else set()
+    """What the script needs of each run. Keys that all configurations share are in no difference of two."""
+    everywhere = set.intersection(*[set(run.config.items()) for run in runs if run.config] or [set()])
     return [
         {
             "path": run.path,
-            "config": dict(item for item in run.config.items() if item not in everywhere),
+            "config": {k: v for k, v in run.config.items() if (k, v) not in everywhere} if run.config else None,
             "steps_per_epoch": run.steps_per_epoch,
             "clock": [list(axis) for axis in zip(*run.clock, strict=True)] or [[], []],
             **_curves_for_browser(run),
@@ -282,7 +287,9 @@ def read_claims(folder: Path) -> list[dict[str, str]] | None:
     """The rows of `claims.json`, each value as text; None where there is no such file or it holds something else."""
     try:
         claims = json.loads((folder / "claims.json").read_text(encoding="utf-8"))
-        return [{key: _as_text(claim.get(key)) for key in ("claim", "statistic", "verdict", "values")} for claim in claims]
+        return [
+            {key: _as_text(claim.get(key)) for key in ("claim", "statistic", "verdict", "values")} for claim in claims
+        ]
     except (OSError, ValueError, TypeError, AttributeError):
         return None
 

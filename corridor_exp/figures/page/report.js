@@ -200,7 +200,7 @@ function notes(points, logX, logY) {
 }
 
 const KEYS = [...document.querySelectorAll("#table thead th:not(.number):not(.more)")].slice(2).map((th) => th.textContent);
-const nameOf = (run) => [run.path, ...KEYS.filter((key) => key in run.config).map((key) => `${key}=${run.config[key]}`)].join(" ");
+const nameOf = (run) => [run.path, ...KEYS.filter((key) => key in (run.config ?? {})).map((key) => `${key}=${run.config[key]}`)].join(" ");
 
 function legend() {
   byId("legend").replaceChildren(
@@ -278,9 +278,21 @@ function chooseAxis() {
 
 function difference() {
   const [a, b] = ["a", "b"].map((id) => runs[byId(id).value].config);
+  const say = (...items) => byId("difference").replaceChildren(...items.map((parts) => html("li", {}, ...parts)));
+  if (!a || !b) return say(["One of them has no configuration that can be read."]);
   const keys = [...new Set([...Object.keys(a), ...Object.keys(b)])].filter((key) => a[key] !== b[key]);
-  const items = keys.map((key) => html("li", {}, html("code", {}, key), `: ${a[key] ?? "(absent)"} → ${b[key] ?? "(absent)"}`));
-  byId("difference").replaceChildren(...(items.length ? items : [html("li", {}, "No key differs.")]));
+  if (!keys.length) return say(["No key differs."]);
+  say(...keys.map((key) => [html("code", {}, key), `: ${a[key] ?? "(absent)"} → ${b[key] ?? "(absent)"}`]));
+}
+
+// Begin with two runs that do differ, where there are such.
+function chooseTwo() {
+  const first = Math.max(0, runs.findIndex((run) => run.config));
+  const text = (run) => JSON.stringify(run.config);
+  const second = runs.findIndex((run) => run.config && text(run) !== text(runs[first]));
+  byId("a").value = first;
+  byId("b").value = second < 0 ? first : second;
+  difference();
 }
 
 // ---------------------------------------------------------------- wiring
@@ -306,7 +318,7 @@ if (plot) {
   plot.addEventListener("blur", unread);
   plot.addEventListener("keydown", steer);
   new ResizeObserver(() => plot.clientWidth !== plot.viewBox.baseVal.width && draw()).observe(plot);
-  chooseAxis();
 }
 filter();
-difference();
+if (plot) chooseAxis();
+chooseTwo();
