@@ -70,7 +70,7 @@ function ticked() {
 // ---------------------------------------------------------------- curves
 
 const HEIGHT = 400;
-const MARGIN = { left: 62, right: 14, top: 14, bottom: 44 };
+const MARGIN = { left: 62, right: 14, top: 28, bottom: 44 };
 const DASHES = ["", "7 4", "2 4", "10 3 2 3"];
 const plot = byId("plot");
 let curves = []; // on the plot now: {run, style, path, all: [{step, x, y}], points: those that have a place}
@@ -170,6 +170,7 @@ function draw() {
   }
   const middle = (MARGIN.left + width - MARGIN.right) / 2;
   plot.append(svg("text", { x: middle, y: HEIGHT - 6, "text-anchor": "middle" }, along.selectedOptions[0].text));
+  plot.append(svg("text", { x: 4, y: 14 }, metric));
 
   for (const curve of curves) {
     let d = "";
