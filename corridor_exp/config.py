@@ -423,3 +423,24 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any
             yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def written_keys(directory: Path) -> dict[str, str]:
+    """The configuration in a run directory, flat and as text, without what is not identity; {} where there is none."""
+    file = directory / CONFIG_FILE
+    if not file.exists():
+        return {}
+    stored = {key: value for key, value in yaml.safe_load(file.read_text()).items() if key not in Config.NOT_IDENTITY}
+    return {key: str(value) for key, value in leaves(stored)}
+
+
+def varied_keys(configs: Iterable[Mapping[str, str]]) -> list[str]:
+    """The keys to tell runs apart by; one that only some options have counts if it differs among those.
+
+    A `_target_` is left out: the option's name says it.
+    """
+    values: dict[str, set[str]] = {}
+    for config in configs:
+        for key, value in config.items():
+            values.setdefault(key, set()).add(value)
+    return [key for key, seen in values.items() if len(seen) > 1 and not key.endswith("_target_")]

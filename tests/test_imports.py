@@ -51,7 +51,7 @@ MAY_KNOW = {
     "config": {"errors", "records"},
     "engine": {"datasets", "objective", "optim", "probes", "records"},
     "loggers": {"loggers", "records", "errors"},
-    "figures": {"figures", "records", "theory"},
+    "figures": {"figures", "records", "config", "theory"},
     "ledger": {"theory"},
     "provenance": set(),
     "signals": set(),

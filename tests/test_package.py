@@ -29,6 +29,9 @@ def test_an_installed_wheel_works_from_any_folder(tmp_path: Path) -> None:
     away.mkdir()
     assert subprocess.run([sys.executable, "-P", "-c", code], cwd=away).returncode == 0
     assert (away / "out" / "records.jsonl").is_file()
+    code = f"import sys; sys.path.insert(0, {str(site)!r}); from corridor_exp.cli.report import main; main(['out'])"
+    assert subprocess.run([sys.executable, "-P", "-c", code], cwd=away).returncode == 0
+    assert (away / "out" / "report.html").is_file()
 
 
 def test_no_file_of_the_repository_is_large() -> None:

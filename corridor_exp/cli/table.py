@@ -7,10 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from corridor_exp import records
-from corridor_exp.config import Config, leaves
+from corridor_exp.config import varied_keys, written_keys
 
 COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "status": lambda summary: summary["status"],
@@ -30,28 +28,14 @@ def table(directories: list[Path]) -> str:
 
 def beside_differences(directories: list[Path], columns: list[str], rows: list[list[str]]) -> str:
     """One line a run: its name, the keys in which the runs differ, and its row of `columns`, which may be short."""
-    configs = [_configuration(directory) for directory in directories]
-    varied = _varied_keys(configs)
+    configs = [written_keys(directory) for directory in directories]
+    varied = varied_keys(configs)
     lines = [["run", *varied, *columns]]
     for directory, config, row in zip(directories, configs, rows, strict=True):
         shown = [str(config.get(key, "–")) for key in varied]
         lines.append([directory.name, *shown, *row, *[""] * (len(columns) - len(row))])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
-
-
-def _configuration(directory: Path) -> dict[str, Any]:
-    file = directory / records.CONFIG_FILE
-    if not file.exists():
-        return {}
-    stored = {k: v for k, v in yaml.safe_load(file.read_text()).items() if k not in Config.NOT_IDENTITY}
-    return {key: str(value) for key, value in leaves(stored) if not key.endswith("_target_")}
-
-
-def _varied_keys(configs: list[dict[str, Any]]) -> list[str]:
-    """The keys whose values differ; a key that only some options have counts if it differs among those."""
-    keys = dict.fromkeys(key for config in configs for key in config)
-    return [key for key in keys if len({config[key] for config in configs if key in config}) > 1]
 
 
 def _number(summary: dict[str, Any], *keys: str) -> str:

@@ -1,0 +1,39 @@
+"""`corridor-report`: one HTML page over a folder of runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from corridor_exp.cli.arguments import Parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Write the page, and print where it is."""
+    parser = Parser(
+        prog="corridor-report",
+        description="Writes one HTML page over all runs below a folder: a table of them with filters, curves of any "
+        "metric, the differences of any two configurations, and the figures and claims that corridor-figures has "
+        "drawn. It needs no network, so it can be mailed. Runs that are broken or not finished are in it, named so.",
+        epilog="Examples: corridor-report; corridor-report outputs/digits-mlp; corridor-report outputs --out "
+        "runs.html. Exit codes: 0 done, 2 bad usage.",
+    )
+    parser.add_argument("directory", nargs="?", default="outputs", type=Path, metavar="DIR", help="default: outputs")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="default: DIR/report.html")
+    args = parser.parse_args(argv)
+    out: Path = args.out or args.directory / "report.html"
+    if not args.directory.is_dir():
+        parser.error(f"{args.directory} is no folder: give one that holds runs, as corridor-report DIR")
+
+    from corridor_exp.figures import report  # jinja2, only now
+
+    if not report.find_runs(args.directory):
+        parser.error(f"{args.directory} holds no run: train one with corridor-train, or give another DIR")
+    try:
+        runs = report.write(args.directory, out, [args.directory, args.directory / "figures", Path("outputs/figures")])
+    except OSError as error:
+        parser.error(f"cannot write {out}: {error.strerror}; give another place by --out FILE")
+    print(f"{len(runs)} run{'s' * (len(runs) != 1)}: {out}")
+
+
+if __name__ == "__main__":
+    main()
