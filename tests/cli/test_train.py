@@ -314,15 +314,15 @@ def started(*argv: str, records_file: Path) -> subprocess.Popen[str]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_row_4_a_signal_saves_exits_75_and_the_same_command_goes_on(digits_run: Run, tmp_path, number: int) -> None:
-    process = started("epochs=100", "out_dir=out", records_file=tmp_path / "out/records.jsonl")
+    process = started("epochs=30", "out_dir=out", records_file=tmp_path / "out/records.jsonl")
     process.send_signal(number)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 75
     assert "the same command goes on from here" in err
     assert json.loads((tmp_path / "out/summary.json").read_text())["status"] == "preempted"
-    assert subprocess.run([*COMMAND, *LONG, "epochs=100", "out_dir=out"]).returncode == 0
-    assert digits_run(*LONG, "epochs=100", "out_dir=whole") == 0
+    assert subprocess.run([*COMMAND, *LONG, "epochs=30", "out_dir=out"]).returncode == 0
+    assert digits_run(*LONG, "epochs=30", "out_dir=whole") == 0
     assert without_time(tmp_path / "out") == without_time(tmp_path / "whole")
 
 
