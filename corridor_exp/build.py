@@ -12,7 +12,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from corridor_exp.config import Checkpoint, Config
-from corridor_exp.datasets.base import Dataset
+from corridor_exp.datasets.base import Dataset, mixed_seed
+from corridor_exp.distributed import ALONE, Ranks
 from corridor_exp.engine import Engine, Plan
 from corridor_exp.errors import RunError
 from corridor_exp.objective import Objective
@@ -21,22 +22,24 @@ from corridor_exp.optim import build_schedule
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def pick_device(asked: str) -> torch.device:
-    """The device that `engine.device` names; `auto` is the first CUDA device, or the CPU."""
+def pick_device(asked: str, ranks: Ranks = ALONE) -> torch.device:
+    """The device that `engine.device` names; `auto` is a CUDA device, of each rank one of its own, or the CPU."""
     if asked == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        asked = "cuda" if torch.cuda.is_available() else "cpu"
+    if asked == "cuda" and ranks.size > 1:
+        asked = f"cuda:{ranks.local}"
     device = torch.device(asked)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise RunError(f"engine.device={asked}: there is no such CUDA device here; take engine.device=auto or cpu")
     return device
 
 
-def build_engine(config: Config, should_stop: Callable[[], bool] = lambda: False) -> Engine:
+def build_engine(config: Config, should_stop: Callable[[], bool] = lambda: False, ranks: Ranks = ALONE) -> Engine:
     """Everything that a run needs, as it is before the first step. The seed decides the initial θ."""
     settings, trust = config.engine, {"allow_targets": config.allow_targets}
     for component in config.components().values():
         component.factory(config.allow_targets)  # refuse what is not to be trusted before anything is built
-    device = pick_device(settings.device)
+    device = pick_device(settings.device, ranks)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = settings.tf32
@@ -46,8 +49,11 @@ def build_engine(config: Config, should_stop: Callable[[], bool] = lambda: False
         precision = "bf16" if computes_bf16(device) else "fp32"
     channels_last = precision != "fp32" if settings.channels_last == "auto" else settings.channels_last
     dataset: Dataset = config.dataset.build(device=device, seed=config.seed, channels_last=channels_last, **trust)
+    dataset.ranks = ranks
     torch.manual_seed(config.seed)
     model: nn.Module = config.model.build(dataset.images, **trust)
+    if ranks.rank:
+        torch.manual_seed(mixed_seed("rank", config.seed, ranks.rank))  # its dropout is its own
     convolutional = any(isinstance(module, nn.Conv2d) for module in model.modules())
     if settings.precision == "auto" and not convolutional:
         precision = "fp32"
@@ -60,6 +66,13 @@ def build_engine(config: Config, should_stop: Callable[[], bool] = lambda: False
         raise RunError(
             f"batch_size={batch_size} leaves no batch of {dataset.train_size} images with dataset.drop_last=true"
         )
+    smallest = batch_size if config.dataset.drop_last else dataset.train_size % batch_size or batch_size
+    if smallest < ranks.size:
+        raise RunError(f"the smallest batch, of {smallest} images, has none for some of the {ranks.size} ranks")
+    if settings.sync_batch_norm:
+        if device.type != "cuda":
+            raise RunError("engine.sync_batch_norm=true: torch has it for CUDA devices only")
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     plan = Plan(
         epochs=config.epochs,
         batch_size=batch_size,
@@ -80,6 +93,7 @@ def build_engine(config: Config, should_stop: Callable[[], bool] = lambda: False
             precision=AUTOCAST[precision],
             forward=torch.compile(model) if settings.compile else None,
             flat_gradients=settings.flat_gradients,
+            ranks=ranks,
         ),
         dataset,
         optimizer,
@@ -90,7 +104,7 @@ def build_engine(config: Config, should_stop: Callable[[], bool] = lambda: False
         ],
         scaler=torch.amp.GradScaler(device.type) if precision == "fp16" else None,
         should_stop=should_stop,
-        show_progress=True,
+        show_progress=ranks.is_first,
     )
 
 

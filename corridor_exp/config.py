@@ -220,6 +220,7 @@ class Engine(Strict):
     channels_last: bool | Literal["auto"]
     compile: bool
     flat_gradients: bool
+    sync_batch_norm: bool
     micro_batch: Count | None
     threads: Count | None
     tf32: bool

@@ -17,12 +17,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from torch.amp import GradScaler
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
 from corridor_exp import records
 from corridor_exp.datasets.base import Dataset
+from corridor_exp.errors import RunError
 from corridor_exp.objective import Batch, Objective
 from corridor_exp.optim import Descent, evaluation_weights, guarded_step, step_size_of
 from corridor_exp.probes.base import Probe
@@ -95,7 +97,7 @@ class Engine:
         self.objective, self.dataset, self.optimizer, self.plan = objective, dataset, optimizer, plan
         self.schedule, self.probes, self.scaler = schedule, probes, scaler
         self.emit, self.save, self.save_best, self.should_stop = emit, save, save_best, should_stop
-        self.show_progress = show_progress
+        self.show_progress, self.ranks = show_progress, objective.ranks
         self.progress = self.resumed_at = Progress()
         zero = torch.zeros((), device=objective.device)
         self.loss_sum = zero.double()  # over the images of the current epoch
@@ -133,6 +135,22 @@ class Engine:
         self.save(self.state_dict())
         return status
 
+    def fit_to_memory(self, tell: Callable[[str], None]) -> None:
+        """Halve the micro-batch, on all ranks, until the first batch fits into memory. Changes nothing else.
+
+        Raises `RunError` where not even one image does.
+        """
+        batch = next(iter(self.dataset.train_batches(0, self.plan.batch_size)))
+        part = -(-batch.images // self.ranks.size)
+        while self.ranks.any(not self.objective.fits(batch, hessian=bool(self.probes)))[0]:
+            size = min(self.objective.micro_batch or part, part)
+            if size == 1:
+                raise RunError("out of memory, even with engine.micro_batch=1: take a smaller model, or probe=none")
+            self.objective.micro_batch = size = size // 2
+            tell(f"out of memory: going on with engine.micro_batch={size}; the batch stays what it is")
+            if any(isinstance(module, _BatchNorm) for module in self.objective.model.modules()):
+                tell("batch norm sees smaller batches now, so that E is not the same function as before")
+
     def _epoch(self, bar: tqdm[Any]) -> Status | None:
         """Train from the current position to the end of the epoch. How the run ended, or None if it goes on."""
         progress = self.progress
@@ -142,7 +160,7 @@ class Engine:
             measured = self._step(batch)
             progress.step += 1
             progress.images = min((self.position + 1) * self.plan.batch_size, self.dataset.train_size)
-            progress.seen += len(batch.x)
+            progress.seen += batch.images
             bar.update()
             ends_epoch = self.position == self.steps_per_epoch
             if measured is not None:
@@ -154,11 +172,12 @@ class Engine:
                     progress.pending = metrics  # its record waits for the evaluation
                 else:
                     self._record(metrics, bar)
-            if self.should_stop():
+            stop, due = self.ranks.any(self.should_stop(), self._is_due())
+            if stop:
                 return "preempted"
             if progress.step == self.total_steps and not ends_epoch:
                 return "completed"
-            if self._is_due() and not self.unsound:
+            if due and not self.unsound:
                 self.save(self.state_dict())
                 self.saved = time.perf_counter()
         return self._end_epoch(bar)
@@ -211,7 +230,7 @@ class Engine:
         norm_sq = guarded_step(self.optimizer, loss)
         h = step_size_of(self.optimizer)
 
-        self.loss_sum += loss * len(batch.x)
+        self.loss_sum += loss * batch.images
         self.unsound |= self._is_unsound(loss, norm_sq)
         measured: Measured | None = None
         is_last = self.position + 1 == self.steps_per_epoch or step + 1 == self.total_steps
@@ -222,7 +241,7 @@ class Engine:
                 _UNSOUND: self.unsound.clone(),
             }
             if correct is not None:
-                measured[records.TRAIN_ACCURACY] = correct.double() / len(batch.x)
+                measured[records.TRAIN_ACCURACY] = correct.double() / batch.images
             if h is not None:
                 measured[records.TRAIN_LR] = h
             for probe, quantities in zip(self.probes, seen, strict=looks):
@@ -264,15 +283,16 @@ class Engine:
         correct = torch.zeros((), device=self.objective.device)
         seen = 0
         batches = -(-self.dataset.test_size // size)
+        self.ranks.follow_first(self.objective.model.buffers())  # batch norm's are each rank's own
         with evaluation_weights(self.optimizer), self._bar("testing", batches, hidden=batches < 5) as bar:
             for batch in self.dataset.test_batches(size):
                 evaluation = self.objective.evaluate(batch)
-                loss += evaluation.loss * len(batch.x)
-                seen += len(batch.x)
+                loss += evaluation.loss * batch.images
+                seen += batch.images
                 if evaluation.correct is not None:
                     correct += evaluation.correct
                 bar.update()
-                if self.should_stop():
+                if self.ranks.any(self.should_stop())[0]:
                     return None
         accuracy = {} if evaluation.correct is None else {records.TEST_ACCURACY: correct.item() / seen}
         return {records.TEST_LOSS: loss.item() / seen, **accuracy}
@@ -309,13 +329,14 @@ class Engine:
         self.progress.seconds = time.perf_counter() - self.started
         return {
             "progress": asdict(self.progress),
+            "micro_batch": self.objective.micro_batch,
             "loss_sum": self.loss_sum,
             "model": self.objective.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict() if self.schedule else None,
             "scaler": self.scaler.state_dict() if self.scaler else None,
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+            "rng": self.ranks.gathered(torch.get_rng_state()),
+            "cuda_rng": self.ranks.gathered(torch.cuda.get_rng_state(device)) if device.type == "cuda" else None,
         }
 
     def load_state_dict(self, state: State, changed: Collection[str] = ()) -> None:
@@ -326,6 +347,8 @@ class Engine:
         """
         self.progress = Progress(**state["progress"])
         self.loss_sum.copy_(state["loss_sum"])
+        if "engine.micro_batch" not in changed:
+            self.objective.micro_batch = state["micro_batch"]
         self.objective.model.load_state_dict(state["model"])
         if "optim._target_" not in changed:
             groups = self.optimizer.param_groups
@@ -343,7 +366,7 @@ class Engine:
             self.schedule.load_state_dict(state["schedule"])
         if self.scaler and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
-        if "seed" not in changed:
-            torch.set_rng_state(state["rng"])
-        if state["cuda_rng"] is not None and self.objective.device.type == "cuda" and "seed" not in changed:
-            torch.cuda.set_rng_state(state["cuda_rng"], self.objective.device)
+        if "seed" not in changed and len(state["rng"]) == self.ranks.size:
+            torch.set_rng_state(state["rng"][self.ranks.rank])
+            if state["cuda_rng"] is not None and self.objective.device.type == "cuda":
+                torch.cuda.set_rng_state(state["cuda_rng"][self.ranks.rank], self.objective.device)

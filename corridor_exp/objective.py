@@ -6,13 +6,14 @@ that training is about to draw, and leave no trace: no running statistic, no gen
 
 E is the mean over the whole batch. A batch may be cut into micro-batches, weighted by their sizes; with batch norm
 the cut changes E, so E, g and Hg all use the same one. What looks also takes a `Stream`, such as the training set;
-its memory is that of one micro-batch.
+its memory is that of one micro-batch. And it may be cut over ranks: each adds up its share, and then all add up theirs
+before any norm is taken.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import accumulate, zip_longest
 from typing import Any, NamedTuple
 
@@ -21,7 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.func import functional_call
+from torch.nn.parallel import DistributedDataParallel
 
+from corridor_exp.distributed import ALONE, Ranks
 from corridor_exp.errors import RunError
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -29,8 +32,15 @@ Vector = tuple[Tensor, ...]
 
 
 class Batch(NamedTuple):
+    """Inputs and targets. Where several ranks share a batch these are a rank's part, of `whole` images in all."""
+
     x: Tensor
     y: Tensor
+    whole: int | None = None
+
+    @property
+    def images(self) -> int:
+        return len(self.x) if self.whole is None else self.whole
 
 
 class Stream(NamedTuple):
@@ -57,7 +67,7 @@ class Objective:
     which adds ½·l2·‖θ‖² to it, so that E and g agree, as under weight decay they do not; `micro_batch`, the most
     images held at once (None: the whole batch); `precision`, autocast's type in training (None: off); `forward`, what
     training calls instead of the model, such as its compiled form; `flat_gradients`, whether the gradients of all
-    parameters are views of one buffer: then ‖g‖² is one product (of one dtype).
+    parameters are views of one buffer: then ‖g‖² is one product (of one dtype); `ranks`, between which a batch is cut.
     """
 
     def __init__(
@@ -70,10 +80,15 @@ class Objective:
         precision: torch.dtype | None = None,
         forward: Callable[[Tensor], Tensor] | None = None,
         flat_gradients: bool = False,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.model, self.loss_fn, self.l2 = model, loss, l2
         self.micro_batch, self.precision = micro_batch, precision
-        self.forward = forward or model
+        self.ranks = ranks
+        self.forward: Callable[[Tensor], Tensor] = forward or model
+        if ranks.size > 1:
+            # The model itself or its compiled form. Buffers are averaged by nobody: they take no part in training.
+            self.forward = DistributedDataParallel(forward or model, broadcast_buffers=False)
         names, params = zip(*((n, p) for n, p in model.named_parameters() if p.requires_grad), strict=True)
         self.names: tuple[str, ...] = names
         self.theta: Vector = params
@@ -86,7 +101,10 @@ class Objective:
         """E, and its gradient in `p.grad` (times the scaler's scale, if there is one). No host sync."""
         for p, g in zip_longest(self.theta, self.gradients):
             p.grad = g.zero_() if g is not None else None
-        return self._accumulate(batch, lambda E: (scaler.scale(E) if scaler else E).backward())
+        factor = self.ranks.size  # by which DistributedDataParallel divides
+        return self._accumulate(
+            batch, self.forward, lambda E: (scaler.scale(E) if scaler else E).mul(factor).backward()
+        )
 
     @torch.no_grad()
     def evaluate(self, batch: Batch) -> Evaluation:
@@ -94,29 +112,39 @@ class Objective:
         was_training = self.model.training
         self.model.eval()
         try:
-            return self._accumulate(batch, lambda E: None)
+            return self._accumulate(batch, self.model, lambda E: None)
         finally:
             self.model.train(was_training)
 
-    def _accumulate(self, batch: Batch, each: Callable[[Tensor], None]) -> Evaluation:
+    def _accumulate(
+        self, batch: Batch, forward: Callable[[Tensor], Tensor], each: Callable[[Tensor], None]
+    ) -> Evaluation:
         E = torch.zeros((), device=self.device)
         correct: Tensor | None = torch.zeros((), device=self.device)
-        for part, weight in self._cut(batch):
-            with torch.autocast(self.device.type, self.precision, enabled=self.precision is not None):
-                outputs = self.forward(part.x)
-            share = weight * self._mean_loss(outputs, part.y, self.theta)
-            each(share)
+        parts = list(self._cut(batch))
+        for number, (part, weight) in enumerate(parts, 1):
+            with self._without_sync(forward, number < len(parts)):
+                with torch.autocast(self.device.type, self.precision, enabled=self.precision is not None):
+                    outputs = forward(part.x)
+                share = weight * self._mean_loss(outputs, part.y, self.theta)
+                each(share)
             E = E + share.detach()
             right = _correct(outputs, part.y)
             correct = None if correct is None or right is None else correct + right
-        return Evaluation(E, correct)
+        E, *counted = self.ranks.added_up([E] if correct is None else [E, correct])
+        return Evaluation(E, counted[0] if counted else None)
+
+    def _without_sync(self, forward: object, is_wanted: bool) -> AbstractContextManager[None]:
+        """Under it gradients only add up: ranks exchange them once a batch, while the last backward runs."""
+        wrapped = is_wanted and isinstance(forward, DistributedDataParallel)
+        return forward.no_sync() if wrapped else nullcontext()  # type: ignore[attr-defined]
 
     # ------------------------------------------------------------------- looking
 
     def loss(self, batch: Batch | Stream, theta: Sequence[Tensor] | None = None) -> Tensor:
         """E at θ, or at another point of parameter space."""
         with torch.no_grad(), self._traceless():
-            return sum(self._losses(batch, self._point(theta)), torch.zeros((), device=self.device))
+            return self._total(batch, self._point(theta))
 
     def trial(self, batch: Batch) -> Callable[[Sequence[Tensor]], Tensor]:
         """The loss that the coming `backward` of this batch will compute, as a function of θ.
@@ -132,7 +160,7 @@ class Objective:
                 torch.set_rng_state(generators[0])
                 if self.device.type == "cuda":
                     torch.cuda.set_rng_state(generators[1], self.device)
-                return sum(self._losses(batch, self._point(theta)), torch.zeros((), device=self.device))
+                return self._total(batch, self._point(theta))
 
         return loss
 
@@ -145,7 +173,8 @@ class Objective:
             for share in self._losses(batch, point):
                 torch._foreach_add_(g, _grad(share, point))
                 E = E + share.detach()
-        return E, g
+        E, *total = self.ranks.added_up([E, *g])
+        return E, tuple(total)
 
     def hessian_product(self, batch: Batch | Stream, v: Sequence[Tensor]) -> Vector:
         """H(θ)v for any constant vector v of parameter space, by double backward: the gradient of ⟨g, v⟩."""
@@ -154,7 +183,7 @@ class Objective:
         with self._traceless():
             for share in self._losses(batch, point):
                 torch._foreach_add_(total, _product(_grad(share, point, create_graph=True), v, point))
-        return total
+        return tuple(self.ranks.added_up(total))
 
     def gradient_and_hg(self, batch: Batch | Stream) -> tuple[Tensor, Vector, Vector]:
         """E, g and Hg at θ.
@@ -162,15 +191,37 @@ class Objective:
         One traversal of the batch where it is one micro-batch. A batch of several needs the whole g before the
         first product, so it is traversed twice.
         """
-        if isinstance(batch, Stream) or (self.micro_batch is not None and len(batch.x) > self.micro_batch):
+        largest_part = 0 if isinstance(batch, Stream) else -(-batch.images // self.ranks.size)
+        if isinstance(batch, Stream) or (self.micro_batch is not None and largest_part > self.micro_batch):
             E, g = self.gradient(batch)
             return E, g, self.hessian_product(batch, g)
         point = self._point(None)
         with self._traceless():
             (E,) = self._losses(batch, point)
             g = _grad(E, point, create_graph=True)
-            constant = tuple(t.detach() for t in g)
-            return E.detach(), constant, _product(g, constant, point)
+            E, *constant = self.ranks.added_up([E.detach(), *(t.detach() for t in g)])
+            return E, tuple(constant), tuple(self.ranks.added_up(_product(g, constant, point)))
+
+    def fits(self, batch: Batch, hessian: bool) -> bool:
+        """Whether this rank has the memory for its part of a batch, in training or, with `hessian`, for Hg too."""
+        point = self._point(None)
+        try:
+            with self._traceless(self.precision):
+                for share in self._losses(batch, point):
+                    _grad(share, point)
+            if hessian:
+                with self._traceless():
+                    for share in self._losses(batch, point):
+                        g = _grad(share, point, create_graph=True)
+                        _product(g, [t.detach() for t in g], point)
+        except torch.OutOfMemoryError:
+            return False
+        return True
+
+    def _total(self, batch: Batch | Stream, point: Vector) -> Tensor:
+        """E at a point."""
+        E = sum(self._losses(batch, point), torch.zeros((), device=self.device))
+        return self.ranks.added_up([E])[0]
 
     def _losses(self, batch: Batch | Stream, point: Vector) -> Iterator[Tensor]:
         """Each micro-batch's share of E at a point, on one copy of the buffers."""
@@ -195,11 +246,11 @@ class Objective:
             yield
 
     def _cut(self, batch: Batch | Stream) -> Iterator[tuple[Batch, float]]:
-        """Micro-batches, each with its share of the images."""
-        parts, total = (batch.batches(), batch.size) if isinstance(batch, Stream) else ((batch,), len(batch.x))
+        """This rank's micro-batches, each with its share of all images."""
+        parts, total = (batch.batches(), batch.size) if isinstance(batch, Stream) else ((batch,), batch.images)
         for part in parts:
             size = self.micro_batch or len(part.x)
-            for x, y in zip(part.x.split(size), part.y.split(size), strict=True):
+            for x, y in zip(part.x.split(size), part.y.split(size), strict=True) if size and len(part.x) else ():
                 yield Batch(x, y), len(x) / total
 
 

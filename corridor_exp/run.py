@@ -5,8 +5,8 @@ from __future__ import annotations
 import platform
 import sys
 import traceback
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ import yaml
 from filelock import FileLock, Timeout
 
 import corridor_exp
-from corridor_exp import checkpoint, records
+from corridor_exp import checkpoint, distributed, records
 from corridor_exp.build import build_engine
 from corridor_exp.config import Config, changes, difference, refuse_to_start
+from corridor_exp.distributed import Ranks
 from corridor_exp.engine import Engine, State
 from corridor_exp.errors import RunError, UsageError
 from corridor_exp.loggers import Mirrors
@@ -35,60 +36,89 @@ def run(config: Config, directory: Path, should_stop: Callable[[], bool], patien
     `completed`, `diverged`, `preempted` (stopped by a signal after saving; the same command goes on) or `failed`.
     Raises `UsageError` where another process holds the directory for longer than `patience` seconds (one that only
     asks whether it is in use holds it for a moment), or where it belongs to another run.
+
+    Several ranks call it alike. The first one holds the directory and writes; of the others nothing is seen, unless one
+    of them fails.
     """
+    ranks = distributed.launched()
+    with distributed.connected(ranks), ExitStack() as stack:
+        with ranks.together():
+            if ranks.is_first:
+                stack.enter_context(_held(directory, patience))
+                refuse_to_start(config, directory)
+        old = (records.read_summary(directory) or {}).get("status")
+        ranks.wait()  # until all have read it: the first one is about to remove it
+        if old in ("completed", "diverged") and not config.resume.override:
+            if ranks.is_first:
+                tell(f"this run has {old} before; see {directory / records.SUMMARY_FILE}")
+            return str(old)
+        return _run(config, directory, should_stop, ranks)
+
+
+@contextmanager
+def _held(directory: Path, patience: float) -> Iterator[None]:
+    """While this is open no other process runs in the directory."""
     directory.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(directory / records.LOCK_FILE, timeout=patience):
-            refuse_to_start(config, directory)
-            old = records.read_summary(directory) or {}
-            if old.get("status") in ("completed", "diverged") and not config.resume.override:
-                tell(f"this run has {old['status']} before; see {directory / records.SUMMARY_FILE}")
-                return str(old["status"])
-            return _run(config, directory, should_stop)
+            yield
     except Timeout:
         raise UsageError(f"{directory} is in use by another process; wait for it, or choose another out_dir") from None
 
 
-def _run(config: Config, directory: Path, should_stop: Callable[[], bool]) -> str:
-    written = yaml.safe_dump(config.public(), sort_keys=False, allow_unicode=True)
-    records.write_atomically(directory / records.CONFIG_FILE, written.encode())
-    (directory / records.SUMMARY_FILE).unlink(missing_ok=True)  # of a former start: a run that is killed has none
+def _run(config: Config, directory: Path, should_stop: Callable[[], bool], ranks: Ranks) -> str:
+    if ranks.is_first:
+        written = yaml.safe_dump(config.public(), sort_keys=False, allow_unicode=True)
+        records.write_atomically(directory / records.CONFIG_FILE, written.encode())
+        (directory / records.SUMMARY_FILE).unlink(missing_ok=True)  # of a former start: a run that is killed has none
     status, error, engine = "failed", None, None
+    who = f"rank {ranks.rank}: " if ranks.size > 1 else ""
     try:
-        engine = build_engine(config, should_stop)
+        engine = build_engine(config, should_stop, ranks)
         status = _train(engine, config, directory)
     except torch.OutOfMemoryError:
         error = "out of memory: set engine.micro_batch to a part of batch_size; the batch stays what it is"
-        tell(error)
+        tell(f"{who}{error}")
     except RunError as problem:
         error = str(problem)
-        tell(error)
+        tell(f"{who}{error}")
     except UsageError:
         raise
     except Exception as problem:
         error = f"{type(problem).__name__}: {problem}"
-        traceback.print_exc()
-    summary = {"status": status, "error": error, **environment(), **(outcome(engine) if engine else {})}
-    if engine and config.fork_from:
-        summary["parent"] = {"run": config.fork_from, "step": engine.progress.began}
-    records.write_atomically(directory / records.SUMMARY_FILE, (records.to_json(summary, indent=2) + "\n").encode())
-    tell(_farewell(status, directory, summary))
+        tell(f"{who}{error}\n{traceback.format_exc()}")
+    if ranks.is_first:
+        summary = {"status": status, "error": error, **environment(), **(outcome(engine) if engine else {})}
+        if engine and config.fork_from:
+            summary["parent"] = {"run": config.fork_from, "step": engine.progress.began}
+        content = records.to_json(summary, indent=2) + "\n"
+        records.write_atomically(directory / records.SUMMARY_FILE, content.encode())
+        tell(_farewell(status, directory, summary))
     return status
+
+
+def _silent(message: str) -> None:
+    """What the other ranks say of what the first one tells."""
 
 
 def _train(engine: Engine, config: Config, directory: Path) -> str:
     """Load what a former start has saved, train, and keep records, mirrors and checkpoints."""
-    saved = checkpoint.load_newest(directory / records.CHECKPOINTS, tell)
+    say = tell if engine.ranks.is_first else _silent
+    saved = checkpoint.load_newest(directory / records.CHECKPOINTS, say)
     if saved:
         _refuse_another_machine(saved["environment"], engine, config)
         _take_over(saved, engine, config)
-        tell(f"going on at step {engine.progress.step} of {engine.total_steps}")
+        say(f"going on at step {engine.progress.step} of {engine.total_steps}")
     elif parent := config.parent():
-        _take_over(checkpoint.load_one(parent[0] / records.CHECKPOINTS, parent[1], tell), engine, config)
+        _take_over(checkpoint.load_one(parent[0] / records.CHECKPOINTS, parent[1], say), engine, config)
         engine.progress.began = engine.progress.step
-        tell(f"forked from {config.fork_from} at step {engine.progress.step}, going on to {engine.total_steps}")
+        say(f"forked from {config.fork_from} at step {engine.progress.step}, going on to {engine.total_steps}")
         if engine.progress.step >= engine.total_steps:
             raise RunError(f"fork_from={config.fork_from} has nothing left to train: set epochs or max_steps higher")
+    if engine.objective.device.type == "cuda":
+        engine.fit_to_memory(say)
+    if not engine.ranks.is_first:
+        return engine.train()
     with ExitStack() as stack:
         writer = records.RecordWriter(directory, keep_bytes=saved["records_bytes"] if saved else 0)
         stack.callback(writer.close)
@@ -140,7 +170,7 @@ def _refuse_another_machine(old: dict[str, Any], engine: Engine, config: Config)
 
 def portable_bits(engine: Engine) -> dict[str, Any]:
     """What must be the same for a resumed run to continue with the same bits, and is not in the configuration."""
-    return {"torch": str(torch.__version__), "device": engine.objective.device.type, "world_size": 1}
+    return {"torch": str(torch.__version__), "device": engine.objective.device.type, "world_size": engine.ranks.size}
 
 
 # ------------------------------------------------------------------------- telling
@@ -171,6 +201,7 @@ def outcome(engine: Engine) -> dict[str, Any]:
         "test_images": engine.dataset.test_size,
         "corrupt_images": len(engine.dataset.skipped),
         "batch_size": engine.plan.batch_size,
+        "ranks": engine.ranks.size,
         "micro_batch": objective.micro_batch,
         "precision": str(objective.precision or objective.theta[0].dtype).removeprefix("torch."),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",

@@ -42,14 +42,15 @@ def test_each_library_has_its_rooms(file: Path) -> None:
 
 MAY_KNOW = {
     "theory": {"theory"},
-    "objective": {"errors"},
+    "distributed": {"errors"},
+    "objective": {"errors", "distributed"},
     "optim": {"theory", "objective", "optim", "config", "errors"},
     "probes": {"theory", "objective", "probes", "records", "datasets", "errors"},
     "models": {"datasets", "models", "errors"},
-    "datasets": {"datasets", "objective", "errors"},
+    "datasets": {"datasets", "objective", "errors", "distributed"},
     "records": {"errors"},
     "config": {"errors", "records"},
-    "engine": {"datasets", "objective", "optim", "probes", "records"},
+    "engine": {"datasets", "objective", "optim", "probes", "records", "errors"},
     "loggers": {"loggers", "records", "errors"},
     "figures": {"figures", "records", "config", "theory"},
     "ledger": {"theory"},

@@ -131,19 +131,23 @@ def _hydra(argv: list[str]) -> None:
 def _job(composed: DictConfig) -> None:
     """One job, called by Hydra. A failed run is told in its summary, so that a sweep goes on with the others."""
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
 
     from corridor_exp.cli.compose import to_config
 
     try:
         with StopSignals() as stop:
-            from corridor_exp.run import run  # torch, only now
+            from corridor_exp.distributed import launched  # torch, only now
+            from corridor_exp.run import run
 
+            if launched().size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise UsageError("several ranks are one run: leave out -m, and sweep by corridor-sweep")
             status = run(to_config(composed), Path(HydraConfig.get().runtime.output_dir), lambda: stop.asked)
     except UsageError as error:
         print(f"corridor-train: {error}", file=sys.stderr)
         sys.exit(2)
-    if status == "preempted":
-        sys.exit(PREEMPTED)
+    if status == "preempted" or not launched().is_first:
+        sys.exit(EXIT_CODES.get(status, 1))  # the first rank's code is told by the summary, which it alone has written
 
 
 def _groups() -> str:

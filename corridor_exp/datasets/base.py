@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from corridor_exp.distributed import Ranks
 from corridor_exp.errors import RunError
 from corridor_exp.objective import Batch, Loss
 
@@ -32,6 +33,7 @@ class Dataset(Protocol):
     loss: Loss
     train_size: int
     test_size: int
+    ranks: Ranks  # among which batches are cut: each gets its part of every one
     skipped: Collection[str]  # why some images could not be read and were left out, if that was asked for
 
     def train_batches(self, epoch: int, batch_size: int, start: int = 0) -> Iterator[Batch]:

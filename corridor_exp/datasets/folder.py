@@ -21,6 +21,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from corridor_exp.datasets.base import Images, balanced_subset, batch_count, epoch_order, mixed_seed
+from corridor_exp.distributed import ALONE
 from corridor_exp.errors import RunError
 from corridor_exp.objective import Batch, Loss
 
@@ -32,6 +33,8 @@ def imagefolder(**options: Any) -> FolderDataset:
 
 class FolderDataset:
     """Class folders of images. Workers deliver uint8 crops; the device standardises them by `mean` and `std`."""
+
+    ranks = ALONE
 
     def __init__(
         self,
@@ -85,10 +88,10 @@ class FolderDataset:
             yield from self._batches(self.test, self.test_indices, 0, batch_size)
 
     def _batches(self, tree: _Tree, order: np.ndarray, epoch: int, batch_size: int) -> Iterator[Batch]:
+        batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
         loader: DataLoader[Any] = DataLoader(
             tree,
-            sampler=[(epoch, int(i)) for i in order],
-            batch_size=batch_size,
+            batch_sampler=[[(epoch, int(i)) for i in batch[self.ranks.part(len(batch))]] for batch in batches],
             num_workers=self.workers,
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # its own: else it would draw from training's
@@ -96,15 +99,16 @@ class FolderDataset:
             collate_fn=_collate,
         )
         with _sigterm_blocked():  # so that no thread of a forked worker ever lets it through
-            batches = iter(loader)
-        for images, corrupt in batches:
-            if corrupt and not (self.skip_corrupt and images):
+            loading = iter(loader)
+        for batch, (images, corrupt) in zip(batches, loading, strict=True):
+            if corrupt and not (self.skip_corrupt and images and self.ranks.size == 1):
                 raise RunError(f"{corrupt[0]}; dataset.skip_corrupt=true leaves such files out")
             for error in sorted(set(corrupt) - self.skipped):
                 print(f"corridor-train: left out: {error}", file=sys.stderr)
             self.skipped.update(corrupt)
             x, y = images
-            yield Batch(self._standardised(x), y.to(self.device, non_blocking=True))
+            whole = len(x) if self.ranks.size == 1 else len(batch)
+            yield Batch(self._standardised(x), y.to(self.device, non_blocking=True), whole)
 
     def _standardised(self, x: Tensor) -> Tensor:
         x = x.to(self.device, non_blocking=True).contiguous(memory_format=self.layout)

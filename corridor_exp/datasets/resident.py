@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from corridor_exp.datasets.base import Images, balanced_subset, batch_count, epoch_order, mixed_seed
+from corridor_exp.distributed import ALONE
 from corridor_exp.objective import Batch, Loss
 
 PADDING = 4
@@ -40,6 +41,7 @@ class Resident:
     """Rows on the device, in batches. What `_inputs` makes of them at that moment is a subclass's own."""
 
     skipped: Collection[str] = ()
+    ranks = ALONE
 
     def __init__(
         self,
@@ -66,12 +68,15 @@ class Resident:
         order = epoch_order(self.train_size, self.seed, epoch).to(self.device)
         for number in range(start, self.steps(batch_size)):
             chosen = order[number * batch_size : (number + 1) * batch_size]
-            yield Batch(self._inputs(self.x[chosen], (epoch, number)), self.y[chosen])
+            mine = self.ranks.part(len(chosen))
+            x = self._inputs(self.x[chosen], (epoch, number))[mine]  # all of them, as augmentation is the batch's
+            yield Batch(x, self.y[chosen[mine]], len(chosen))
 
     def test_batches(self, batch_size: int) -> Iterator[Batch]:
         for start in range(0, self.test_size, batch_size):
-            chosen = slice(start, start + batch_size)
-            yield Batch(self._inputs(self.test_x[chosen], None), self.test_y[chosen])
+            x, y = self.test_x[start : start + batch_size], self.test_y[start : start + batch_size]
+            mine = self.ranks.part(len(x))
+            yield Batch(self._inputs(x[mine], None), y[mine], len(x))
 
     def _inputs(self, x: Tensor, place: tuple[int, int] | None) -> Tensor:
         """A model's inputs for the rows x of a batch, at its place (epoch, number) in training, or None in testing."""

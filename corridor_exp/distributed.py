@@ -1,0 +1,147 @@
+"""Several processes as one run: each has its part of every batch, and all have the same θ.
+
+The processes are started by torchrun, or by srun as the tasks of a Slurm step. What is added up over them is a sum of
+shares, so that one process, which adds nothing, is no special case.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from corridor_exp.errors import UsageError
+
+TIMEOUT = timedelta(minutes=10)  # after which a rank that hears nothing of another gives up
+BUCKET = 25 << 20  # bytes that are added up at a time
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The processes of a run, seen from one of them. All must call the same methods in the same order."""
+
+    rank: int = 0
+    size: int = 1
+    local: int = 0  # the rank on this machine, which is the number of its device
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process is the one that writes and tells."""
+        return self.rank == 0
+
+    def part(self, count: int) -> slice:
+        """Which of `count` images are this rank's: the parts are in order, and differ by at most one image."""
+        return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+
+    def added_up(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """The sum of each tensor over all ranks; the tensors themselves where there is one."""
+        if self.size == 1:
+            return list(tensors)
+        total = []
+        for bucket in _buckets(tensors):
+            flat = torch.cat([t.flatten() for t in bucket])
+            dist.all_reduce(flat)
+            total += [
+                part.view(t.shape) for t, part in zip(bucket, flat.split([t.numel() for t in bucket]), strict=True)
+            ]
+        return total
+
+    def any(self, *flags: bool) -> list[bool]:
+        """Of each flag, whether it is set on any rank. Goes by the host: no device is waited for."""
+        if self.size == 1:
+            return list(flags)
+        counts = torch.tensor(flags, dtype=torch.int32)  # on the host, where gloo adds them up
+        dist.all_reduce(counts)
+        return [count > 0 for count in counts.tolist()]
+
+    def follow_first(self, tensors: Iterable[Tensor]) -> None:
+        """Replace each tensor by the first rank's, in place."""
+        if self.size > 1:
+            for t in tensors:
+                dist.broadcast(t, 0)
+
+    def gathered(self, tensor: Tensor) -> list[Tensor]:
+        """The tensor of every rank."""
+        if self.size == 1:
+            return [tensor]
+        all_of_them = [torch.empty_like(tensor) for _ in range(self.size)]
+        dist.all_gather(all_of_them, tensor)
+        return all_of_them
+
+    def wait(self) -> None:
+        """Wait until all ranks are here."""
+        self.any(False)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What all ranks leave alike: where one raises, the others raise `UsageError`."""
+        error = None
+        try:
+            yield
+        except Exception as raised:
+            error = raised
+        failed = self.any(error is not None)[0]
+        if error:
+            raise error
+        if failed:
+            raise UsageError("another rank does not start; see what it says")
+
+
+ALONE = Ranks()
+
+
+def _buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+    """Neighbours of one type, together up to `BUCKET` bytes: few large messages are faster than many small ones."""
+    bucket: list[Tensor] = []
+    size = 0
+    for t in tensors:
+        if bucket and (size > BUCKET or t.dtype != bucket[0].dtype):
+            yield bucket
+            bucket, size = [], 0
+        bucket.append(t)
+        size += t.numel() * t.element_size()
+    if bucket:
+        yield bucket
+
+
+def launched() -> Ranks:
+    """The ranks that torchrun or srun has started; one if neither has."""
+    env = os.environ
+    if "TORCHELASTIC_RUN_ID" in env or {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= env.keys():
+        return Ranks(int(env["RANK"]), int(env["WORLD_SIZE"]), int(env.get("LOCAL_RANK", 0)))
+    if int(env.get("SLURM_STEP_NUM_TASKS", 1)) > 1:  # of a step that srun has started, not of a batch script
+        return Ranks(int(env["SLURM_PROCID"]), int(env["SLURM_STEP_NUM_TASKS"]), int(env["SLURM_LOCALID"]))
+    return ALONE
+
+
+@contextmanager
+def connected(ranks: Ranks, timeout: timedelta = TIMEOUT) -> Iterator[None]:
+    """While this is open the ranks can hear each other: over NCCL on CUDA devices, over gloo on the host."""
+    if ranks.size == 1:
+        yield
+        return
+    if "MASTER_ADDR" not in os.environ:
+        os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = _slurm_address()
+    cuda = torch.cuda.is_available()
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if cuda else "gloo", rank=ranks.rank, world_size=ranks.size, timeout=timeout
+    )
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def _slurm_address() -> tuple[str, str]:
+    """The first host of the Slurm step, and a port that its number decides."""
+    nodes = os.environ["SLURM_STEP_NODELIST"]
+    listed = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True)
+    step = int(os.environ["SLURM_JOB_ID"]) * 31 + int(os.environ.get("SLURM_STEP_ID", 0))
+    return listed.stdout.split()[0], str(20000 + step % 20000)

@@ -1,0 +1,54 @@
+"""Several ranks of one run as processes of this machine, forked from one that has torch loaded."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+import sys
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from corridor_exp.cli.train import main
+from corridor_exp.sweeps.local import PRELOAD
+
+
+def _rank(rank: int, size: int, port: int, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK=str(rank))
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), OMP_NUM_THREADS="1")
+    sys.stderr = open(f"rank{rank}.txt", "a", buffering=1)  # noqa: SIM115
+    torch.set_num_threads(1)
+    function(*args)
+
+
+def started(size: int, function: Callable[..., Any], *args: Any) -> list[BaseProcess]:
+    """`function(*args)` in `size` processes, as torchrun would start them; each tells in `rank<k>.txt`."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([*PRELOAD, "corridor_exp.cli.compose", "tests.ranks"])
+    processes = [context.Process(target=_rank, args=(rank, size, port, function, args)) for rank in range(size)]
+    for process in processes:
+        process.start()
+    return processes
+
+
+def exit_codes(processes: list[BaseProcess], seconds: float = 60.0) -> list[int | None]:
+    for process in processes:
+        process.join(seconds)
+    return [process.exitcode for process in processes]
+
+
+def train(*argv: str) -> None:
+    """`corridor-train`, as one of the ranks."""
+    sys.argv = ["corridor-train"]
+    main(list(argv))
+
+
+def said(rank: int) -> str:
+    return Path(f"rank{rank}.txt").read_text()

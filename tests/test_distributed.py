@@ -1,0 +1,294 @@
+"""Several ranks as one run: the same numbers as one, and the same end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from corridor_exp import checkpoint, distributed, records
+from corridor_exp.datasets.base import Images
+from corridor_exp.datasets.resident import Arrays, Resident
+from corridor_exp.distributed import ALONE, Ranks
+from corridor_exp.engine import Engine, Plan
+from corridor_exp.errors import RunError
+from corridor_exp.objective import Batch, Objective, Stream
+from corridor_exp.optim import CLR
+from corridor_exp.probes import Corridor
+from tests.conftest import engine_of, small_network
+from tests.ranks import exit_codes, said, started, train
+
+MLP = ["dataset=digits", "model=mlp", "model.width=16", "logger=jsonl", "dataset.train_size=200", "batch_size=50"]
+
+
+# --------------------------------------------------------------------------- parts
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+@pytest.mark.parametrize("count", [0, 1, 5, 100])
+def test_parts_are_in_order_cover_all_and_differ_by_one_at_most(size: int, count: int) -> None:
+    images = list(range(count))
+    parts = [images[Ranks(rank, size).part(count)] for rank in range(size)]
+    assert [image for part in parts for image in part] == images
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+@pytest.mark.parametrize(
+    ("environment", "ranks"),
+    [
+        ({}, ALONE),
+        ({"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "a"}, Ranks(1, 2, 1)),
+        ({"SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}, ALONE),  # in a batch script
+        ({"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "1"}, Ranks(3, 4, 1)),
+    ],
+)
+def test_the_launcher_says_which_rank_this_is(monkeypatch, environment: dict[str, str], ranks: Ranks) -> None:
+    for key in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID"):
+        monkeypatch.delenv(key, raising=False)
+    for key, value in environment.items():
+        monkeypatch.setenv(key, value)
+    assert distributed.launched() == ranks
+
+
+# ------------------------------------------------------------------- the same numbers
+
+
+def small_engine(ranks: Ranks, micro_batch: int | None = None) -> Engine:
+    """A convolutional network in float64, 40 images in batches of 14, 14 and 12, CLR and a look at every step."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(40, 1, 5, 5, generator=generator, dtype=torch.float64).numpy()
+    y = torch.randint(0, 3, (40,), generator=generator).numpy()
+    shared = {"device": torch.device("cpu"), "seed": 0, "drop_last": False}
+    data = Resident(Arrays(x, y), Arrays(x[:9], y[:9]), Images(1, 5, 3, "none"), nn.functional.cross_entropy, **shared)
+    data.ranks = ranks
+    model = small_network()
+    objective = Objective(model, micro_batch=micro_batch, ranks=ranks)
+    optimizer = CLR(model.parameters(), step_cap=1.0)
+    plan = Plan(epochs=4, batch_size=14, log_every=1, probe_every=1)
+    return Engine(objective, data, optimizer, plan, probes=[Corridor()])
+
+
+def trajectory(engine: Engine) -> tuple[list[records.Record], list[Tensor]]:
+    told: list[records.Record] = []
+    engine.emit = told.append
+    assert engine.train() == "completed"
+    return told, [p.detach() for p in engine.objective.theta]
+
+
+def small_run(micro_batch: int | None) -> None:
+    ranks = distributed.launched()
+    with distributed.connected(ranks):
+        told, theta = trajectory(small_engine(ranks, micro_batch))
+        torch.save((told, theta), f"{ranks.rank}.pt")
+
+
+@pytest.mark.parametrize(("size", "micro_batch"), [(2, None), (4, None), (2, 3)])
+def test_ranks_follow_the_trajectory_of_one_in_float64(size: int, micro_batch: int | None) -> None:
+    expected, theta = trajectory(small_engine(ALONE))
+    assert exit_codes(started(size, small_run, micro_batch)) == [0] * size
+    for rank in range(size):
+        told, theta_there = torch.load(f"{rank}.pt", weights_only=True)
+        for a, b in zip(theta, theta_there, strict=True):
+            torch.testing.assert_close(b, a, rtol=0, atol=1e-10)
+        for line, same in zip(expected, told, strict=True):
+            assert line.keys() == same.keys()
+            for key in line.keys() - {"time"}:
+                # Norms of differences of float32 losses apart, all is float64.
+                assert same[key] == pytest.approx(line[key], rel=1e-6, abs=1e-9), key
+
+
+def quantities(ranks: Ranks) -> list[Tensor]:
+    """All that an objective can be asked for, on a batch and on a stream."""
+    model, mine = small_network(), ranks.part(13)
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(13, 1, 5, 5, generator=generator, dtype=torch.float64)
+    y = torch.randint(0, 3, (13,), generator=generator)
+    batch = Batch(x[mine], y[mine], 13)
+    stream = Stream(26, lambda: iter([batch, batch]))
+    objective = Objective(model, ranks=ranks)
+    v = [torch.ones_like(p) for p in objective.theta]
+    found: list[Tensor] = []
+    for where in (batch, stream):
+        E, g, hg = objective.gradient_and_hg(where)
+        found += [E, *g, *hg, *objective.hessian_product(where, v), objective.loss(where)]
+    evaluation = objective.evaluate(batch)
+    assert evaluation.correct is not None
+    return [*found, objective.trial(batch)(objective.theta), evaluation.loss, evaluation.correct]
+
+
+def all_quantities() -> None:
+    ranks = distributed.launched()
+    with distributed.connected(ranks):
+        torch.save(quantities(ranks), f"{ranks.rank}.pt")
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_every_quantity_is_added_up_before_a_norm_is_taken(size: int) -> None:
+    expected = quantities(ALONE)
+    assert exit_codes(started(size, all_quantities)) == [0] * size
+    for rank in range(size):
+        for a, b in zip(expected, torch.load(f"{rank}.pt", weights_only=True), strict=True):
+            torch.testing.assert_close(b, a, rtol=1e-6 if a.dtype == torch.float32 else 1e-10, atol=1e-10)
+
+
+def test_a_run_of_two_ranks_is_one_run_directory_and_resumes_to_its_own_bits() -> None:
+    argv = [*MLP, "epochs=6", "log_every=1", "probe.every=5"]
+    assert exit_codes(started(2, train, *argv, "out_dir=whole")) == [0, 0]
+    processes = started(2, stopped_at, 9, *argv, "out_dir=out")
+    assert exit_codes(processes) == [75, 75]
+    assert exit_codes(started(2, train, *argv, "out_dir=out")) == [0, 0]
+    whole, out = (without_time(folder) for folder in ("whole", "out"))
+    assert out == whole
+    summary = json.loads(Path("out/summary.json").read_text())
+    assert summary["ranks"] == 2
+    alone, emitted = engine_of(*MLP, "epochs=6", "log_every=1", "probe.every=5")
+    assert alone.train() == "completed"
+    assert out[0]["train/loss"] == pytest.approx(emitted[0]["train/loss"], rel=1e-5)
+    assert exit_codes(started(1, train, *argv, "epochs=7", "out_dir=out")) == [2]
+
+
+def without_time(folder: str) -> list[records.Record]:
+    return [{k: v for k, v in r.items() if k != "time"} for r in records.read_records(Path(folder))]
+
+
+def stopped_at(step: int, *argv: str) -> None:
+    """The command, told to stop at a step: on the last rank only."""
+    train_ = Engine.train
+
+    def stopped(engine: Engine) -> str:
+        if not engine.ranks.is_first:
+            engine.should_stop = lambda: engine.progress.step == step
+        return train_(engine)
+
+    Engine.train = stopped  # type: ignore[method-assign]
+    train(*argv)
+
+
+# ----------------------------------------------------------------------------- faults
+
+
+def training(folder: str) -> Iterator[None]:
+    """Wait until a run has written some records."""
+    deadline = time.monotonic() + 60
+    file = Path(folder, records.RECORDS_FILE)
+    while not file.exists() or file.stat().st_size < 2000:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    yield
+
+
+def test_row_5_a_signal_to_one_rank_stops_all_at_the_same_step() -> None:
+    argv = [*MLP, "epochs=100000", "log_every=1", "probe=none", "out_dir=out"]
+    processes = started(2, train, *argv)
+    next(training("out"))
+    os.kill(processes[1].pid, signal.SIGUSR2)
+    assert exit_codes(processes) == [75, 75]
+    summary = json.loads(Path("out/summary.json").read_text())
+    saved = checkpoint.load_newest(Path("out/checkpoints"), pytest.fail)
+    assert summary["status"] == "preempted"
+    assert saved["engine"]["progress"]["step"] == summary["step"]
+
+
+def raising(*argv: str) -> None:
+    step = Engine._step
+
+    def broken(engine: Engine, batch: Batch) -> object:
+        if engine.ranks.rank == 1 and engine.progress.step == 20:
+            raise ValueError("a fault of this rank")
+        return step(engine, batch)
+
+    Engine._step = broken  # type: ignore[method-assign, assignment]
+    train(*argv)
+
+
+@pytest.mark.parametrize("how", ["raises", "is killed"])
+def test_row_15_where_one_rank_fails_the_others_end_and_a_restart_goes_on(how: str) -> None:
+    argv = [*MLP, "epochs=400", "log_every=1", "probe=none", "checkpoint.every=10", "out_dir=out"]
+    begun = time.monotonic()
+    processes = started(2, raising if how == "raises" else train, *argv)
+    if how == "is killed":
+        next(training("out"))
+        os.kill(processes[1].pid, signal.SIGKILL)
+    first, second = exit_codes(processes)
+    assert time.monotonic() - begun < 60
+    assert first == 1
+    assert second == (1 if how == "raises" else -signal.SIGKILL)
+    if how == "raises":
+        assert "rank 1: ValueError: a fault of this rank" in said(1)
+        assert "Traceback" in said(1)
+    assert "rank 0: " in said(0)
+    assert json.loads(Path("out/summary.json").read_text())["status"] == "failed"
+    assert exit_codes(started(2, train, *argv)) == [0, 0]
+    assert "going on at step" in said(0)
+    assert exit_codes(started(2, train, *[*argv[:-1], "out_dir=whole"])) == [0, 0]
+    assert without_time("out") == without_time("whole")
+
+
+class Memory:
+    """A device that has room for so many images at a time, on one of the ranks for fewer."""
+
+    def __init__(self, room: int) -> None:
+        self.room, self.losses = room, Objective._losses
+
+    def __enter__(self) -> None:
+        memory = self
+
+        def losses(objective: Objective, batch: Batch, point: tuple[Tensor, ...]) -> Iterator[Tensor]:
+            for share in memory.losses(objective, batch, point):
+                if min(objective.micro_batch or len(batch.x), len(batch.x)) > memory.room:
+                    raise torch.OutOfMemoryError
+                yield share
+
+        Objective._losses = losses  # type: ignore[method-assign, assignment]
+
+    def __exit__(self, *_: object) -> None:
+        Objective._losses = self.losses  # type: ignore[method-assign]
+
+
+def test_row_14_out_of_memory_halves_the_micro_batch_before_anything_changes() -> None:
+    whole, expected = engine_of("epochs=2", "log_every=1")
+    engine, emitted = engine_of("epochs=2", "log_every=1")
+    told: list[str] = []
+    before = [p.clone() for p in engine.objective.theta]
+    rng = torch.get_rng_state()
+    with Memory(room=20):
+        engine.fit_to_memory(told.append)
+    assert engine.objective.micro_batch == 16
+    assert len(told) == 2
+    assert torch.equal(torch.get_rng_state(), rng)
+    assert all(torch.equal(a, b) for a, b in zip(before, engine.objective.theta, strict=True))
+    assert engine.train() == whole.train() == "completed"
+    assert emitted[0]["train/loss"] == pytest.approx(expected[0]["train/loss"], rel=1e-5)
+    saved = engine.state_dict()
+    resumed, _ = engine_of("epochs=2", "log_every=1")
+    resumed.load_state_dict(saved)
+    assert resumed.objective.micro_batch == 16
+
+
+def test_row_14_batch_norm_is_warned_of_and_one_image_too_many_is_an_error() -> None:
+    engine, _ = engine_of("model=resnet18", "model.width=4", "dataset.image_size=16", "probe=none")
+    told: list[str] = []
+    with Memory(room=40):
+        engine.fit_to_memory(told.append)
+    assert any("batch norm" in line for line in told)
+    with Memory(room=0), pytest.raises(RunError, match=r"even with engine\.micro_batch=1"):
+        engine.fit_to_memory(told.append)
+
+
+def little_memory() -> None:
+    ranks = distributed.launched()
+    with distributed.connected(ranks), Memory(room=4 if ranks.rank else 100):
+        engine = small_engine(ranks)
+        engine.fit_to_memory(lambda message: None)
+        assert engine.objective.micro_batch == 3
+
+
+def test_row_14_all_ranks_halve_together() -> None:
+    assert exit_codes(started(2, little_memory)) == [0, 0]
