@@ -12,6 +12,7 @@ before any norm is taken.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import accumulate, zip_longest
@@ -87,8 +88,10 @@ class Objective:
         self.ranks = ranks
         self.forward: Callable[[Tensor], Tensor] = forward or model
         if ranks.size > 1:
-            # The model itself or its compiled form. Buffers are averaged by nobody: they take no part in training.
-            self.forward = DistributedDataParallel(forward or model, broadcast_buffers=False)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # the argument's new name is not in every torch yet
+                # Buffers take no part in training: each rank keeps its own until an evaluation.
+                self.forward = DistributedDataParallel(forward or model, broadcast_buffers=False)
         names, params = zip(*((n, p) for n, p in model.named_parameters() if p.requires_grad), strict=True)
         self.names: tuple[str, ...] = names
         self.theta: Vector = params

@@ -27,7 +27,6 @@ from corridor_exp.sweeps.local import PRELOAD
 from tests.conftest import SMALL, engine_of, same, weights, without_time
 
 ROWS = range(1, 24)
-WAIT_FOR_SCALE_OUT = {5, 14, 15}  # they need ranks, or a card
 DIRECTORY = Path("out", records.CHECKPOINTS)
 Patch = Callable[[], None]
 
@@ -36,7 +35,7 @@ def test_every_row_has_a_test_of_its_name() -> None:
     sources = [file.read_text() for file in Path(__file__).parent.rglob("test_*.py")]
     names = [name for source in sources for name in re.findall(r"def (test_\w+)", source)]
     named = {int(row) for name in names for row in re.findall(r"row_(\d+)_", name)}
-    assert named == set(ROWS) - WAIT_FOR_SCALE_OUT
+    assert named == set(ROWS)
 
 
 # ------------------------------------------------------------------------ processes

@@ -174,6 +174,21 @@ def test_at_its_time_limit_a_run_goes_on_to_the_same_bits_in_an_array_and_by_the
     assert without_time(tmp_path / "template") == without_time(tmp_path / "whole")
 
 
+def test_two_tasks_of_a_job_are_two_ranks_of_one_run_which_a_signal_requeues(tmp_path) -> None:
+    two = ["--ntasks=2", "--cpus-per-task=1", "--job-name=two"]
+    argv = [*SLOW, "engine.threads=1", "max_steps=100"]
+    subprocess.run(["sbatch", *two, TEMPLATE, *argv, "out_dir=out"], check=True)
+    until(lambda: is_training(tmp_path / "out"))
+    subprocess.run(["scancel", "--signal=USR1", "--name=two"], check=True)
+    until(lambda: status(tmp_path / "out") == "completed", seconds=200)
+    assert "going on at step" in log(*tmp_path.glob("slurm-*.out"))
+    assert records.read_summary(tmp_path / "out")["ranks"] == 2
+    until(lambda: not queue())
+    subprocess.run(["sbatch", *two, TEMPLATE, *argv, "out_dir=whole"], check=True)
+    until(lambda: status(tmp_path / "whole") == "completed")
+    assert without_time(tmp_path / "out") == without_time(tmp_path / "whole")
+
+
 def test_row_21_a_crashed_task_is_reported_and_only_it_runs_again(corridor_sweep: Run, capsys, tmp_path) -> None:
     crashing = "model._target_=tests.sweeps.crashing.network"
     argv = [*DIGITS, crashing, "max_steps=3", "seed=2,3", "executor=slurm", "out_dir=out"]
