@@ -86,12 +86,12 @@ class Objective:
         self.model, self.loss_fn, self.l2 = model, loss, l2
         self.micro_batch, self.precision = micro_batch, precision
         self.ranks = ranks
-        self.forward: Callable[[Tensor], Tensor] = forward or model
+        self.forward: Callable[[Tensor], Tensor] = model if forward is None else forward
         if ranks.size > 1:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # the argument's new name is not in every torch yet
                 # Buffers take no part in training: each rank keeps its own until an evaluation.
-                self.forward = DistributedDataParallel(forward or model, broadcast_buffers=False)
+                self.forward = DistributedDataParallel(self.forward, broadcast_buffers=False)
         names, params = zip(*((n, p) for n, p in model.named_parameters() if p.requires_grad), strict=True)
         self.names: tuple[str, ...] = names
         self.theta: Vector = params

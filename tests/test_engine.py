@@ -238,6 +238,11 @@ def test_a_resumed_run_with_another_batch_size_trains_the_epochs_that_are_left(b
 
 
 @pytest.mark.slow
+def test_a_model_without_a_length_can_be_compiled_too() -> None:
+    engine, _ = engine_of("engine.compile=true", "model=resnet18", "model.width=4", "dataset.image_size=16")
+    assert isinstance(engine.objective.forward, torch._dynamo.OptimizedModule)
+
+
 def test_a_compiled_model_trains_like_the_plain_one_and_is_probed() -> None:
     clr = ["optim=clr", "optim.step_cap=0.1"]  # uncapped it is chaotic
     compiled, seen = engine_of("engine.compile=true", "max_steps=8", "log_every=1", "probe.every=4", *clr)
