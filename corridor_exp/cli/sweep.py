@@ -14,6 +14,7 @@ from pathlib import Path
 from shutil import which
 
 from corridor_exp.cli.arguments import Parser
+from corridor_exp.cli.estimate import report
 from corridor_exp.cli.table import beside_differences
 from corridor_exp.config import CONF_DIR, REDACTED, Config, available_threads, difference, fingerprint, is_secret
 from corridor_exp.errors import UsageError
@@ -64,7 +65,8 @@ def main(argv: list[str] | None = None) -> None:
     """The command. Exits with the codes of the contract."""
     parser = Parser(
         prog="corridor-sweep",
-        usage="%(prog)s [KEY=VALUE]... [+ [KEY=VALUE]...]... [--status | --cancel | --retry-failed] [--config-dir DIR]",
+        usage="%(prog)s [KEY=VALUE]... [+ [KEY=VALUE]...]... [--status|--cancel|--retry-failed|--estimate] "
+        "[--config-dir DIR]",
         description=HELP,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -72,6 +74,7 @@ def main(argv: list[str] | None = None) -> None:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--status", action="store_true", help="a table of the runs: state, step, loss, time to go")
     what.add_argument("--cancel", action="store_true", help="stop the sweep; its runs save first, and can go on")
+    what.add_argument("--estimate", action="store_true", help="say what the runs would take, from a few steps of each")
     what.add_argument("--retry-failed", action="store_true", help="run only what has failed or was lost")
     parser.add_argument("--config-dir", metavar="DIR", help="a folder with options of your own, laid out as conf/ is")
     parser.add_argument("arguments", nargs="*", metavar="KEY=VALUE", help=argparse.SUPPRESS)
@@ -95,6 +98,10 @@ def _main(args: argparse.Namespace) -> int:
             cancel(sweep)
         else:
             print(status_table(sweep.folders, look_at(sweep)))
+        return 0
+    if args.estimate:
+        sweep = asked.find()
+        print(report([thaw(folder) for folder in sweep.folders] if sweep else asked.configs, settings.processes))
         return 0
     if not asked.find():
         _ = asked.configs  # a mistake is told before anything is written

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from corridor_exp import __version__
+from corridor_exp.cli.estimate import report
 from corridor_exp.cli.table import table
 from corridor_exp.config import CONF_DIR, Config, fingerprint, option_groups, refuse_to_start
 from corridor_exp.errors import UsageError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 PREEMPTED = 75
+ESTIMATE = "--estimate"
 EXIT_CODES = {"completed": 0, "preempted": PREEMPTED}
 
 HELP = """corridor-train: train a network under the corridor learning rate, or any other, and record the geometry.
@@ -49,6 +51,7 @@ Keys for every run
 
 Flags
   -m, --multirun            run every combination of comma-separated values
+  --estimate                train for a few seconds, and say what the whole would take: time, images/s, memory
   --cfg job                 print the configuration and stop
   --config-dir DIR          a folder with options of your own, laid out as conf/ is
   --shell-completion install=bash|zsh|fish   prints what to evaluate for tab completion
@@ -79,6 +82,8 @@ def _main(argv: list[str]) -> int:
         return 0
     from corridor_exp.cli.compose import compose_jobs, hide_secrets, parse_arguments, quoted
 
+    wants_estimate = ESTIMATE in argv
+    argv = [arg for arg in argv if arg != ESTIMATE]
     args = parse_arguments(argv)
     overrides = hide_secrets(args.overrides)
     flags = [arg for arg in argv if arg not in args.overrides and (arg != "--resolve" or overrides == args.overrides)]
@@ -89,6 +94,9 @@ def _main(argv: list[str]) -> int:
     if args.cfg == "job" and not args.package:
         for job in jobs:
             print(yaml.safe_dump(job.public(), sort_keys=False, allow_unicode=True), end="")
+        return 0
+    if wants_estimate:
+        print(report(jobs))
         return 0
     directories = run_directories(jobs, args.multirun)
     for job, directory in zip(jobs, directories, strict=True):

@@ -1,0 +1,50 @@
+"""`--estimate`: what runs will cost, before they are started."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from tqdm import tqdm
+
+from corridor_exp.config import Config, fingerprint
+
+
+def report(configs: Sequence[Config], processes: int = 1) -> str:
+    """The cost of one run of each kind, and of all together; runs that differ in seed or rate are of one kind."""
+    from corridor_exp.estimate import estimate  # torch, only now
+
+    kinds: dict[str, list[Config]] = {}
+    for config in configs:
+        kinds.setdefault(_kind(config), []).append(config)
+    lines, total = [], 0.0
+    for members in tqdm(kinds.values(), "measuring", unit="kind of run", disable=len(kinds) == 1, leave=False):
+        cost = estimate(members[0])
+        total += cost.seconds * len(members)
+        lines += [
+            f"{members[0].name}, {members[0].optim.name}, batch {cost.batch_size}: {len(members)} "
+            f"run{'s' * (len(members) > 1)} of {_time(cost.seconds)} on {cost.device}, {cost.memory / 1e9:.2f} GB",
+            f"  {cost.steps:,} steps of {_short(cost.step)}, {cost.batch_size / cost.step:,.0f} images/s",
+        ]
+        if cost.looks:
+            lines.append(f"  {cost.looks:,} looks of {_short(cost.look)}")
+        if cost.evaluations:
+            lines.append(f"  {cost.evaluations:,} evaluations of {_short(cost.evaluation)}")
+    if len(configs) > 1:
+        at_once = f", {_time(total / processes)} with {processes} at a time" if processes > 1 else ""
+        lines.append(f"in all: {len(configs)} runs, {_time(total)} one after the other{at_once}")
+    return "\n".join(lines)
+
+
+def _kind(config: Config) -> str:
+    identity = config.identity()
+    optim = {key: value for key, value in identity["optim"].items() if key != "lr"}
+    return fingerprint([{**identity, "seed": None, "name": None, "optim": optim}])
+
+
+def _time(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
+
+
+def _short(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"

@@ -1,0 +1,92 @@
+"""What a run will cost, from a few of its steps. Writes nothing."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+
+from corridor_exp.build import build_engine
+from corridor_exp.config import Config
+from corridor_exp.engine import TEST_BATCH, Engine
+
+ENOUGH = 3.0  # seconds of steps
+WARM_UP = 2  # steps that are not timed: the first ones choose kernels, fill caches and compile
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Times in seconds, of one step, one look of the probes and one evaluation; how many of each; memory in bytes."""
+
+    batch_size: int
+    step: float
+    steps: int
+    look: float
+    looks: int
+    evaluation: float
+    evaluations: int
+    memory: int
+    device: str
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole run, but for its start."""
+        return self.step * self.steps + self.look * self.looks + self.evaluation * self.evaluations
+
+
+def estimate(config: Config) -> Estimate:
+    """Train for a few seconds, look once, and test one batch. The memory is this process's or the device's peak."""
+    engine = build_engine(config)
+    engine.show_progress = False
+    plan, objective, dataset, steps = engine.plan, engine.objective, engine.dataset, engine.total_steps
+    epochs = -(-steps // engine.steps_per_epoch)
+    probes = engine.probes
+    step = _step(engine)
+    batch = next(iter(dataset.train_batches(0, plan.batch_size)))
+    look = _seconds(engine, lambda: [probe.look(objective, batch) for probe in probes]) if probes else 0.0
+    tested = next(iter(dataset.test_batches(TEST_BATCH)), None)
+    a_test = _seconds(engine, lambda: tested and objective.evaluate(tested))
+    is_cuda = objective.device.type == "cuda"
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return Estimate(
+        batch_size=plan.batch_size,
+        step=step,
+        steps=steps,
+        look=look,
+        looks=-(-steps // plan.probe_every) if probes else 0,
+        evaluation=a_test * dataset.test_size / TEST_BATCH if dataset.test_size > TEST_BATCH else a_test,
+        evaluations=-(-epochs // plan.eval_every) if dataset.test_size else 0,
+        memory=torch.cuda.max_memory_allocated(objective.device) if is_cuda else resident,
+        device=torch.cuda.get_device_name(objective.device) if is_cuda else f"{torch.get_num_threads()} CPU threads",
+    )
+
+
+def _step(engine: Engine) -> float:
+    """The mean seconds of a step, without probes and evaluations."""
+    engine.probes = ()
+    engine.plan = replace(engine.plan, epochs=10**9, max_steps=None, eval_every=10**9, target_loss=None)
+    engine.should_stop = lambda: engine.progress.step >= WARM_UP
+    engine.train()
+    begun, before = time.perf_counter(), engine.progress.step
+    engine.should_stop = lambda: time.perf_counter() - begun > ENOUGH
+    seconds = _seconds(engine, engine.train, warm_up=False)
+    return seconds / (engine.progress.step - before)
+
+
+def _seconds(engine: Engine, work: Callable[[], object], warm_up: bool = True) -> float:
+    if warm_up:
+        work()
+    _wait_for(engine)
+    begun = time.perf_counter()
+    work()
+    _wait_for(engine)
+    return time.perf_counter() - begun
+
+
+def _wait_for(engine: Engine) -> None:
+    if engine.objective.device.type == "cuda":
+        torch.cuda.synchronize(engine.objective.device)

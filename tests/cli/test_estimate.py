@@ -1,0 +1,62 @@
+"""`--estimate`, as a user types it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from corridor_exp import estimate
+from corridor_exp.cli.compose import compose_jobs
+from tests.conftest import SMALL
+
+Run = Callable[..., int]
+
+
+@pytest.fixture(autouse=True)
+def _briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate, "ENOUGH", 0.2)
+
+
+def test_steps_looks_and_evaluations_are_those_of_the_run(monkeypatch) -> None:
+    (config,) = compose_jobs([*SMALL, "epochs=5", "probe.every=7", "eval_every=2"], multirun=False)
+    cost = estimate.estimate(config)
+    assert (cost.steps, cost.looks, cost.evaluations, cost.batch_size) == (20, 3, 3, 64)
+    assert cost.seconds == pytest.approx(20 * cost.step + 3 * cost.look + 3 * cost.evaluation)
+    assert 0 < cost.step < cost.look
+    assert cost.memory > 50e6
+    (short,) = compose_jobs([*SMALL, "max_steps=6", "probe=none"], multirun=False)
+    cost = estimate.estimate(short)
+    assert (cost.steps, cost.looks, cost.look) == (6, 0, 0.0)
+
+
+def test_a_slower_step_is_a_longer_run(monkeypatch) -> None:
+    import time
+
+    from corridor_exp.engine import Engine
+
+    step = Engine._step
+
+    def slow(engine: Engine, batch: object) -> object:
+        time.sleep(0.05)
+        return step(engine, batch)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Engine, "_step", slow)
+    (config,) = compose_jobs([*SMALL, "epochs=5", "probe=none"], multirun=False)
+    assert 20 * 0.05 < estimate.estimate(config).seconds < 20 * 0.05 * 4
+
+
+def test_the_command_prints_it_and_writes_nothing(digits_run: Run, corridor_sweep: Run, capsys) -> None:
+    assert digits_run("epochs=4", "--estimate") == 0
+    said = capsys.readouterr().out
+    assert re.search(r"12 steps of [\d.]+ m?s, [\d,]+ images/s", said)
+    assert "digits-mlp, clr, batch 512: 1 run of 0:00:0" in said
+    grids = ["seed=0,1,2", "+", "optim=clr", "+", "optim=sgd", "optim.lr=0.01,0.1,1"]
+    assert corridor_sweep(*SMALL, "epochs=4", "processes=2", "--estimate", *grids) == 0
+    said = capsys.readouterr().out
+    assert "clr, batch 64: 3 runs of" in said
+    assert "sgd, batch 64: 9 runs of" in said
+    assert "in all: 12 runs" in said
+    assert not list(Path().iterdir())
