@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from corridor_exp.config import Checkpoint, Config
 from corridor_exp.datasets.base import Dataset, mixed_seed
-from corridor_exp.distributed import ALONE, Ranks
+from corridor_exp.distributed import ALONE, Ranks, shard
 from corridor_exp.engine import Engine, Plan
 from corridor_exp.errors import RunError
 from corridor_exp.objective import Objective
@@ -58,7 +58,7 @@ def build_engine(config: Config, should_stop: Callable[[], bool] = lambda: False
     if settings.precision == "auto" and not convolutional:
         precision = "fp32"
     model.to(device)
-    if channels_last:
+    if channels_last and not settings.shard:  # which takes contiguous parameters only
         model.to(memory_format=torch.channels_last)
 
     batch_size = dataset.train_size if config.batch_size == "full" else int(config.batch_size)
@@ -73,6 +73,10 @@ def build_engine(config: Config, should_stop: Callable[[], bool] = lambda: False
         if device.type != "cuda":
             raise RunError("engine.sync_batch_norm=true: torch has it for CUDA devices only")
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    if settings.shard:
+        if ranks.size == 1 or config.l2 or settings.flat_gradients:
+            raise RunError("engine.shard=true needs several ranks (torchrun), l2=0 and engine.flat_gradients=false")
+        shard(model)
     plan = Plan(
         epochs=config.epochs,
         batch_size=batch_size,
@@ -112,7 +116,8 @@ def build_optimizer(config: Config, model: nn.Module, steps_per_epoch: int) -> t
     """The optimizer, and the schedule if its option has one."""
     options: dict[str, Any] = {}
     if config.optim.target.startswith("torch.optim."):
-        options["fused"] = True  # one pass over memory, and a guard against NaN: see `guarded_step`
+        # One pass over memory, and a guard against NaN: see `guarded_step`. Of shards torch has no such kernel of SGD.
+        options["fused"] = not config.engine.shard
     elif "steps_per_epoch" in inspect.signature(config.optim.factory(config.allow_targets)).parameters:
         options["steps_per_epoch"] = steps_per_epoch  # by which SPS smooths its bound
     optimizer: Optimizer = config.optim.build(model.parameters(), allow_targets=config.allow_targets, **options)

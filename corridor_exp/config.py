@@ -221,6 +221,7 @@ class Engine(Strict):
     compile: bool
     flat_gradients: bool
     sync_batch_norm: bool
+    shard: bool
     micro_batch: Count | None
     threads: Count | None
     tf32: bool

@@ -12,10 +12,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from corridor_exp.errors import UsageError
 
@@ -109,6 +112,30 @@ def _buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
         size += t.numel() * t.element_size()
     if bucket:
         yield bucket
+
+
+def shard(model: nn.Module) -> None:
+    """Cut each parameter over the ranks, by FSDP2: a layer is whole only while it is at work."""
+    for module in model.modules():
+        if not list(module.children()) and list(module.parameters()):
+            fully_shard(module)
+    fully_shard(model)
+
+
+def whole(state: Any) -> Any:
+    """The same tree, every sharded tensor put together. All ranks call it alike."""
+    if isinstance(state, DTensor):
+        return state.full_tensor()
+    if isinstance(state, dict):
+        return {key: whole(value) for key, value in state.items()}
+    return type(state)(map(whole, state)) if isinstance(state, list | tuple) else state
+
+
+def cut_like(tensor: Any, p: Tensor | None) -> Any:
+    """A parameter, or a tensor that an optimizer keeps of it, sharded as the parameter p is."""
+    if isinstance(p, DTensor) and isinstance(tensor, Tensor) and tensor.shape == p.shape:
+        return distribute_tensor(tensor.to(p.device), p.device_mesh, p.placements)
+    return tensor
 
 
 def launched() -> Ranks:

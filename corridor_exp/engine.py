@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from corridor_exp import records
 from corridor_exp.datasets.base import Dataset
+from corridor_exp.distributed import cut_like, whole
 from corridor_exp.errors import RunError
 from corridor_exp.objective import Batch, Objective
 from corridor_exp.optim import Descent, evaluation_weights, guarded_step, step_size_of
@@ -331,12 +332,20 @@ class Engine:
             "progress": asdict(self.progress),
             "micro_batch": self.objective.micro_batch,
             "loss_sum": self.loss_sum,
-            "model": self.objective.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "model": whole(self.objective.model.state_dict()),
+            "optimizer": whole(self.optimizer.state_dict()),
             "schedule": self.schedule.state_dict() if self.schedule else None,
             "scaler": self.scaler.state_dict() if self.scaler else None,
             "rng": self.ranks.gathered(torch.get_rng_state()),
             "cuda_rng": self.ranks.gathered(torch.cuda.get_rng_state(device)) if device.type == "cuda" else None,
+        }
+
+    def _cut(self, state: dict[int, State]) -> dict[int, State]:
+        """The optimizer's tensors, sharded as the parameters are that they belong to."""
+        params = [p for group in self.optimizer.param_groups for p in group["params"]]
+        return {
+            i: {key: cut_like(value, params[i]) for key, value in of_one.items()} if isinstance(i, int) else of_one
+            for i, of_one in state.items()
         }
 
     def load_state_dict(self, state: State, changed: Collection[str] = ()) -> None:
@@ -349,10 +358,11 @@ class Engine:
         self.loss_sum.copy_(state["loss_sum"])
         if "engine.micro_batch" not in changed:
             self.objective.micro_batch = state["micro_batch"]
-        self.objective.model.load_state_dict(state["model"])
+        sharded = dict(self.objective.model.named_parameters())
+        self.objective.model.load_state_dict({k: cut_like(v, sharded.get(k)) for k, v in state["model"].items()})
         if "optim._target_" not in changed:
             groups = self.optimizer.param_groups
-            self.optimizer.load_state_dict(state["optimizer"])
+            self.optimizer.load_state_dict({**state["optimizer"], "state": self._cut(state["optimizer"]["state"])})
             if changed:
                 renewed = {"lr", "initial_lr", *(key.removeprefix("optim.") for key in changed)}
                 for old, new in zip(self.optimizer.param_groups, groups, strict=True):

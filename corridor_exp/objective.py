@@ -22,6 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.amp import GradScaler
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
 from torch.func import functional_call
 from torch.nn.parallel import DistributedDataParallel
 
@@ -64,6 +66,8 @@ class Evaluation(NamedTuple):
 class Objective:
     """The mean loss of a network over a batch, as a function of the network's parameters θ.
 
+    A model that `fully_shard` has cut over the ranks can be trained, but not looked at.
+
     Arguments: `model`; `loss`, the mean loss of outputs and targets (a per-batch mean in at least float32); `l2`,
     which adds ½·l2·‖θ‖² to it, so that E and g agree, as under weight decay they do not; `micro_batch`, the most
     images held at once (None: the whole batch); `precision`, autocast's type in training (None: off); `forward`, what
@@ -85,17 +89,18 @@ class Objective:
     ) -> None:
         self.model, self.loss_fn, self.l2 = model, loss, l2
         self.micro_batch, self.precision = micro_batch, precision
-        self.ranks = ranks
-        self.forward: Callable[[Tensor], Tensor] = model if forward is None else forward
-        if ranks.size > 1:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FutureWarning)  # the argument's new name is not in every torch yet
-                # Buffers take no part in training: each rank keeps its own until an evaluation.
-                self.forward = DistributedDataParallel(self.forward, broadcast_buffers=False)
         names, params = zip(*((n, p) for n, p in model.named_parameters() if p.requires_grad), strict=True)
         self.names: tuple[str, ...] = names
         self.theta: Vector = params
         self.device = self.theta[0].device
+        self.ranks = ranks
+        self.forward: Callable[[Tensor], Tensor] = model if forward is None else forward
+        self.is_sharded = isinstance(self.theta[0], DTensor)
+        if ranks.size > 1 and not self.is_sharded:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # the argument's new name is not in every torch yet
+                # Buffers take no part in training: each rank keeps its own until an evaluation.
+                self.forward = DistributedDataParallel(self.forward, broadcast_buffers=False)
         self.gradients: list[Tensor] = _views(self.theta) if flat_gradients else []
 
     # ------------------------------------------------------------------ training
@@ -139,8 +144,9 @@ class Objective:
 
     def _without_sync(self, forward: object, is_wanted: bool) -> AbstractContextManager[None]:
         """Under it gradients only add up: ranks exchange them once a batch, while the last backward runs."""
-        wrapped = is_wanted and isinstance(forward, DistributedDataParallel)
-        return forward.no_sync() if wrapped else nullcontext()  # type: ignore[attr-defined]
+        if isinstance(forward, FSDPModule):
+            forward.set_requires_gradient_sync(not is_wanted)
+        return forward.no_sync() if is_wanted and isinstance(forward, DistributedDataParallel) else nullcontext()
 
     # ------------------------------------------------------------------- looking
 
@@ -240,6 +246,8 @@ class Objective:
 
     def _point(self, theta: Sequence[Tensor] | None) -> Vector:
         """A point to differentiate at, apart from the parameters, so that nothing accumulates into them."""
+        if self.is_sharded:
+            raise RunError("engine.shard=true: no rank has the whole θ to look at; set probe=none, and take optim=clr")
         return tuple(t.detach().requires_grad_() for t in (self.theta if theta is None else theta))
 
     @contextmanager

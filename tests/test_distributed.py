@@ -20,7 +20,7 @@ from corridor_exp.distributed import ALONE, Ranks
 from corridor_exp.engine import Engine, Plan
 from corridor_exp.errors import RunError
 from corridor_exp.objective import Batch, Objective, Stream
-from corridor_exp.optim import CLR
+from corridor_exp.optim import CLR, CLRMomentum
 from corridor_exp.probes import Corridor
 from tests.conftest import engine_of, small_network
 from tests.ranks import exit_codes, said, started, train
@@ -60,7 +60,7 @@ def test_the_launcher_says_which_rank_this_is(monkeypatch, environment: dict[str
 # ------------------------------------------------------------------- the same numbers
 
 
-def small_engine(ranks: Ranks, micro_batch: int | None = None) -> Engine:
+def small_engine(ranks: Ranks, micro_batch: int | None = None, sharded: bool = False, optim: str = "clr") -> Engine:
     """A convolutional network in float64, 40 images in batches of 14, 14 and 12, CLR and a look at every step."""
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(40, 1, 5, 5, generator=generator, dtype=torch.float64).numpy()
@@ -69,10 +69,20 @@ def small_engine(ranks: Ranks, micro_batch: int | None = None) -> Engine:
     data = Resident(Arrays(x, y), Arrays(x[:9], y[:9]), Images(1, 5, 3, "none"), nn.functional.cross_entropy, **shared)
     data.ranks = ranks
     model = small_network()
+    if sharded:
+        distributed.shard(model)
     objective = Objective(model, micro_batch=micro_batch, ranks=ranks)
-    optimizer = CLR(model.parameters(), step_cap=1.0)
+    optimizer = OPTIMIZERS[optim](model.parameters())
     plan = Plan(epochs=4, batch_size=14, log_every=1, probe_every=1)
-    return Engine(objective, data, optimizer, plan, probes=[Corridor()])
+    return Engine(objective, data, optimizer, plan, probes=() if sharded or optim != "clr" else [Corridor()])
+
+
+OPTIMIZERS = {
+    "clr": lambda params: CLR(params, step_cap=1.0),
+    "clr_momentum": lambda params: CLRMomentum(params, step_cap=0.5),
+    "sgd": lambda params: torch.optim.SGD(params, lr=0.1, momentum=0.9),
+    "adam": lambda params: torch.optim.Adam(params, lr=0.01),
+}
 
 
 def trajectory(engine: Engine) -> tuple[list[records.Record], list[Tensor]]:
@@ -102,6 +112,50 @@ def test_ranks_follow_the_trajectory_of_one_in_float64(size: int, micro_batch: i
             for key in line.keys() - {"time"}:
                 # Norms of differences of float32 losses apart, all is float64.
                 assert same[key] == pytest.approx(line[key], rel=1e-6, abs=1e-9), key
+
+
+def sharded_run(optim: str, micro_batch: int | None) -> None:
+    """Train sharded: as a whole, and stopped and resumed from what was saved."""
+    ranks = distributed.launched()
+    with distributed.connected(ranks):
+        engine = small_engine(ranks, micro_batch, sharded=True, optim=optim)
+        assert all(p.to_local().numel() < p.numel() or p.numel() == 1 for p in engine.objective.theta)
+        told, theta = trajectory(engine)
+        whole = [p.full_tensor() for p in theta]
+        first, second = (small_engine(ranks, micro_batch, sharded=True, optim=optim) for _ in range(2))
+        first.should_stop = lambda: first.progress.step == 5
+        assert first.train() == "preempted"
+        second.load_state_dict(first.state_dict())
+        assert all(torch.equal(a.full_tensor(), b) for a, b in zip(trajectory(second)[1], whole, strict=True))
+        torch.save((told, whole), f"{ranks.rank}.pt")
+
+
+@pytest.mark.parametrize(
+    ("optim", "micro_batch"), [("clr", None), ("clr", 3), ("clr_momentum", None), ("sgd", None), ("adam", None)]
+)
+def test_shards_follow_the_trajectory_of_one_rank_whose_norm_is_of_the_whole(
+    optim: str, micro_batch: int | None
+) -> None:
+    alone = small_engine(ALONE, optim=optim)
+    alone.probes = ()
+    expected, theta = trajectory(alone)
+    assert exit_codes(started(2, sharded_run, optim, micro_batch)) == [0, 0], said(0) + said(1)
+    for rank in range(2):
+        told, theta_there = torch.load(f"{rank}.pt", weights_only=True)
+        for a, b in zip(theta, theta_there, strict=True):
+            torch.testing.assert_close(b, a, rtol=0, atol=1e-10)
+        for line, same in zip(expected, told, strict=True):
+            for key in line.keys() & {"train/lr", "train/grad_norm", "train/epoch_loss"}:
+                assert same[key] == pytest.approx(line[key], rel=1e-6)
+
+
+def test_a_sharded_model_cannot_be_looked_at_and_says_what_to_do() -> None:
+    argv = [*MLP, "engine.shard=true", "max_steps=2"]
+    assert exit_codes(started(2, train, *argv, "out_dir=out")) == [1, 1]
+    assert "set probe=none" in said(0)
+    assert exit_codes(started(2, train, *argv, "probe=none", "out_dir=out2")) == [0, 0], said(0)
+    assert exit_codes(started(1, train, *argv, "probe=none", "out_dir=out3")) == [1]
+    assert "needs several ranks" in said(0)
 
 
 def quantities(ranks: Ranks) -> list[Tensor]:

@@ -50,7 +50,7 @@ MAY_KNOW = {
     "datasets": {"datasets", "objective", "errors", "distributed"},
     "records": {"errors"},
     "config": {"errors", "records"},
-    "engine": {"datasets", "objective", "optim", "probes", "records", "errors"},
+    "engine": {"datasets", "objective", "optim", "probes", "records", "errors", "distributed"},
     "loggers": {"loggers", "records", "errors"},
     "figures": {"figures", "records", "config", "theory"},
     "ledger": {"theory"},

@@ -14,7 +14,7 @@ from torch.optim.optimizer import Optimizer, ParamsT
 from torch.optim.sgd import sgd
 
 from corridor_exp.objective import Batch, Objective
-from corridor_exp.theory.vectors import squared_norm
+from corridor_exp.theory.vectors import shards, squared_norm
 
 
 class Part(NamedTuple):
@@ -135,6 +135,7 @@ def descend(params: list[Tensor], grads: list[Tensor], h: Tensor, unsound: Tenso
 
     It is torch's fused SGD kernel, which takes the step as a tensor and skips by `found_inf`; 0·NaN would be NaN.
     """
+    params, grads = shards(params), shards(grads)
     if any(p.is_complex() for p in params):
         params, grads = ([torch.view_as_real(t) if t.is_complex() else t for t in u] for u in (params, grads))
     sgd(

@@ -5,28 +5,45 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 
 def inner(u: Sequence[Tensor], v: Sequence[Tensor], dtype: torch.dtype | None = None) -> Tensor:
     """⟨u, v⟩ over all tensors, a 0-dim tensor on their device, in `dtype` or in at least float32.
 
     No host sync. Half-precision tensors are widened first: their own dot product would round to 8 or 11 bits.
-    Complex tensors count as pairs of reals. An empty vector has ⟨·, ·⟩ = 0.
+    Complex tensors count as pairs of reals. An empty vector has ⟨·, ·⟩ = 0. Of sharded tensors (`DTensor`, each
+    element on one rank) the shards' products are added up over the ranks.
     """
     if not u:
         return torch.zeros(())
+    if isinstance(u[0], DTensor):
+        return _over_shards(u[0], inner(shards(u), shards(v), dtype))
     return torch.stack([_dot(a, b, dtype or _wide(a.dtype)) for a, b in zip(u, v, strict=True)]).sum()
 
 
 def squared_norm(u: Sequence[Tensor]) -> Tensor:
     """‖u‖² over all tensors, like `inner(u, u)`; one product where they make up one flat buffer."""
+    if u and isinstance(u[0], DTensor):
+        return _over_shards(u[0], squared_norm(shards(u)))
     if (buffer := _buffer_of(u)) is not None:
         u = [buffer]
     if u and u[0].is_cuda:  # one kernel for all tensors; on a CPU one dot product a tensor is faster
         norms = torch._foreach_norm([_real(t) for t in u], dtype=_wide(u[0].dtype))
         return torch.stack(norms).square().sum()
     return inner(u, u)
+
+
+def shards(u: Sequence[Tensor]) -> list[Tensor]:
+    """This rank's parts of sharded tensors, whose memory they share; of others the tensors themselves."""
+    return [t.to_local() if isinstance(t, DTensor) else t for t in u]
+
+
+def _over_shards(like: DTensor, part: Tensor) -> Tensor:
+    dist.all_reduce(part, group=like.device_mesh.get_group())
+    return part
 
 
 def flat(u: Sequence[Tensor]) -> Tensor:
