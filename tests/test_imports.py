@@ -51,7 +51,7 @@ MAY_KNOW = {
     "config": {"errors", "records"},
     "engine": {"datasets", "objective", "optim", "probes", "records"},
     "loggers": {"loggers", "records", "errors"},
-    "figures": {"figures", "records", "theory"},
+    "figures": {"figures", "records", "theory", "config"},
     "ledger": {"theory"},
     "provenance": set(),
     "sweeps": {"sweeps", "config", "records", "errors", "provenance", "run"},
