@@ -183,14 +183,13 @@ def rise_and_fall(run: Run) -> float:
 def nearest_corridor(run: Run) -> float:
     """In the best tenth of training, the larger of the two median corridor indices: tangent, and over CLR's step."""
     looks = [r for r in run.records if r.get(records.CORRIDOR_INDEX) is not None]
-    both = [
-        [phase.medians[key] for key in (records.CORRIDOR_INDEX, records.SECANT_CORRIDOR_INDEX)]
-        for phase in atlas.phases(looks, run.records[-1]["step"] + 1)
-    ]
-    measured = [max(pair) for pair in both if None not in pair]  # type: ignore[type-var]
-    if not measured:
+    if not looks:
         raise UndecidedError(f"seed {run.seed} has no look: train with probe=corridor")
-    return float(min(measured))  # type: ignore[arg-type]
+    both = records.CORRIDOR_INDEX, records.SECANT_CORRIDOR_INDEX
+    return min(
+        max(statistics.median(look[key] for look in phase if look[key] is not None) for key in both)
+        for phase in atlas.tenths(looks, run.records[-1]["step"] + 1)
+    )
 
 
 # ------------------------------------------------------------------------- the claims

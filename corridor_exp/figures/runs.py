@@ -91,11 +91,18 @@ class Runs:
     def __bool__(self) -> bool:
         return any(run.records for run in self.runs)
 
+    @cached_property
+    def _chosen(self) -> dict[str, str]:
+        return dict(word.partition("=")[::2] for word in self.command)
+
+    @property
+    def figure(self) -> str | None:
+        """Whose runs these are by their command; None where they are no figure's."""
+        return self._chosen.get("figure")
+
     @property
     def scale(self) -> str | None:
-        """Of the figure whose runs these are; None where they are no figure's."""
-        chosen = dict(word.partition("=")[::2] for word in self.command)
-        return chosen.get("scale", "full") if "figure" in chosen else None
+        return self._chosen.get("scale", "full") if self.figure else None
 
     def where(self, **wanted: Any) -> list[Run]:
         """The runs whose configuration says so; `__` stands for a dot."""
@@ -115,8 +122,8 @@ def _in_number_order(path: Path) -> list[tuple[int, str]]:
 
 
 def grouped(runs: Sequence[Run], apart_from: str = "seed") -> dict[str, list[Run]]:
-    """Runs by a label that names the optimizer and the keys in which these runs differ; `apart_from` one of them."""
-    differing = [key for key in varied(runs) if key not in (apart_from, "optim.name")]
+    """Runs by a label that names the optimizer, its rate and the keys in which they differ; `apart_from` one of them."""
+    differing = [key for key in ("optim.lr", *varied(runs)) if key not in (apart_from, "optim.name")]
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(_label(run, differing), []).append(run)
@@ -132,10 +139,12 @@ def varied(runs: Sequence[Run]) -> list[str]:
 def _label(run: Run, differing: Sequence[str]) -> str:
     optimizer = run.config.get("optim.name") or "run"
     words = [WORDS.get(optimizer, optimizer)]
-    for key in differing:
+    for key in dict.fromkeys(differing):
         value, word = run.config.get(key), key.rpartition(".")[2]
         if key == "optim.lr" and value is not None:
             words[0] += f" {value:g}"
+        elif word == "name":
+            words.append(str(value))
         elif value is True:
             words.append(word)
         elif value is not None and value is not False:
