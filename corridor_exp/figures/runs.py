@@ -122,7 +122,7 @@ def _in_number_order(path: Path) -> list[tuple[int, str]]:
 
 
 def grouped(runs: Sequence[Run], apart_from: str = "seed") -> dict[str, list[Run]]:
-    """Runs by a label that names the optimizer, its rate and the keys in which they differ; `apart_from` one of them."""
+    """Runs by a label of the optimizer, its rate and the keys in which they differ; `apart_from` one of them."""
     differing = [key for key in ("optim.lr", *varied(runs)) if key not in (apart_from, "optim.name")]
     groups: dict[str, list[Run]] = {}
     for run in runs:

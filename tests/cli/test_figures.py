@@ -92,12 +92,15 @@ def test_the_reference_has_every_figure(tmp_path: Path, capsys) -> None:
 @pytest.mark.data
 @pytest.mark.timeout(600)
 def test_all_nine_in_a_smoke_test(
-    shared_data: Path, unpacked: Path, corridor_sweep: Callable[..., int], capsys
+    shared_data: Path, tmp_path: Path, corridor_sweep: Callable[..., int], capsys
 ) -> None:
     """Real images through corridor-sweep, each figure's runs at the smallest size, and drawn."""
+    unpack_cifar10(shared_data, tmp_path / "data" / "cifar10", "0")
+    unpack_imagenet(shared_data, tmp_path / "data" / "imagenet")
+    root = f"dataset.root={tmp_path}/data/${{dataset.name}}"
     for name in PAPER[1:]:
-        root = f"dataset.root={unpacked}/${{dataset.name}}"
         assert corridor_sweep(f"figure={name}", "scale=smoke", "processes=2", root) == 0
+    capsys.readouterr()
     main(["all"])
     main(["claims"])
     said = capsys.readouterr().out
