@@ -10,6 +10,7 @@ from corridor_exp.config import CONF_DIR, suggestion
 from corridor_exp.errors import UsageError
 from corridor_exp.records import to_json
 from corridor_exp.sweeps import grids
+from corridor_exp.sweeps.frozen import Sweep
 
 if TYPE_CHECKING:
     from corridor_exp.figures.runs import Runs
@@ -84,11 +85,13 @@ def stability(place: Path | None, out: Path) -> None:
 def claims(place: Path | None, as_json: bool) -> None:
     from corridor_exp.figures.claims import CLAIMS, judge, ledger
 
-    found = {name: find(name, place) for name in dict.fromkeys(claim.figure for claim in CLAIMS)}
-    if not any(found.values()):
+    found = {name: find(name, place) for name in PAPER}
+    # What is not known to be a figure's runs is no evidence for its claim.
+    found = {name: runs for name, runs in found.items() if runs and runs.figure == name}
+    if not found:
         where = place or f"{OUTPUTS}/ and {REFERENCE}/"
         raise UsageError(f"no figure's runs in {where}: corridor-sweep figure=fig2 scale=mini")
-    rows = [judge(claim, found[claim.figure]) for claim in CLAIMS]
+    rows = [judge(claim, found.get(claim.figure)) for claim in CLAIMS]
     print(to_json([row.as_dict() for row in rows], indent=2) if as_json else ledger(rows))
 
 
@@ -97,12 +100,12 @@ def find(figure: str, place: Path | None) -> Runs | None:
     from corridor_exp.figures.runs import Runs
 
     if place is None:
-        sweeps = [folder for pattern in (figure, f"{figure}-*") for folder in OUTPUTS.glob(f"{pattern}/sweep-*")]
-        candidates = sorted((Runs.read(folder) for folder in sweeps), key=lambda runs: runs.time, reverse=True)
-        candidates.append(Runs.read(REFERENCE / figure))
+        folders = [folder for pattern in (figure, f"{figure}-*") for folder in OUTPUTS.glob(f"{pattern}/sweep-*")]
+        sweeps = sorted(filter(None, map(Sweep.open, folders)), key=lambda sweep: sweep.time, reverse=True)
+        places = [*(sweep.directory for sweep in sweeps), REFERENCE / figure]
     else:
-        candidates = [Runs.read(place / figure if (place / figure).is_dir() else place)]
-    return next((runs for runs in candidates if runs and runs.figure in (figure, None)), None)
+        places = [place / figure if (place / figure).is_dir() else place]
+    return next((runs for runs in map(Runs.read, places) if runs and runs.figure in (figure, None)), None)
 
 
 if __name__ == "__main__":

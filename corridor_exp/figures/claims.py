@@ -150,7 +150,7 @@ def final_accuracy(run: Run) -> float:
     if not tested:
         raise UndecidedError("there is no test accuracy")
     epochs = tested[-1][0] + 1
-    return 100 * statistics.mean(accuracy for epoch, accuracy in tested if epoch >= epochs * (1 - LAST))
+    return 100 * statistics.mean(accuracy for epoch, accuracy in tested if epoch + 1 > epochs * (1 - LAST))
 
 
 def instability(run: Run) -> float:
@@ -182,12 +182,12 @@ def rise_and_fall(run: Run) -> float:
 
 def nearest_corridor(run: Run) -> float:
     """In the best tenth of training, the larger of the two median corridor indices: tangent, and over CLR's step."""
-    looks = [r for r in run.records if r.get(records.CORRIDOR_INDEX) is not None]
+    both = records.CORRIDOR_INDEX, records.SECANT_CORRIDOR_INDEX
+    looks = [r for r in run.records if all(r.get(key) is not None for key in both)]
     if not looks:
         raise UndecidedError(f"seed {run.seed} has no look: train with probe=corridor")
-    both = records.CORRIDOR_INDEX, records.SECANT_CORRIDOR_INDEX
     return min(
-        max(statistics.median(look[key] for look in phase if look[key] is not None) for key in both)
+        max(statistics.median(look[key] for look in phase) for key in both)
         for phase in atlas.tenths(looks, run.records[-1]["step"] + 1)
     )
 

@@ -24,7 +24,7 @@ RC: Any = {
     "axes.spines.right": False,
     "legend.fontsize": 7.5,
 }
-RC |= {"lines.linewidth": 1.2, "savefig.dpi": 200, "pdf.fonttype": 42, "axes.grid": True, "grid.alpha": 0.25}
+RC |= {"lines.linewidth": 1.2, "pdf.fonttype": 42, "axes.grid": True, "grid.alpha": 0.25}
 
 AXIS = {  # of a panel, by its first metric
     records.TRAIN_LOSS: "training loss of the step",
@@ -78,7 +78,7 @@ def save(figure: Figure, points: Sequence[Any], path: Path) -> None:
     """As .pdf and .png, and the plotted numbers, dataclasses of one kind, as .csv."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for kind in ("pdf", "png"):
-        figure.savefig(path.with_suffix(f".{kind}"))
+        figure.savefig(path.with_suffix(f".{kind}"), dpi=200)
     with open(path.with_suffix(".csv"), "w", newline="") as file:
         writer = csv.writer(file)
         if points:

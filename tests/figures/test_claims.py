@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from corridor_exp.figures.claims import CLAIMS, Verdict, interval, judge
-from corridor_exp.figures.runs import Runs
+from corridor_exp.figures.claims import CLAIMS, Verdict, final_accuracy, interval, judge
+from corridor_exp.figures.runs import Run, Runs
 from tests.figures.synthetic import SEEDS, as_figure, write_run
 
 
@@ -113,6 +113,15 @@ def test_a_larger_rate(chosen: float, choice: dict[float, float], scale: str, sa
     assert row.verdict == said
     if row.values:
         assert row.values == pytest.approx(dict.fromkeys(SEEDS, 100 * (chosen - 0.4)))
+
+
+@pytest.mark.parametrize(("epochs", "averaged"), [(1, 1), (10, 1), (50, 5)])
+def test_accuracy_is_the_mean_over_the_last_tenth_of_the_epochs(epochs: int, averaged: int, tmp_path: Path) -> None:
+    write_run(tmp_path / "run", [1.0] * epochs, accuracy=0.0)
+    run = Run.read(tmp_path / "run")
+    for number, record in enumerate(run.records, 1):
+        record["test/accuracy"] = number / 100
+    assert final_accuracy(run) == pytest.approx(epochs - (averaged - 1) / 2)
 
 
 PEAK = "h warms up, then decays (CIFAR-10)"
