@@ -43,7 +43,7 @@ class Run:
 
     @property
     def status(self) -> str:
-        return str(self.summary.get("status", "stopped" if self.records else "not started"))
+        return str(self.summary.get("status", "unfinished" if self.records else "not started"))
 
     @property
     def seed(self) -> int | None:

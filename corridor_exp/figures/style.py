@@ -28,7 +28,7 @@ RC |= {"lines.linewidth": 1.2, "pdf.fonttype": 42, "axes.grid": True, "grid.alph
 
 AXIS = {  # of a panel, by its first metric
     records.TRAIN_LOSS: "training loss of the step",
-    records.TRAIN_EPOCH_LOSS: "training loss (mean of the epoch)",
+    records.TRAIN_EPOCH_LOSS: "training loss, epoch mean",
     records.TEST_LOSS: "test loss",
     records.TRAIN_ACCURACY: "training accuracy of the step",
     records.TEST_ACCURACY: "test accuracy",

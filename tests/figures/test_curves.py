@@ -59,7 +59,7 @@ def test_what_did_not_end_well_is_named_on_the_figure(tmp_path: Path) -> None:
     note = " ".join(figure.legends[0].get_title().get_text().split())
     assert note == (
         "Not complete: CLR seed 1: diverged in epoch 2; CLR seed 2: failed in epoch 1; "
-        "CLR seed 3: stopped in epoch 1; CLR seed 4: not started"
+        "CLR seed 3: unfinished in epoch 1; CLR seed 4: not started"
     )
     assert [p.runs for p in points] == [4, 2]
 
