@@ -65,7 +65,7 @@ def draw(runs: Runs, panels: Sequence[str], title: str) -> tuple[Figure, list[Po
     columns = [(dataset, metrics) for dataset in datasets for metrics in split]
     labels = list(dict.fromkeys(label for members in datasets.values() for label in grouped(members)))
     with mpl.rc_context(style.RC):
-        figure = style.new_figure(2.9)
+        figure = style.new_figure(2.9, len(columns))
         axes = figure.subplots(1, len(columns), squeeze=False)[0]
         for axis, (dataset, metrics) in zip(axes, columns, strict=True):
             _panel(axis, [p for p in drawn if p.dataset == dataset and p.metric in metrics], metrics, labels)

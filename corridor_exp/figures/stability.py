@@ -55,7 +55,7 @@ def draw(runs: Runs, title: str) -> tuple[Figure, list[Point]]:
     drawn = points(runs)
     metrics = [metric for metric in METRICS if any(p.metric == metric for p in drawn)]
     with mpl.rc_context(style.RC):
-        figure = style.new_figure(2.9)
+        figure = style.new_figure(2.9, len(metrics))
         axes = figure.subplots(1, max(1, len(metrics)), squeeze=False)[0]
         for axis, metric in zip(axes, metrics, strict=False):
             _panel(axis, [p for p in drawn if p.metric == metric])

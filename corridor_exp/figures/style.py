@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from corridor_exp import records
 
-WIDTH = 6.9  # inches: the text of a two-column paper
+WIDTH, NARROW = 6.9, 4.2  # inches: the text of a two-column paper, and a single panel
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe & Ito
 DASHES = ("-", "--", ":", "-.")
 RC: Any = {
@@ -54,9 +54,9 @@ def dash(number: int) -> str:
     return DASHES[number // len(COLOURS) % len(DASHES)]
 
 
-def new_figure(height: float) -> Figure:
+def new_figure(height: float, panels: int = 2) -> Figure:
     with mpl.rc_context(RC):
-        return Figure(figsize=(WIDTH, height), layout="constrained")
+        return Figure(figsize=(WIDTH if panels > 1 else NARROW, height), layout="constrained")
 
 
 def finish(figure: Figure, title: str, problems: Sequence[str]) -> None:
@@ -65,10 +65,13 @@ def finish(figure: Figure, title: str, problems: Sequence[str]) -> None:
     for axis in figure.axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    note = textwrap.fill("Not complete: " + "; ".join(problems), 120) if problems else None
+    note = (
+        textwrap.fill("Not complete: " + "; ".join(problems), round(17 * figure.get_figwidth())) if problems else None
+    )
     figure.suptitle(title, fontsize=9)
+    columns = min(4 if figure.get_figwidth() > NARROW else 3, max(1, len(handles)))
     legend = figure.legend(
-        list(handles.values()), list(handles), loc="outside lower center", ncols=min(4, max(1, len(handles))),
+        list(handles.values()), list(handles), loc="outside lower center", ncols=columns,
         frameon=False, title=note, title_fontsize=7,
     )  # fmt: skip
     legend.get_title().set_color("#B00020")
