@@ -14,7 +14,6 @@ from corridor_exp import records
 from corridor_exp.figures import style
 from corridor_exp.figures.runs import Run, Runs, grouped, not_complete
 
-LINEAR = (records.TRAIN_ACCURACY, records.TEST_ACCURACY)
 LEVELS = {records.CORRIDOR_INDEX: (0.5, "½: no convex quadratic is below")}
 
 
@@ -93,8 +92,7 @@ def _panel(axis: Axes, drawn: Sequence[Point], metrics: Sequence[str], labels: S
             low, high = [p.low for p in curve], [p.high for p in curve]
             axis.fill_between(epochs, low, high, alpha=0.2, linewidth=0, color=look["color"])
     axis.set(xlabel="epoch", ylabel=style.AXIS.get(metrics[0], metrics[0]))
-    if metrics[0] not in LINEAR:
-        axis.set_yscale("log")
+    style.set_scale(axis, metrics[0], [value for p in drawn for value in (p.low, p.high)])
     if metrics[0] in LEVELS:
         level, meaning = LEVELS[metrics[0]]
         axis.axhline(level, color="0.3", linewidth=0.8, linestyle="--", label=meaning)

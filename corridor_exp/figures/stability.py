@@ -60,8 +60,7 @@ def draw(runs: Runs, title: str) -> tuple[Figure, list[Point]]:
         for axis, metric in zip(axes, metrics, strict=False):
             _panel(axis, [p for p in drawn if p.metric == metric])
             axis.set(xlabel="learning rate", xscale="log", ylabel=f"last {style.AXIS[metric]}")
-            if metric == records.TRAIN_EPOCH_LOSS:
-                axis.set_yscale("log")
+            style.set_scale(axis, metric, [p.mean for p in drawn if p.metric == metric])
         style.finish(figure, title, not_complete(grouped(runs.runs)))
     return figure, drawn
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from corridor_exp import records
@@ -57,6 +58,12 @@ def dash(number: int) -> str:
 def new_figure(height: float, panels: int = 2) -> Figure:
     with mpl.rc_context(RC):
         return Figure(figsize=(WIDTH if panels > 1 else NARROW, height), layout="constrained")
+
+
+def set_scale(axis: Axes, metric: str, values: Sequence[float]) -> None:
+    """Logarithmic where the values span a decade: over less, its ticks are no help. An accuracy is linear."""
+    if "accuracy" not in metric and min(values, default=0) > 0 and max(values) >= 10 * min(values):
+        axis.set_yscale("log")
 
 
 def finish(figure: Figure, title: str, problems: Sequence[str]) -> None:
