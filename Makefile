@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DIGITS := dataset=digits model=mlp batch_size=full epochs=600 probe.every=10
 
-.PHONY: setup train test lint
+.PHONY: setup train figures test lint
 setup: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
@@ -17,6 +17,11 @@ train: setup
 	$(BIN)/corridor-train $(DIGITS) out_dir=outputs/digits/clr
 	$(BIN)/corridor-train -m $(DIGITS) optim=sgd optim.lr=0.01,0.1,1 out_dir=outputs/digits/sgd
 	@echo && $(BIN)/python -m corridor_exp.cli.table outputs/digits/clr outputs/digits/sgd/*/
+
+# All nine figures of the paper and its claims, from the records in outputs/reference/: no training.
+figures: setup
+	$(BIN)/corridor-figures all --runs outputs/reference
+	$(BIN)/corridor-figures claims --runs outputs/reference
 
 test: setup
 	$(BIN)/pytest -m 'not slow'

@@ -123,6 +123,7 @@ class Dataset(Component):
     download: bool = False
     train_size: Count | None = None
     test_size: Count | None = None
+    held_out: Count | None = None
     image_size: Annotated[int, Field(ge=1, le=4096)] = 1
     augment: bool = False
     drop_last: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,18 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"the real images are not here: {SHARED_DATA} is missing")
     return SHARED_DATA
+
+
+def unpack_cifar10(shared_data: Path, folder: Path, prefix: str = "00") -> None:
+    """The images whose four digits begin so: the first hundred of each class, for training and for testing."""
+    with tarfile.open(shared_data / "cifar10-jpeg.tar.xz") as archive:
+        members = [m for m in archive if f"/{prefix}" in m.name or m.isdir()]
+        archive.extractall(folder, members, filter="data")
+
+
+def unpack_imagenet(shared_data: Path, folder: Path) -> None:
+    with tarfile.open(shared_data / "imagenet-sample.tar") as archive:
+        archive.extractall(folder, filter="data")
 
 
 def small_network(norm: str = "none", activation: type[nn.Module] = nn.Tanh, seed: int = 0) -> nn.Module:

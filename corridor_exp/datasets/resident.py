@@ -30,6 +30,12 @@ class Arrays(NamedTuple):
         chosen = balanced_subset(labels, size, key)
         return Arrays(self.x[chosen], self.y[chosen])
 
+    def split(self, size: int, key: str) -> tuple[Arrays, Arrays]:
+        """All but `size` rows, and these: balanced, and the last of each class, where `subset` takes the first."""
+        held_out = len(self.y) - 1 - balanced_subset(self.y[::-1], size, key)
+        others = np.setdiff1d(np.arange(len(self.y)), held_out)
+        return Arrays(self.x[others], self.y[others]), Arrays(self.x[held_out], self.y[held_out])
+
 
 @dataclass
 class Augmentation:
@@ -84,7 +90,10 @@ class Resident:
 
 
 class ResidentDataset(Resident):
-    """Images on the device. Pixels are standardised by the mean and deviation of the training images."""
+    """Images on the device. Pixels are standardised by the mean and deviation of the training images.
+
+    `held_out` training images take the place of the test set: to choose, say, a learning rate without looking at it.
+    """
 
     def __init__(
         self,
@@ -96,6 +105,7 @@ class ResidentDataset(Resident):
         channels_last: bool = False,
         train_size: int | None = None,
         test_size: int | None = None,
+        held_out: int | None = None,
         image_size: int | None = None,
         augment: Augmentation | None = None,
         drop_last: bool = False,
@@ -103,6 +113,8 @@ class ResidentDataset(Resident):
         self.augmentation = augment or Augmentation()
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         classes = int(max(train.y.max(), test.y.max())) + 1
+        if held_out:
+            train, test = train.split(held_out, "dataset.held_out")
         train = _resized(train.subset(train_size, "dataset.train_size"), image_size)
         test = _resized(test.subset(test_size, "dataset.test_size"), image_size)
         images = Images(train.x.shape[1], train.x.shape[2], classes, "small")

@@ -39,8 +39,12 @@ class Phase:
 
 def phases(looks: Sequence[Record], total_steps: int) -> list[Phase]:
     """The looks of a run, by tenths of its steps; tenths without a look are left out."""
-    tenths = groupby(looks, key=lambda look: min(PHASES - 1, look["step"] * PHASES // max(total_steps, 1)))
-    return [_phase(list(members)) for _, members in tenths]
+    return [_phase(members) for members in tenths(looks, total_steps)]
+
+
+def tenths(looks: Sequence[Record], total_steps: int) -> list[list[Record]]:
+    grouped = groupby(looks, key=lambda look: min(PHASES - 1, look["step"] * PHASES // max(total_steps, 1)))
+    return [list(members) for _, members in grouped]
 
 
 def _phase(looks: list[Record]) -> Phase:

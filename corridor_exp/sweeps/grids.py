@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from corridor_exp.config import Strict, first_problem, suggestion
 from corridor_exp.errors import UsageError
@@ -20,11 +20,29 @@ UNION = "+"
 
 
 class Figure(Strict):
-    """The runs of a figure, `conf/figure/NAME.yaml`: overrides as one would type them, a line a grid."""
+    """The runs of a figure, `conf/figure/NAME.yaml`: overrides as one would type them, a line a grid; and its panels.
 
+    A scale is one line for all grids, or a list with a line for each. A panel is a metric of `records` over the
+    epochs, or several, as words of one line.
+    """
+
+    title: str = ""
     common: str = ""
-    scales: dict[str, str] = Field(default_factory=dict)
     grids: list[str]
+    scales: dict[str, str | list[str]] = Field(default_factory=dict)
+    panels: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _a_line_a_grid(self) -> Figure:
+        for name, lines in self.scales.items():
+            if isinstance(lines, list) and len(lines) != len(self.grids):
+                raise ValueError(f"scale {name} has {len(lines)} lines for {len(self.grids)} grids")
+        return self
+
+    def at_scale(self, name: str | None) -> list[str]:
+        """What a scale adds to each grid."""
+        lines = self.scales.get(name or "", "")
+        return lines if isinstance(lines, list) else [lines] * len(self.grids)
 
 
 class Scale(Strict):
@@ -48,11 +66,20 @@ def figure_grids(folders: list[Path], figure: str, scale: str | None, arguments:
     """The grids of a figure, at a scale, with overrides that win over both; a later override wins over an earlier."""
     if UNION in arguments:
         raise UsageError("figure= is a union already: overrides beside it hold for all of its grids")
-    chosen = _load(Figure, folders, "figure", figure)
+    chosen = load_figure(folders, figure)
+    if not chosen.grids:
+        raise UsageError(f"figure={figure} needs no runs: draw it by corridor-figures {figure}")
     common = shlex.split(chosen.common)
     if scale is not None:
-        common += shlex.split(_load(Scale, folders, "scale", scale).common) + shlex.split(chosen.scales.get(scale, ""))
-    return [[*common, *shlex.split(grid), *arguments] for grid in chosen.grids]
+        common += shlex.split(_load(Scale, folders, "scale", scale).common)
+    return [
+        [*common, *shlex.split(smaller), *shlex.split(grid), *arguments]
+        for smaller, grid in zip(chosen.at_scale(scale), chosen.grids, strict=True)
+    ]
+
+
+def load_figure(folders: list[Path], name: str) -> Figure:
+    return _load(Figure, folders, "figure", name)
 
 
 def _split(arguments: Sequence[str]) -> list[list[str]]:

@@ -18,6 +18,7 @@ from corridor_exp.datasets.base import balanced_subset, epoch_order, mixed_seed
 from corridor_exp.datasets.download import fetch
 from corridor_exp.datasets.resident import PADDING, Augmentation, augmented
 from corridor_exp.errors import RunError
+from tests.conftest import unpack_cifar10, unpack_imagenet
 
 CPU = {"device": torch.device("cpu"), "seed": 0}
 
@@ -111,6 +112,18 @@ def test_image_size_resizes_once() -> None:
     dataset = datasets.digits(train_size=30, image_size=16, **CPU)
     assert dataset.x.shape == (30, 1, 16, 16)
     assert dataset.images.size == 16
+
+
+def test_held_out_images_are_training_images_that_no_run_of_that_size_trains_on() -> None:
+    whole, chosen = datasets.digits(**CPU), datasets.digits(held_out=200, **CPU)
+    rows = {tuple(x.flatten().tolist()) for x in whole.x}
+    held, left = ({tuple(x.flatten().tolist()) for x in part} for part in (chosen.test_x, chosen.x))
+    assert held | left == rows
+    assert not held & left
+    assert chosen.test_y.bincount().tolist() == [20] * 10
+    small = datasets.digits(train_size=300, held_out=200, **CPU)
+    assert torch.equal(small.x, datasets.digits(train_size=300, **CPU).x)  # trained on what it would be without
+    assert torch.equal(small.test_x, chosen.test_x)
 
 
 # -------------------------------------------------------------------- augmentation
@@ -208,11 +221,7 @@ def test_the_official_release_is_read_and_its_absence_names_the_cures(tmp_path: 
 
 @pytest.mark.data
 def test_all_of_cifar10(shared_data: Path, tmp_path: Path) -> None:
-    import tarfile
-
-    with tarfile.open(shared_data / "cifar10-jpeg.tar.xz") as archive:
-        members = [m for m in archive if "/00" in m.name or m.isdir()]
-        archive.extractall(tmp_path / "cifar", members, filter="data")
+    unpack_cifar10(shared_data, tmp_path / "cifar")
     dataset = datasets.cifar10(root=str(tmp_path / "cifar"), download=False, **CPU)
     assert dataset.images == (3, 32, 10, "small")
     assert dataset.train_size == dataset.test_size == 1000
@@ -376,10 +385,7 @@ def test_row_8_broken_files_are_left_out_on_request_told_once_and_counted(
 
 @pytest.mark.data
 def test_real_imagenet_files_grey_ones_among_them(shared_data: Path, tmp_path: Path) -> None:
-    import tarfile
-
-    with tarfile.open(shared_data / "imagenet-sample.tar") as archive:
-        archive.extractall(tmp_path, filter="data")
+    unpack_imagenet(shared_data, tmp_path)
     dataset = folder(tmp_path, workers=2, image_size=64)
     assert dataset.images == (3, 64, 200, "imagenet")
     x, y = all_of(dataset, batch_size=64)

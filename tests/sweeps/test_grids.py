@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from corridor_exp import records
+from corridor_exp.cli.compose import compose_jobs
 from corridor_exp.config import CONF_DIR
 from corridor_exp.errors import UsageError
-from corridor_exp.sweeps.grids import figure_grids, union
+from corridor_exp.sweeps.grids import figure_grids, load_figure, union
 
 
 def test_what_stands_before_the_first_plus_holds_for_every_grid() -> None:
@@ -60,7 +63,40 @@ def test_mistakes_name_the_closest_word(folder: Path) -> None:
         figure_grids([folder], "mine", None, [])
 
 
-def test_every_figure_has_grids_at_every_scale() -> None:
-    for figure in CONF_DIR.glob("figure/*.yaml"):
-        for scale in CONF_DIR.glob("scale/*.yaml"):
-            assert figure_grids([CONF_DIR], figure.stem, scale.stem, [])
+def test_a_scale_may_have_a_line_for_each_grid(folder: Path) -> None:
+    file = folder / "figure" / "mine.yaml"
+    file.write_text("grids: [optim=clr, optim=sgd]\nscales: {tiny: [epochs=2, epochs=3]}\n")
+    assert figure_grids([folder], "mine", "tiny", []) == [
+        ["epochs=1", "seed=0", "epochs=2", "optim=clr"],
+        ["epochs=1", "seed=0", "epochs=3", "optim=sgd"],
+    ]
+    file.write_text("grids: [optim=clr, optim=sgd]\nscales: {tiny: [epochs=2]}\n")
+    with pytest.raises(UsageError, match=r"1 lines for 2 grids"):
+        figure_grids([folder], "mine", "tiny", [])
+
+
+def test_a_figure_without_runs_says_how_it_is_drawn() -> None:
+    with pytest.raises(UsageError, match="needs no runs: draw it by corridor-figures fig1"):
+        figure_grids([CONF_DIR], "fig1", "mini", [])
+
+
+FIGURES = sorted(file.stem for file in CONF_DIR.glob("figure/*.yaml") if file.stem != "fig1")
+
+
+@pytest.mark.parametrize("scale", ["full", "mini", "smoke"])
+@pytest.mark.parametrize("figure", FIGURES)
+def test_every_figure_composes_at_every_scale(figure: str, scale: str) -> None:
+    """Each seed has the same runs; the paper's figures have three seeds, or one in a smoke test."""
+    grids = figure_grids([CONF_DIR], figure, scale, ["engine.threads=1"])
+    runs = [config for grid in grids for config in compose_jobs(grid, True)]
+    seeds = Counter(config.seed for config in runs if not config.dataset.held_out)
+    assert len(seeds) == (1 if scale == "smoke" else 3)
+    assert len(set(seeds.values())) == 1
+    fresh = {30, 31, 32} if scale == "mini" and figure != "example" else {0, 1, 2}
+    assert set(seeds) <= fresh
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_panels_are_metrics_of_the_records(figure: str) -> None:
+    known = {value for name, value in vars(records).items() if name.isupper() and isinstance(value, str)}
+    assert {metric for panel in load_figure([CONF_DIR], figure).panels for metric in panel.split()} <= known

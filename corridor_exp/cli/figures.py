@@ -1,0 +1,112 @@
+"""`corridor-figures`: the paper's figures and its claims, from run directories alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from corridor_exp.cli.arguments import Parser
+from corridor_exp.config import CONF_DIR, suggestion
+from corridor_exp.errors import UsageError
+from corridor_exp.records import to_json
+from corridor_exp.sweeps import grids
+from corridor_exp.sweeps.frozen import Sweep
+
+if TYPE_CHECKING:
+    from corridor_exp.figures.runs import Runs
+
+OUTPUTS, REFERENCE = Path("outputs"), Path("outputs/reference")
+PAPER = [f"fig{number}" for number in range(1, 10)]
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Draw a figure, all nine, or the stability plot of any sweep; or print the claims."""
+    parser = Parser(
+        prog="corridor-figures",
+        description="From run directories alone: fig1 … fig9 and any other figure of conf/figure/, `all` nine of the "
+        "paper, `stability` (how runs end against their learning rate, for any sweep), or `claims` (the paper's "
+        "claims with statistic, values by seed and verdict). Writes OUT/NAME.pdf, .png and .csv, the plotted numbers.",
+        epilog="Runs are those of the newest corridor-sweep of that figure under outputs/, or else outputs/reference/. "
+        "Example: corridor-sweep figure=fig2 scale=mini && corridor-figures fig2. Exit codes: 0 done, 2 bad usage.",
+    )
+    parser.add_argument("what", metavar="WHAT", help="fig1 … fig9 | all | claims | stability")
+    parser.add_argument("--runs", type=Path, metavar="DIR", help="a folder of runs, or of one such folder a figure")
+    parser.add_argument("--out", type=Path, metavar="DIR", default=OUTPUTS / "figures", help="default: outputs/figures")
+    parser.add_argument("--json", action="store_true", help="claims: as a list of objects")
+    args = parser.parse_args(argv)
+    try:
+        if args.what == "claims":
+            claims(args.runs, args.json)
+        elif args.what == "stability":
+            stability(args.runs, args.out)
+        else:
+            names = PAPER if args.what == "all" else [args.what]
+            for name, figure in [(name, option(name)) for name in names]:
+                draw(name, figure, args.runs, args.out)
+    except UsageError as error:
+        parser.error(str(error))
+
+
+def option(name: str) -> grids.Figure:
+    known = [file.stem for file in CONF_DIR.glob("figure/*.yaml")]
+    if name not in known:
+        every = [*sorted(known), "all", "claims", "stability"]
+        raise UsageError(f"{name}: no such figure{suggestion(name, every)} ({', '.join(every)})")
+    return grids.load_figure([CONF_DIR], name)
+
+
+def draw(name: str, figure: grids.Figure, place: Path | None, out: Path) -> None:
+    from corridor_exp.figures import curves, relief, style  # matplotlib, only now
+
+    if not figure.grids:
+        style.save(*relief.draw(figure.title), out / name)
+        return print(f"{name}: {figure.title}. No runs: surfaces of corridor_exp.theory.")
+    runs = find(name, place)
+    if runs is None:
+        where = place or f"{OUTPUTS}/ and {REFERENCE}/"
+        raise UsageError(f"no runs of {name} in {where}: corridor-sweep figure={name} scale=mini")
+    style.save(*curves.draw(runs, figure.panels, figure.title), out / name)
+    print(f"{name}: {runs.caption(figure.title)}")
+
+
+def stability(place: Path | None, out: Path) -> None:
+    from corridor_exp.figures import stability, style
+    from corridor_exp.figures.runs import Runs
+
+    if place is None:
+        raise UsageError("stability needs --runs DIR, the folder of a sweep")
+    runs = Runs.read(place)
+    if not runs:
+        raise UsageError(f"no runs in {place}: corridor-sweep dataset=digits model=mlp optim=sgd optim.lr=0.01,0.1,1")
+    style.save(*stability.draw(runs, "How training ends, by learning rate"), out / "stability")
+    print(runs.caption("stability: how training ends, by learning rate"))
+
+
+def claims(place: Path | None, as_json: bool) -> None:
+    from corridor_exp.figures.claims import CLAIMS, judge, ledger
+
+    found = {name: find(name, place) for name in PAPER}
+    # What is not known to be a figure's runs is no evidence for its claim.
+    found = {name: runs for name, runs in found.items() if runs and runs.figure == name}
+    if not found:
+        where = place or f"{OUTPUTS}/ and {REFERENCE}/"
+        raise UsageError(f"no figure's runs in {where}: corridor-sweep figure=fig2 scale=mini")
+    rows = [judge(claim, found.get(claim.figure)) for claim in CLAIMS]
+    print(to_json([row.as_dict() for row in rows], indent=2) if as_json else ledger(rows))
+
+
+def find(figure: str, place: Path | None) -> Runs | None:
+    """The figure's runs: in `place` or its folder of that name; or the newest sweep of it, or the reference."""
+    from corridor_exp.figures.runs import Runs
+
+    if place is None:
+        folders = [folder for pattern in (figure, f"{figure}-*") for folder in OUTPUTS.glob(f"{pattern}/sweep-*")]
+        sweeps = sorted(filter(None, map(Sweep.open, folders)), key=lambda sweep: sweep.time, reverse=True)
+        places = [*(sweep.directory for sweep in sweeps), REFERENCE / figure]
+    else:
+        places = [place / figure if (place / figure).is_dir() else place]
+    return next((runs for runs in map(Runs.read, places) if runs and runs.figure in (figure, None)), None)
+
+
+if __name__ == "__main__":
+    main()

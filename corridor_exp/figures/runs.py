@@ -1,0 +1,163 @@
+"""Runs as pictures and claims read them: from their folders alone, grouped by all but the seed."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from corridor_exp import records
+from corridor_exp.config import leaves
+from corridor_exp.records import Record
+
+MANIFEST = "sweep.json"
+# Keys that say where and how a run was done, and not which experiment it is.
+NOT_EXPERIMENT = re.compile(r"seed|name|out_dir|.*_target_|(engine|logger|checkpoint|resume|probe)\..*|dataset\.root")
+WORDS = {"clr": "CLR", "sgd": "SGD", "batch_size": "batch"}
+
+
+@dataclass(frozen=True)
+class Run:
+    directory: Path
+    config: dict[str, Any]  # every leaf by its dotted key
+    summary: dict[str, Any]
+    records: list[Record]
+
+    @classmethod
+    def read(cls, directory: Path) -> Run:
+        """The run that lies there, or as much of it as does."""
+        config, written = directory / records.CONFIG_FILE, directory / records.RECORDS_FILE
+        return cls(
+            directory,
+            dict(leaves(yaml.safe_load(config.read_text()))) if config.exists() else {},
+            records.read_summary(directory) or {},
+            list(records.read_records(directory)) if written.exists() else [],
+        )
+
+    @property
+    def status(self) -> str:
+        return str(self.summary.get("status", "unfinished" if self.records else "not started"))
+
+    @property
+    def seed(self) -> int | None:
+        return self.config.get("seed")
+
+    @cached_property
+    def steps_per_epoch(self) -> float:
+        """From an epoch's last record; a run shorter than an epoch is drawn as if it were one."""
+        ends = [(r["step"] + 1) / (r["epoch"] + 1) for r in self.records if records.TRAIN_EPOCH_LOSS in r]
+        return ends[-1] if ends else max((r["step"] + 1 for r in self.records), default=1)
+
+    def series(self, metric: str) -> dict[float, float]:
+        """The finite values of a metric by the epochs that are done after its step."""
+        return {
+            (r["step"] + 1) / self.steps_per_epoch: r[metric]
+            for r in self.records
+            if r.get(metric) is not None and math.isfinite(r[metric])
+        }
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The runs of a folder, and what its manifest says of them, where it has one."""
+
+    directory: Path
+    runs: list[Run]
+    command: list[str]
+    time: str
+    commit: str
+
+    @classmethod
+    def read(cls, directory: Path) -> Runs:
+        """The runs that the manifest names, started or not; without one, every run below the folder."""
+        manifest: dict[str, Any] = {}
+        if (directory / MANIFEST).exists():
+            manifest = json.loads((directory / MANIFEST).read_text())
+            folders = [directory / run for run in manifest["runs"]]
+        else:
+            folders = [file.parent for file in sorted(directory.rglob(records.RECORDS_FILE), key=_in_number_order)]
+        runs = [Run.read(folder) for folder in folders]
+        commits = {str(run.summary["git_commit"]) for run in runs if run.summary.get("git_commit")}
+        commit = manifest.get("git_commit") or ", ".join(sorted(commits)) or "unknown"
+        return cls(directory, runs, manifest.get("command", []), manifest.get("time", "unknown"), commit)
+
+    def __bool__(self) -> bool:
+        return any(run.records for run in self.runs)
+
+    @cached_property
+    def _chosen(self) -> dict[str, str]:
+        return dict(word.partition("=")[::2] for word in self.command)
+
+    @property
+    def figure(self) -> str | None:
+        """Whose runs these are by their command; None where they are no figure's."""
+        return self._chosen.get("figure")
+
+    @property
+    def scale(self) -> str | None:
+        return self._chosen.get("scale", "full") if self.figure else None
+
+    def where(self, **wanted: Any) -> list[Run]:
+        """The runs whose configuration says so; `__` stands for a dot."""
+        keys = {key.replace("__", "."): value for key, value in wanted.items()}
+        return [run for run in self.runs if all(run.config.get(key) == value for key, value in keys.items())]
+
+    def caption(self, what: str) -> str:
+        seeds = sorted({run.seed for run in self.runs if run.seed is not None})
+        return (
+            f"{what}. Scale: {self.scale or 'none'}. Seeds {', '.join(map(str, seeds))}; "
+            f"{len(self.runs)} runs, {self.time[:10]}, commit {self.commit[:12]}, from {self.directory}."
+        )
+
+
+def _in_number_order(path: Path) -> list[tuple[int, str]]:
+    return [(int(part) if part.isdigit() else -1, part) for part in path.parts]
+
+
+def grouped(runs: Sequence[Run], apart_from: str = "seed") -> dict[str, list[Run]]:
+    """Runs by a label of the optimizer, its rate and the keys in which they differ; `apart_from` one of them."""
+    differing = [key for key in ("optim.lr", *varied(runs)) if key not in (apart_from, "optim.name")]
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(_label(run, differing), []).append(run)
+    return groups
+
+
+def varied(runs: Sequence[Run]) -> list[str]:
+    """The keys of the experiment whose values differ; one that only some runs have counts if it differs among those."""
+    keys = dict.fromkeys(key for run in runs for key in run.config if not NOT_EXPERIMENT.fullmatch(key))
+    return [key for key in keys if len({repr(run.config[key]) for run in runs if key in run.config}) > 1]
+
+
+def _label(run: Run, differing: Sequence[str]) -> str:
+    optimizer = run.config.get("optim.name") or "run"
+    words = [WORDS.get(optimizer, optimizer)]
+    for key in dict.fromkeys(differing):
+        value, word = run.config.get(key), key.rpartition(".")[2]
+        if key == "optim.lr" and value is not None:
+            words[0] += f" {value:g}"
+        elif word == "name":
+            words.append(str(value))
+        elif value is True:
+            words.append(word)
+        elif value is not None and value is not False:
+            words.append(f"{WORDS.get(word, word)} {value}")
+    return ", ".join(words)
+
+
+def not_complete(groups: dict[str, list[Run]]) -> list[str]:
+    """A line for each run that did not end well: a picture names it."""
+    return [
+        f"{label} seed {run.seed}: {run.status}"
+        + (f" in epoch {run.records[-1]['epoch'] + 1}" if run.records and run.status != "not started" else "")
+        for label, runs in groups.items()
+        for run in runs
+        if run.status != "completed"
+    ]

@@ -1,0 +1,96 @@
+"""What all pictures share: a two-column paper's size and type, colours that the colour-blind tell apart, names."""
+
+from __future__ import annotations
+
+import csv
+import textwrap
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from corridor_exp import records
+
+WIDTH, NARROW = 6.9, 4.2  # inches: the text of a two-column paper, and a single panel
+COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe & Ito
+DASHES = ("-", "--", ":", "-.")
+RC: Any = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.fontsize": 7.5,
+}
+RC |= {"lines.linewidth": 1.2, "pdf.fonttype": 42, "axes.grid": True, "grid.alpha": 0.25}
+
+AXIS = {  # of a panel, by its first metric
+    records.TRAIN_LOSS: "training loss of the step",
+    records.TRAIN_EPOCH_LOSS: "training loss, epoch mean",
+    records.TEST_LOSS: "test loss",
+    records.TRAIN_ACCURACY: "training accuracy of the step",
+    records.TEST_ACCURACY: "test accuracy",
+    records.TRAIN_LR: "learning rate h",
+    records.TRAIN_GRAD_NORM: "‖g‖",
+    records.HG_NORM: "‖Hg‖₂, all parameters",
+    records.CORRIDOR_INDEX: "corridor index (0: corridor)",
+}
+NAMES = {  # of a metric that shares its panel
+    records.HG_NORM: "autodiff",
+    records.SECANT_HG_NORM: "secant over CLR's step",
+    records.CORRIDOR_INDEX: "autodiff",
+    records.SECANT_CORRIDOR_INDEX: "secant over CLR's step",
+}
+
+
+def colour(number: int) -> str:
+    return COLOURS[number % len(COLOURS)]
+
+
+def dash(number: int) -> str:
+    """Another one when the colours begin again."""
+    return DASHES[number // len(COLOURS) % len(DASHES)]
+
+
+def new_figure(height: float, panels: int = 2) -> Figure:
+    with mpl.rc_context(RC):
+        return Figure(figsize=(WIDTH if panels > 1 else NARROW, height), layout="constrained")
+
+
+def set_scale(axis: Axes, metric: str, values: Sequence[float]) -> None:
+    """Logarithmic where the values span a decade: over less, its ticks are no help. An accuracy is linear."""
+    if "accuracy" not in metric and min(values, default=0) > 0 and max(values) >= 10 * min(values):
+        axis.set_yscale("log")
+
+
+def finish(figure: Figure, title: str, problems: Sequence[str]) -> None:
+    """Title, the one legend below, and under it every run that did not end well."""
+    handles: dict[str, Any] = {}
+    for axis in figure.axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    note = (
+        textwrap.fill("Not complete: " + "; ".join(problems), round(17 * figure.get_figwidth())) if problems else None
+    )
+    figure.suptitle(title, fontsize=9)
+    columns = min(4 if figure.get_figwidth() > NARROW else 3, max(1, len(handles)))
+    legend = figure.legend(
+        list(handles.values()), list(handles), loc="outside lower center", ncols=columns,
+        frameon=False, title=note, title_fontsize=7,
+    )  # fmt: skip
+    legend.get_title().set_color("#B00020")
+
+
+def save(figure: Figure, points: Sequence[Any], path: Path) -> None:
+    """As .pdf and .png, and the plotted numbers, dataclasses of one kind, as .csv."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for kind in ("pdf", "png"):
+        figure.savefig(path.with_suffix(f".{kind}"), dpi=200)
+    with open(path.with_suffix(".csv"), "w", newline="") as file:
+        writer = csv.writer(file)
+        if points:
+            writer.writerow([field.name for field in fields(points[0])])
+        writer.writerows(asdict(point).values() for point in points)

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from corridor_exp.cli.figures import PAPER, main
+from tests.conftest import unpack_cifar10, unpack_imagenet
+from tests.figures.synthetic import SEEDS, as_figure, write_run
+
+REFERENCE = Path(__file__).parents[2] / "outputs" / "reference"
+
+
+@pytest.fixture
+def fig5(tmp_path: Path) -> Path:
+    folder = tmp_path / "outputs" / "fig5-mini" / "sweep-0123"
+    for seed in SEEDS:
+        write_run(folder / str(seed), [1.0, 0.05, 0.04], seed=seed)
+    as_figure(folder, "fig5")
+    return folder
+
+
+def test_the_newest_sweep_is_drawn_with_a_caption(fig5: Path, tmp_path: Path, capsys) -> None:
+    main(["fig5"])
+    said = capsys.readouterr().out
+    for part in ("fig5", "Scale: mini", "Seeds 30, 31, 32", "2026-01-02", "0123456789ab"):
+        assert part in said
+    out = tmp_path / "outputs" / "figures"
+    assert (out / "fig5.png").stat().st_size > 10_000
+    assert (out / "fig5.pdf").read_bytes().startswith(b"%PDF")
+    rows = list(csv.DictReader((out / "fig5.csv").open()))
+    assert [(row["epoch"], row["mean"], row["runs"]) for row in rows] == [
+        ("1.0", "1.0", "3"),
+        ("2.0", "0.05", "3"),
+        ("3.0", "0.04", "3"),
+    ]
+
+
+def test_runs_may_lie_anywhere(fig5: Path, tmp_path: Path) -> None:
+    elsewhere = fig5.rename(tmp_path / "fig5")
+    main(["fig5", "--runs", str(elsewhere), "--out", "a"])
+    main(["fig5", "--runs", str(tmp_path), "--out", "b"])
+    main(["stability", "--runs", str(elsewhere), "--out", "c"])
+    assert (tmp_path / "a/fig5.csv").read_text() == (tmp_path / "b/fig5.csv").read_text()
+    assert (tmp_path / "c/stability.png").exists()
+
+
+def test_claims_as_text_and_as_json(fig5: Path, capsys) -> None:
+    main(["claims"])
+    text = capsys.readouterr().out
+    assert "reproduced      fig5  ResNet-50 converges  [mini]" in text
+    assert "30: 2, 31: 2, 32: 2" in text
+    main(["claims", "--json", "--runs", str(fig5)])
+    rows = {row["statement"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["ResNet-50 converges"]["values"] == {"30": 2, "31": 2, "32": 2}
+    assert rows["VGG converges"]["remark"] == "no runs"
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["fig22"], "did you mean 'fig2'?"),
+        (["fig2"], "no runs of fig2 in outputs/ and outputs/reference/: corridor-sweep figure=fig2 scale=mini"),
+        (["fig2", "--runs", "nowhere"], "no runs of fig2 in nowhere"),
+        (["claims"], "corridor-sweep figure=fig2"),
+        (["stability"], "--runs DIR"),
+        (["stability", "--runs", "nowhere"], "no runs in nowhere"),
+        (["fig1", "--bogus"], "--bogus"),
+    ],
+)
+def test_mistakes_are_one_line(argv: list[str], said: str, capsys) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(argv)
+    assert exit_.value.code == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def test_the_reference_has_every_figure(tmp_path: Path, capsys) -> None:
+    main(["all", "--runs", str(REFERENCE), "--out", "drawn"])
+    for name in PAPER:
+        assert (tmp_path / "drawn" / f"{name}.png").exists()
+        assert len((tmp_path / "drawn" / f"{name}.csv").read_text().splitlines()) > 2
+    assert "Scale: mini" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.data
+@pytest.mark.timeout(600)
+def test_all_nine_in_a_smoke_test(
+    shared_data: Path, tmp_path: Path, corridor_sweep: Callable[..., int], capsys
+) -> None:
+    """Real images through corridor-sweep, each figure's runs at the smallest size, and drawn."""
+    unpack_cifar10(shared_data, tmp_path / "data" / "cifar10", "0")
+    unpack_imagenet(shared_data, tmp_path / "data" / "imagenet")
+    root = f"dataset.root={tmp_path}/data/${{dataset.name}}"
+    for name in PAPER[1:]:
+        assert corridor_sweep(f"figure={name}", "scale=smoke", "processes=2", root) == 0
+    capsys.readouterr()
+    main(["all"])
+    main(["claims"])
+    said = capsys.readouterr().out
+    assert said.count("Scale: smoke") == len(PAPER) - 1
+    assert "no runs" not in said
+    for name in PAPER:
+        assert Path(f"outputs/figures/{name}.png").exists()

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from corridor_exp import records
+from corridor_exp.figures import curves, relief, stability
+from corridor_exp.figures.runs import Runs, grouped
+from corridor_exp.theory.surfaces import fig1a, fig1b
+from tests.figures.synthetic import as_figure, write_run
+
+
+def legend(figure) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Runs:
+    """CLR and SGD at two rates, two seeds; one more run chooses a rate on held-out images."""
+    for seed, loss in ((30, 1.0), (31, 3.0)):
+        write_run(tmp_path / f"clr{seed}", [loss, loss / 4], accuracy=0.5, seed=seed)
+        for rate in (0.1, 0.5):
+            write_run(
+                tmp_path / f"sgd{rate}-{seed}", [loss, loss * rate], accuracy=rate, optim="sgd", lr=rate, seed=seed
+            )
+    write_run(tmp_path / "z", [9.0], optim="sgd", lr=0.1, seed=3, dataset={"held_out": 5000})
+    return as_figure(tmp_path, "fig2")
+
+
+def test_curves_are_means_and_ranges_over_the_seeds(sweep: Runs) -> None:
+    figure, points = curves.draw(sweep, [records.TRAIN_EPOCH_LOSS, records.TEST_ACCURACY], "title")
+    assert [(p.epoch, p.mean, p.low, p.high, p.runs) for p in points if p.label == "CLR"] == [
+        (1, 2.0, 1.0, 3.0, 2),
+        (2, 0.5, 0.25, 0.75, 2),
+        (1, 0.5, 0.5, 0.5, 2),
+        (2, 0.5, 0.5, 0.5, 2),
+    ]
+    assert {p.label for p in points} == {"CLR", "SGD 0.1", "SGD 0.5"}
+    assert all(p.mean < 9 for p in points)  # the run on held-out images is not drawn
+    loss, accuracy = figure.axes
+    assert (loss.get_yscale(), accuracy.get_yscale()) == ("log", "linear")
+    for axis, metric in ((loss, records.TRAIN_EPOCH_LOSS), (accuracy, records.TEST_ACCURACY)):
+        plotted = {line.get_label(): list(line.get_ydata()) for line in axis.lines}
+        for label, ys in plotted.items():
+            assert ys == [p.mean for p in points if p.label == label and p.metric == metric]
+    assert legend(figure) == ["CLR", "SGD 0.1", "SGD 0.5"]
+
+
+def test_what_did_not_end_well_is_named_on_the_figure(tmp_path: Path) -> None:
+    write_run(tmp_path / "0", [1.0, 2.0], seed=0)
+    write_run(tmp_path / "1", [1.0, 5.0], seed=1, status="diverged")
+    write_run(tmp_path / "2", [1.0], seed=2, status="failed")
+    write_run(tmp_path / "3", [1.0], seed=3, status=None)
+    write_run(tmp_path / "4", seed=4, status=None)
+    figure, points = curves.draw(as_figure(tmp_path, "fig2"), [records.TRAIN_EPOCH_LOSS], "title")
+    note = " ".join(figure.legends[0].get_title().get_text().split())
+    assert note == (
+        "Not complete: CLR seed 1: diverged in epoch 2; CLR seed 2: failed in epoch 1; "
+        "CLR seed 3: unfinished in epoch 1; CLR seed 4: not started"
+    )
+    assert [p.runs for p in points] == [4, 2]
+
+
+def test_metrics_share_a_panel_and_data_sets_do_not(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", looks=[(0.2, 0.4), (0.6, 0.8)])
+    write_run(tmp_path / "b", looks=[(0.1, 0.3), (0.5, 0.7)], dataset={"name": "imagenet"})
+    panel = f"{records.CORRIDOR_INDEX} {records.SECANT_CORRIDOR_INDEX}"
+    figure, points = curves.draw(as_figure(tmp_path, "fig7"), [panel], "title")
+    assert [axis.get_title() for axis in figure.axes] == ["cifar10", "imagenet"]
+    assert legend(figure)[:2] == ["CLR, autodiff", "CLR, secant over CLR's step"]
+    assert [p.mean for p in points] == [0.2, 0.6, 0.4, 0.8, 0.1, 0.5, 0.3, 0.7]
+    assert [p.epoch for p in points[:2]] == [0.5, 1.0]
+
+
+def test_labels_say_in_what_the_runs_differ(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", [1.0], batch_size=32, step_cap=None)
+    write_run(tmp_path / "b", [1.0], batch_size=64, step_cap=10.0)
+    write_run(tmp_path / "c", [1.0], batch_size=64, optim="sgd", lr=0.5)
+    assert list(grouped(as_figure(tmp_path, "fig9").runs)) == [
+        "CLR, batch 32",
+        "CLR, batch 64, step_cap 10.0",
+        "SGD 0.5, batch 64",
+    ]
+
+
+def test_a_folder_without_a_manifest_is_a_sweep_too(tmp_path: Path) -> None:
+    for n in (10, 2):
+        write_run(tmp_path / "deep" / str(n), [1.0], seed=n)
+    runs = Runs.read(tmp_path)
+    assert [run.seed for run in runs.runs] == [2, 10]
+    assert (runs.scale, runs.figure, runs.commit) == (None, None, "abc")
+    assert not Runs.read(tmp_path / "nowhere")
+
+
+def test_stability_is_the_end_of_a_run_by_rate_and_clr_is_level(tmp_path: Path) -> None:
+    for seed, loss in ((0, 1.0), (1, 3.0)):
+        write_run(tmp_path / f"clr{seed}", [9.0, loss], accuracy=0.5, seed=seed)
+        write_run(tmp_path / f"low{seed}", [9.0, 2 * loss], accuracy=0.4, optim="sgd", lr=0.1, seed=seed)
+        write_run(tmp_path / f"high{seed}", [9.0, 4 * loss], accuracy=0.3, optim="sgd", lr=1.0, seed=seed)
+    write_run(tmp_path / "diverged", [9.0, 1e9], optim="sgd", lr=10.0, status="diverged")
+    figure, points = stability.draw(Runs.read(tmp_path), "title")
+    losses = [(p.method, p.rate, p.mean, p.low, p.high) for p in points if p.metric == records.TRAIN_EPOCH_LOSS]
+    assert losses == [("CLR", None, 2, 1, 3), ("SGD", 0.1, 4, 2, 6), ("SGD", 1.0, 8, 4, 12)]
+    level, line = figure.axes[0].lines
+    assert list(level.get_ydata()) == [2, 2]
+    assert (list(line.get_xdata()), list(line.get_ydata())) == ([0.1, 1.0], [4, 8])
+    assert "SGD 10 seed 30: diverged" in figure.legends[0].get_title().get_text()
+
+
+def test_lines_of_steepest_descent_are_straight_on_one_corridor_and_fall_through_four() -> None:
+    _, points = relief.draw("title")
+    for surface, E in (("(a)", fig1a()), ("(b)", fig1b())):
+        for number in {p.line for p in points if p.surface == surface}:
+            line = [p for p in points if p.surface == surface and p.line == number]
+            falls = [a.loss - b.loss for a, b in pairwise(line)]
+            assert min(falls) > 0
+            way = math.dist((line[0].x, line[0].y), (line[-1].x, line[-1].y))
+            assert way == pytest.approx(relief.STEP * (len(line) - 1), rel=1e-6)
+            if surface == "(a)":
+                assert max(falls) == pytest.approx(min(falls), rel=1e-6)
+            else:  # each of the four slopes of the surface
+                slopes = {round(fall / relief.STEP, 3) for fall in falls}
+                assert slopes >= set(E.slopes)
