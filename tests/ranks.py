@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from corridor_exp.cli.train import main
-from corridor_exp.sweeps.local import PRELOAD
+from corridor_exp.sweeps.local import LIBRARIES
 
 
 def _rank(rank: int, size: int, port: int, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
@@ -31,7 +31,7 @@ def started(size: int, function: Callable[..., Any], *args: Any) -> list[BasePro
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*PRELOAD, "corridor_exp.cli.compose", "tests.ranks"])
+    context.set_forkserver_preload([*LIBRARIES, "corridor_exp.cli.compose", "tests.ranks"])
     processes = [context.Process(target=_rank, args=(rank, size, port, function, args)) for rank in range(size)]
     for process in processes:
         process.start()

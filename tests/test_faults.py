@@ -23,7 +23,7 @@ from PIL import Image
 
 from corridor_exp import checkpoint, records
 from corridor_exp.cli.train import main
-from corridor_exp.sweeps.local import PRELOAD
+from corridor_exp.sweeps.local import LIBRARIES
 from tests.conftest import SMALL, engine_of, same, weights, without_time
 
 ROWS = range(1, 24)
@@ -89,7 +89,7 @@ def _process(argv: list[str], patch: Patch) -> None:
 
 def started(argv: list[str], patch: Patch = nothing) -> BaseProcess:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*PRELOAD, "corridor_exp.cli.compose", "tests.test_faults"])
+    context.set_forkserver_preload([*LIBRARIES, "corridor_exp.cli.compose", "tests.test_faults"])
     process = context.Process(target=_process, args=(argv, patch))
     process.start()
     return process

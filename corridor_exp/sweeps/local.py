@@ -20,10 +20,11 @@ from types import FrameType
 
 from tqdm import tqdm
 
+from corridor_exp.signals import StopSignals
 from corridor_exp.sweeps.worker import fail, last_line, work
 
-PRELOAD = ("corridor_exp.run", "corridor_exp.models", "sklearn.datasets")  # the last for the second that digits takes
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+LIBRARIES = ("corridor_exp.run", "corridor_exp.models", "sklearn.datasets")  # the last for the second that digits takes
+PRELOAD = ("corridor_exp.sweeps.forkserver", *LIBRARIES)
 
 
 def run_here(folders: list[Path], processes: int) -> bool:
@@ -32,13 +33,13 @@ def run_here(folders: list[Path], processes: int) -> bool:
     context.set_forkserver_preload(list(PRELOAD))
     waiting = deque(folders)
     active: dict[int, tuple[ForkServerProcess, Path]] = {}
-    stopped = passed_on = False
+    stopped = told = False
 
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal stopped
         stopped = True
 
-    old = {number: signal.signal(number, stop) for number in SIGNALS}
+    old = {number: signal.signal(number, stop) for number in StopSignals.NUMBERS}
     interval = 0.2 if sys.stderr.isatty() else 30.0
     with tqdm(total=len(folders), unit="run", mininterval=interval) as bar:
         try:
@@ -48,9 +49,10 @@ def run_here(folders: list[Path], processes: int) -> bool:
                     process = context.Process(target=_child, args=(folder,), name=folder.name)
                     process.start()
                     active[process.sentinel] = process, folder
-                if stopped and not passed_on:
-                    passed_on = True
+                if stopped and not told:
+                    told = True
                     bar.write("corridor-sweep: stopping; waiting for the runs to save", file=sys.stderr)
+                if stopped:  # again and again, for the run that has only just begun
                     for process, _ in active.values():
                         process.terminate()
                 bar.set_postfix_str(f"running {' '.join(folder.name for _, folder in active.values())}", refresh=False)
@@ -70,6 +72,8 @@ def run_here(folders: list[Path], processes: int) -> bool:
 
 
 def _child(folder: Path) -> None:
+    for number in StopSignals.NUMBERS:
+        signal.signal(number, signal.SIG_DFL)  # its own again: see `forkserver`
     threading.Thread(target=_stop_with_the_sweep, daemon=True).start()
     work(folder)
 

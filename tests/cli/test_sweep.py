@@ -262,12 +262,17 @@ def test_a_second_sweep_is_locked_out_and_cancel_stops_the_first_which_then_goes
     assert "nothing of this sweep runs" in capsys.readouterr().err
 
 
-def test_control_c_reaches_the_whole_group_at_once_and_the_runs_save(started, tmp_path) -> None:
-    process = started(*LONG, "seed=0,1", "out_dir=out")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_whole_group_at_once_is_waited_for_until_the_runs_have_saved(
+    started, tmp_path, number: int
+) -> None:
+    process = started(*LONG, "seed=0,1", "out_dir=out")  # SIGINT as Control-C sends it, SIGTERM as `timeout` does
     until(lambda: has_records(tmp_path / "out/0"))
-    os.killpg(process.pid, signal.SIGINT)
-    process.communicate(timeout=60)
+    os.killpg(process.pid, number)
+    said, _ = process.communicate(timeout=60)
     assert process.returncode == 75
+    assert "1 preempted, 1 waiting" in said
+    assert not is_locked(tmp_path / "out/0/.lock")
     assert summary(tmp_path / "out/0")["status"] == "preempted"
     assert not has_records(tmp_path / "out/1")
 
