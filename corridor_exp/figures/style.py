@@ -12,6 +12,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from corridor_exp import records
 
@@ -61,9 +62,14 @@ def new_figure(height: float, panels: int = 2) -> Figure:
 
 
 def set_scale(axis: Axes, metric: str, values: Sequence[float]) -> None:
-    """Logarithmic where the values span a decade: over less, its ticks are no help. An accuracy is linear."""
-    if "accuracy" not in metric and min(values, default=0) > 0 and max(values) >= 10 * min(values):
+    """Logarithmic where the values span a factor of three, with plain ticks below ten. An accuracy is linear."""
+    span = max(values) / min(values) if min(values, default=0) > 0 else 1.0
+    if span >= 3 and "accuracy" not in metric:
         axis.set_yscale("log")
+        if span < 10:
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
+            axis.yaxis.set_minor_formatter("{x:g}")
 
 
 def finish(figure: Figure, title: str, problems: Sequence[str]) -> None:
