@@ -25,7 +25,8 @@ def main(argv: list[str] | None = None) -> None:
         prog="corridor-figures",
         description="From run directories alone: fig1 … fig9 and any other figure of conf/figure/, `all` nine of the "
         "paper, `stability` (how runs end against their learning rate, for any sweep), or `claims` (the paper's "
-        "claims with statistic, values by seed and verdict). Writes OUT/NAME.pdf, .png and .csv, the plotted numbers.",
+        "claims with statistic, values by seed and verdict). Writes OUT/NAME.pdf, .png, .csv (the plotted numbers) "
+        "and .txt (the caption), or OUT/claims.json.",
         epilog="Runs are those of the newest corridor-sweep of that figure under outputs/, or else outputs/reference/. "
         "Example: corridor-sweep figure=fig2 scale=mini && corridor-figures fig2. Exit codes: 0 done, 2 bad usage.",
     )
@@ -36,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     try:
         if args.what == "claims":
-            claims(args.runs, args.json)
+            claims(args.runs, args.out, args.json)
         elif args.what == "stability":
             stability(args.runs, args.out)
         else:
@@ -60,13 +61,19 @@ def draw(name: str, figure: grids.Figure, place: Path | None, out: Path) -> None
 
     if not figure.grids:
         style.save(*relief.draw(figure.title), out / name)
-        return print(f"{name}: {figure.title}. No runs: surfaces of corridor_exp.theory.")
+        return _caption(out / name, f"{figure.title}. No runs: surfaces of corridor_exp.theory.")
     runs = find(name, place)
     if runs is None:
         where = place or f"{OUTPUTS}/ and {REFERENCE}/"
         raise UsageError(f"no runs of {name} in {where}: corridor-sweep figure={name} scale=mini")
     style.save(*curves.draw(runs, figure.panels, figure.title), out / name)
-    print(f"{name}: {runs.caption(figure.title)}")
+    _caption(out / name, runs.caption(figure.title))
+
+
+def _caption(figure: Path, caption: str) -> None:
+    """Print it, and leave it beside the figure, where corridor-report finds it."""
+    figure.with_suffix(".txt").write_text(caption + "\n", encoding="utf-8")
+    print(f"{figure.name}: {caption}")
 
 
 def stability(place: Path | None, out: Path) -> None:
@@ -79,10 +86,10 @@ def stability(place: Path | None, out: Path) -> None:
     if not runs:
         raise UsageError(f"no runs in {place}: corridor-sweep dataset=digits model=mlp optim=sgd optim.lr=0.01,0.1,1")
     style.save(*stability.draw(runs, "How training ends, by learning rate"), out / "stability")
-    print(runs.caption("stability: how training ends, by learning rate"))
+    _caption(out / "stability", runs.caption("How training ends, by learning rate"))
 
 
-def claims(place: Path | None, as_json: bool) -> None:
+def claims(place: Path | None, out: Path, as_json: bool) -> None:
     from corridor_exp.figures.claims import CLAIMS, judge, ledger
 
     found = {name: find(name, place) for name in PAPER}
@@ -92,7 +99,10 @@ def claims(place: Path | None, as_json: bool) -> None:
         where = place or f"{OUTPUTS}/ and {REFERENCE}/"
         raise UsageError(f"no figure's runs in {where}: corridor-sweep figure=fig2 scale=mini")
     rows = [judge(claim, found.get(claim.figure)) for claim in CLAIMS]
-    print(to_json([row.as_dict() for row in rows], indent=2) if as_json else ledger(rows))
+    as_text = to_json([row.as_dict() for row in rows], indent=2)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "claims.json").write_text(as_text + "\n", encoding="utf-8")  # for corridor-report
+    print(as_text if as_json else ledger(rows))
 
 
 def find(figure: str, place: Path | None) -> Runs | None:

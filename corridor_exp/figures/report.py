@@ -288,7 +288,8 @@ def read_claims(folder: Path) -> list[dict[str, str]] | None:
     try:
         claims = json.loads((folder / "claims.json").read_text(encoding="utf-8"))
         return [
-            {key: _as_text(claim.get(key)) for key in ("claim", "statistic", "verdict", "values")} for claim in claims
+            {key: _as_text(claim.get(key)) for key in ("figure", "statement", "statistic", "verdict", "values")}
+            for claim in claims
         ]
     except (OSError, ValueError, TypeError, AttributeError):
         return None

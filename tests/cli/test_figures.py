@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from corridor_exp.cli.figures import PAPER, main
+from corridor_exp.figures.report import read_claims
 from tests.conftest import unpack_cifar10, unpack_imagenet
 from tests.figures.synthetic import SEEDS, as_figure, write_run
 
@@ -26,6 +27,7 @@ def fig5(tmp_path: Path) -> Path:
 def test_the_newest_sweep_is_drawn_with_a_caption(fig5: Path, tmp_path: Path, capsys) -> None:
     main(["fig5"])
     said = capsys.readouterr().out
+    assert said.endswith((tmp_path / "outputs/figures/fig5.txt").read_text())
     for part in ("fig5", "Scale: mini", "Seeds 30, 31, 32", "2026-01-02", "0123456789ab"):
         assert part in said
     out = tmp_path / "outputs" / "figures"
@@ -57,6 +59,9 @@ def test_claims_as_text_and_as_json(fig5: Path, capsys) -> None:
     rows = {row["statement"]: row for row in json.loads(capsys.readouterr().out)}
     assert rows["ResNet-50 converges"]["values"] == {"30": 2, "31": 2, "32": 2}
     assert rows["VGG converges"]["remark"] == "no runs"
+    kept = read_claims(Path("outputs/figures"))
+    assert kept is not None
+    assert {(row["statement"], row["verdict"]) for row in kept} >= {("ResNet-50 converges", "reproduced")}
 
 
 @pytest.mark.parametrize(

@@ -184,13 +184,14 @@ def test_figures_and_claims_lie_beside_the_runs(tmp_path: Path) -> None:
     (tmp_path / "figures/fig10.png").write_bytes(b"ten")
     (tmp_path / "figures/fig2.png").write_bytes(b"two")
     (tmp_path / "figures/fig2.txt").write_text("Loss <b> of & three seeds")
-    claims = [{"claim": "sooner", "statistic": "log₂ T/T", "verdict": "undecided", "values": [0.12345, 2, None]}]
+    values = {"30": 0.12345, "31": 2, "32": None}
+    claims = [{"figure": "fig2", "statement": "sooner", "statistic": "T/T", "verdict": "undecided", "values": values}]
     (tmp_path / "figures/claims.json").write_text(json.dumps(claims))
     page = page_of(tmp_path)
     text = (tmp_path / "report.html").read_text()
     assert text.index("base64,dHdv") < text.index("base64,dGVu")
     assert "Loss <b> of & three seeds " in page.text
-    assert {"sooner", "undecided", "0.1235, 2, –"} <= set(page.text)
+    assert {"fig2", "sooner", "undecided", "30: 0.1235; 31: 2; 32: –"} <= set(page.text)
     for broken in ("[1]", "{", '{"a": 1}'):
         (tmp_path / "figures/claims.json").write_text(broken)
         assert "Claims" not in page_of(tmp_path).text
