@@ -66,7 +66,8 @@ def draw(name: str, figure: grids.Figure, place: Path | None, out: Path) -> None
     if runs is None:
         where = place or f"{OUTPUTS}/ and {REFERENCE}/"
         raise UsageError(f"no runs of {name} in {where}: corridor-sweep figure={name} scale=mini")
-    style.save(*curves.draw(runs, figure.panels, figure.title), out / name)
+    smaller = f" (scale={runs.scale})" if runs.scale not in (None, "full") else ""
+    style.save(*curves.draw(runs, figure.panels, figure.title + smaller), out / name)
     _caption(out / name, runs.caption(figure.title))
 
 
