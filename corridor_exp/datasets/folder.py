@@ -6,10 +6,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -59,7 +59,6 @@ class FolderDataset:
         folder = Path(root).expanduser()
         self.skip_corrupt = skip_corrupt
         self.skipped: set[str] = set()  # in this process: a resumed run begins anew
-        evaluation = partial(central_crop, size=image_size)
         train, test = find_source(folder, ["train"]), find_source(folder, ["val", "validation", "test"])
         if train is None:
             raise RunError(
@@ -69,8 +68,8 @@ class FolderDataset:
             )
         if test is None:
             print(f"corridor-train: {folder} has no val or test folder, so there are no test metrics", file=sys.stderr)
-        self.train = _Crops(train, partial(random_crop, size=image_size) if augment else evaluation, seed)
-        self.test = _Crops(test, evaluation, seed) if test else None
+        self.train = _Crops(train, image_size, seed if augment else None)
+        self.test = _Crops(test, image_size) if test else None
         self.train_indices = balanced_subset(train.labels, train_size, "dataset.train_size")
         self.test_indices = balanced_subset(test.labels, test_size, "dataset.test_size") if test else np.arange(0)
         self.train_size, self.test_size = len(self.train_indices), len(self.test_indices)
@@ -114,29 +113,30 @@ class FolderDataset:
 
     def _standardised(self, x: Tensor) -> Tensor:
         """Images × height × width × RGB, as a crop is laid out, to images × RGB × height × width."""
-        x = x.to(self.device, non_blocking=True).permute(0, 3, 1, 2).contiguous(memory_format=self.layout)
-        return x.float().sub_(self.shift).div_(self.scale)
+        x = x.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+        return x.to(torch.float32, memory_format=self.layout).sub_(self.shift).div_(self.scale)
 
 
 class _Crops(TorchDataset[Any]):
-    """Crops by (epoch, number). What is random about one is a function of (seed, epoch, number), in any worker.
+    """Crops by (epoch, number): central ones, or random ones that are a function of (seed, epoch, number).
 
     In the place of an image that cannot be read is a `Corrupt`.
     """
 
-    def __init__(self, source: Source, crop: Callable[[bytes], Tensor], seed: int) -> None:
-        self.source, self.crop, self.seed = source, crop, seed
+    def __init__(self, source: Source, size: int, seed: int | None = None) -> None:
+        self.source, self.size, self.seed = source, size, seed
 
     def __getitem__(self, key: tuple[int, int]) -> Any:
         epoch, number = key
-        with torch.random.fork_rng(devices=[]):
-            # Not torch.manual_seed, which takes far longer, as it sees to every kind of device.
-            torch.default_generator.manual_seed(mixed_seed("crop", self.seed, epoch, number))
-            try:
-                return self.crop(self.source.read(number)), int(self.source.labels[number])
-            except UNREADABLE as error:
-                # Not raised: from a worker it would come wrapped in that one's traceback.
-                return Corrupt(f"cannot read the image {self.source.name(number)}: {error}")
+        try:
+            data = self.source.read(number)
+            if self.seed is None:
+                return central_crop(data, self.size), int(self.source.labels[number])
+            draw = Random(mixed_seed("crop", self.seed, epoch, number))
+            return random_crop(data, self.size, draw), int(self.source.labels[number])
+        except UNREADABLE as error:
+            # Not raised: from a worker it would come wrapped in that one's traceback.
+            return Corrupt(f"cannot read the image {self.source.name(number)}: {error}")
 
 
 class Corrupt(str):

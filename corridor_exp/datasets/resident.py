@@ -107,7 +107,7 @@ class ResidentDataset(Resident):
     def _inputs(self, x: Tensor, place: tuple[int, int] | None) -> Tensor:
         if place and (self.augmentation.crop or self.augmentation.flip):
             x = augmented(x, self.augmentation, mixed_seed("augment", self.seed, *place))
-        return x.contiguous(memory_format=self.layout).float().sub_(self.shift).mul_(self.scale)  # x is uint8: a copy
+        return x.to(torch.float32, memory_format=self.layout).sub_(self.shift).mul_(self.scale)
 
 
 class NumericDataset(Resident):

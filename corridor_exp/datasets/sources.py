@@ -58,7 +58,8 @@ class Folder:
         self.labels, self.classes = np.asarray(tree.targets), len(tree.classes)
 
     def read(self, number: int) -> bytes:
-        return Path(self.paths[number]).read_bytes()
+        with open(self.paths[number], "rb") as file:
+            return file.read()
 
     def name(self, number: int) -> str:
         return self.paths[number]
