@@ -1,4 +1,4 @@
-"""ImageNet and any other tree of image files, decoded by worker processes while training runs."""
+"""ImageNet and any other data set too large for the device, decoded by worker processes while training runs."""
 
 from __future__ import annotations
 
@@ -9,30 +9,34 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
-from torchvision.datasets import ImageFolder
-from torchvision.transforms import v2
+from torch.utils.data import Dataset as TorchDataset
 
 from corridor_exp.datasets.base import Images, balanced_subset, batch_count, epoch_order, mixed_seed
+from corridor_exp.datasets.crops import UNREADABLE, central_crop, random_crop
+from corridor_exp.datasets.sources import Source, find_source
 from corridor_exp.distributed import ALONE
 from corridor_exp.errors import RunError
 from corridor_exp.objective import Batch, Loss
 
 
 def imagefolder(**options: Any) -> FolderDataset:
-    """root/train/<class>/* and root/val/<class>/* (or test/). `options` are `FolderDataset`'s."""
+    """root/train/<class>/* and root/val/<class>/* (or validation/, test/), or shards there: see `sources`.
+
+    `options` are `FolderDataset`'s.
+    """
     return FolderDataset(**options)
 
 
 class FolderDataset:
-    """Class folders of images. Workers deliver uint8 crops; the device standardises them by `mean` and `std`."""
+    """Images in files. Workers deliver uint8 crops; the device standardises them by `mean` and `std`."""
 
     ranks = ALONE
 
@@ -56,22 +60,23 @@ class FolderDataset:
         self.seed, self.drop_last, self.device, self.workers = seed, drop_last, device, workers
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         folder = Path(root).expanduser()
-        crop = _training_crop(image_size) if augment else _evaluation_crop(image_size)
         self.skip_corrupt = skip_corrupt
         self.skipped: set[str] = set()  # in this process: a resumed run begins anew
-        self.train = _Tree(_split(folder, "train"), crop, seed)
-        held_out = next((folder / name for name in ("val", "test") if (folder / name).is_dir()), None)
-        if held_out is None:
+        train, test = find_source(folder, ["train"]), find_source(folder, ["val", "validation", "test"])
+        if train is None:
+            raise RunError(
+                f"{(folder / 'train').absolute()} is missing: point dataset.root at a folder with train/<class>/ and "
+                "val/<class>/ images, or parquet or tar shards in train/ and val/ (ImageNet needs its licence "
+                "accepted, so there is no download), or take dataset=digits, which needs nothing"
+            )
+        if test is None:
             print(f"corridor-train: {folder} has no val or test folder, so there are no test metrics", file=sys.stderr)
-        self.test = _Tree(held_out, _evaluation_crop(image_size), seed) if held_out else None
-        self.train_indices = balanced_subset(np.asarray(self.train.targets), train_size, "dataset.train_size")
-        self.test_indices = (
-            balanced_subset(np.asarray(self.test.targets), test_size, "dataset.test_size")
-            if self.test
-            else np.arange(0)
-        )
+        self.train = _Crops(train, image_size, seed if augment else None)
+        self.test = _Crops(test, image_size) if test else None
+        self.train_indices = balanced_subset(train.labels, train_size, "dataset.train_size")
+        self.test_indices = balanced_subset(test.labels, test_size, "dataset.test_size") if test else np.arange(0)
         self.train_size, self.test_size = len(self.train_indices), len(self.test_indices)
-        self.images = Images(3, image_size, len(self.train.classes), "imagenet")
+        self.images = Images(3, image_size, train.classes, "imagenet")
         self.loss: Loss = F.cross_entropy
         self.shift, self.scale = (torch.tensor(t).view(1, 3, 1, 1).mul(255).to(device) for t in (mean, std))
 
@@ -87,10 +92,10 @@ class FolderDataset:
         if self.test is not None:
             yield from self._batches(self.test, self.test_indices, 0, batch_size)
 
-    def _batches(self, tree: _Tree, order: np.ndarray, epoch: int, batch_size: int) -> Iterator[Batch]:
+    def _batches(self, crops: _Crops, order: np.ndarray, epoch: int, batch_size: int) -> Iterator[Batch]:
         batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
         loader: DataLoader[Any] = DataLoader(
-            tree,
+            crops,
             batch_sampler=[[(epoch, int(i)) for i in batch[self.ranks.part(len(batch))]] for batch in batches],
             num_workers=self.workers,
             pin_memory=self.device.type == "cuda",
@@ -111,31 +116,31 @@ class FolderDataset:
             yield Batch(self._standardised(x), y.to(self.device, non_blocking=True), whole)
 
     def _standardised(self, x: Tensor) -> Tensor:
-        x = x.to(self.device, non_blocking=True).contiguous(memory_format=self.layout)
-        return (x.float() - self.shift) / self.scale
+        """Images × height × width × RGB, as a crop is laid out, to images × RGB × height × width."""
+        x = x.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+        return x.to(torch.float32, memory_format=self.layout).sub_(self.shift).div_(self.scale)
 
 
-class _Tree(ImageFolder):  # type: ignore[misc]
-    """Images by (epoch, index). What is random about one is a function of (seed, epoch, index), in any worker.
+class _Crops(TorchDataset[Any]):
+    """Crops by (epoch, number): central ones, or random ones that are a function of (seed, epoch, number).
 
     In the place of an image that cannot be read is a `Corrupt`.
     """
 
-    def __init__(self, folder: Path, crop: v2.Transform, seed: int) -> None:
-        try:
-            super().__init__(str(folder), transform=crop, loader=_read)
-        except FileNotFoundError as error:
-            raise RunError(f"{folder} is not a tree of class folders with images: {error}") from error
-        self.seed = seed
+    def __init__(self, source: Source, size: int, seed: int | None = None) -> None:
+        self.source, self.size, self.seed = source, size, seed
 
     def __getitem__(self, key: tuple[int, int]) -> Any:
-        epoch, index = key
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(mixed_seed("crop", self.seed, epoch, index))
-            try:
-                return super().__getitem__(index)
-            except RunError as error:
-                return Corrupt(str(error))  # not raised: from a worker it would come wrapped in that one's traceback
+        epoch, number = key
+        try:
+            data = self.source.read(number)
+            if self.seed is None:
+                return central_crop(data, self.size), int(self.source.labels[number])
+            draw = Random(mixed_seed("crop", self.seed, epoch, number))
+            return random_crop(data, self.size, draw), int(self.source.labels[number])
+        except UNREADABLE as error:
+            # Not raised: from a worker it would come wrapped in that one's traceback.
+            return Corrupt(f"cannot read the image {self.source.name(number)}: {error}")
 
 
 class Corrupt(str):
@@ -173,29 +178,3 @@ def _obey_the_parent() -> None:
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
         pass
     os._exit(0)
-
-
-def _read(path: str) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:  # PIL's, for files that are cut short or no image at all
-        raise RunError(f"cannot read the image {path}: {error}") from error
-
-
-def _split(folder: Path, split: str) -> Path:
-    if not (folder / split).is_dir():
-        raise RunError(
-            f"{(folder / split).absolute()} is missing: point dataset.root at a folder with train/<class>/ and "
-            "val/<class>/ images (ImageNet needs its licence accepted, so there is no download), "
-            "or take dataset=digits, which needs nothing"
-        )
-    return folder / split
-
-
-def _training_crop(size: int) -> v2.Transform:
-    return v2.Compose([v2.RandomResizedCrop(size, antialias=True), v2.RandomHorizontalFlip(), v2.PILToTensor()])
-
-
-def _evaluation_crop(size: int) -> v2.Transform:
-    return v2.Compose([v2.Resize(round(size * 256 / 224), antialias=True), v2.CenterCrop(size), v2.PILToTensor()])

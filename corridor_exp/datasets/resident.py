@@ -124,7 +124,7 @@ class ResidentDataset(Resident):
     def _inputs(self, x: Tensor, place: tuple[int, int] | None) -> Tensor:
         if place and (self.augmentation.crop or self.augmentation.flip):
             x = augmented(x, self.augmentation, mixed_seed("augment", self.seed, *place))
-        return ((x.float() - self.shift) * self.scale).contiguous(memory_format=self.layout)
+        return x.to(torch.float32, memory_format=self.layout).sub_(self.shift).mul_(self.scale)
 
 
 class NumericDataset(Resident):
@@ -170,19 +170,18 @@ def augmented(x: Tensor, how: Augmentation, seed: int) -> Tensor:
     """
     count, channels, height, width = x.shape
     generator = torch.Generator().manual_seed(seed)
-    if how.crop:
-        shifts = torch.randint(0, 2 * PADDING + 1, (2, count), generator=generator).to(x.device)
-        rows = shifts[0, :, None] + torch.arange(height, device=x.device)
-        columns = shifts[1, :, None] + torch.arange(width, device=x.device)
-        padded = F.pad(x, (PADDING,) * 4)
-        image, channel = (torch.arange(n, device=x.device) for n in (count, channels))
-        x = padded[
-            image[:, None, None, None], channel[:, None, None], rows[:, None, :, None], columns[:, None, None, :]
-        ]
+    rows, columns = torch.arange(height).expand(count, -1), torch.arange(width).expand(count, -1)
+    shifts = torch.randint(0, 2 * PADDING + 1, (2, count, 1), generator=generator) if how.crop else None
     if how.flip:
-        flipped = torch.rand(count, generator=generator).to(x.device) < 0.5
-        x = torch.where(flipped[:, None, None, None], x.flip(3), x)
-    return x
+        flipped = torch.rand(count, 1, generator=generator) < 0.5
+        columns = torch.where(flipped, width - 1 - columns, columns)
+    if shifts is not None:
+        x = F.pad(x, (PADDING,) * 4)
+        rows, columns = rows + shifts[0], columns + shifts[1]
+    # One gather for crop and flip: by far the cheapest on a CPU.
+    pixels = rows.to(x.device)[:, :, None] * x.shape[3] + columns.to(x.device)[:, None, :]
+    pixels = pixels.view(count, 1, -1).expand(-1, channels, -1)
+    return x.flatten(2).gather(2, pixels).view(count, channels, height, width)
 
 
 def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torchvision
-from platformdirs import user_cache_path
 from tqdm import tqdm
 
+from corridor_exp.datasets.cache import kept
 from corridor_exp.datasets.download import fetch
 from corridor_exp.datasets.resident import Arrays, Augmentation, ResidentDataset
 from corridor_exp.errors import RunError
@@ -76,32 +74,15 @@ def _image_tree(folder: Path, mode: str) -> Arrays:
     if not folder.is_dir():
         raise RunError(f"{folder} is missing: dataset.root needs train/<class>/ and test/<class>/, or the release")
     tree = torchvision.datasets.ImageFolder(str(folder), loader=_Decoder(mode))
-    digest = hashlib.sha256(mode.encode())
-    for path, label in tree.samples:
-        status = Path(path).stat()
-        digest.update(f"{path}\0{label}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-    cache = user_cache_path("corridor_exp") / f"{digest.hexdigest()[:32]}.npz"
-    try:
-        with np.load(cache) as stored:
-            return Arrays(stored["images"], stored["labels"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        pass  # not there yet, or damaged
-    decoded = [tree[i][0] for i in tqdm(range(len(tree)), desc=f"decoding {folder}", unit="image", mininterval=1)]
-    if len({image.shape for image in decoded}) > 1:
-        raise RunError(f"the images under {folder} differ in size; take dataset=imagefolder, which crops them")
-    arrays = Arrays(np.stack(decoded), np.asarray(tree.targets, dtype=np.int64))
-    _store(cache, arrays)
-    return arrays
 
+    def decode() -> dict[str, np.ndarray]:
+        decoded = [tree[i][0] for i in tqdm(range(len(tree)), desc=f"decoding {folder}", unit="image", mininterval=1)]
+        if len({image.shape for image in decoded}) > 1:
+            raise RunError(f"the images under {folder} differ in size; take dataset=imagefolder, which crops them")
+        return {"images": np.stack(decoded), "labels": np.asarray(tree.targets, dtype=np.int64)}
 
-def _store(cache: Path, arrays: Arrays) -> None:
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        temporary = cache.with_suffix(f".{np.random.default_rng().integers(1 << 60)}.tmp.npz")
-        np.savez(temporary, images=arrays.x, labels=arrays.y)
-        temporary.replace(cache)
-    except OSError:
-        pass  # a cache that cannot be written costs time, not the run
+    arrays = kept(decode, mode, tree.samples)
+    return Arrays(arrays["images"], arrays["labels"])
 
 
 class _Decoder:

@@ -1,0 +1,80 @@
+"""What only a process of its own shows: how long a command takes to answer, and how much memory a step needs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from suites.measure import Ratios, interleaved
+
+PYTHON = sys.executable
+TRAIN = [PYTHON, "-m", "corridor_exp.cli.train"]
+
+
+def startup(repeats: int | None) -> Ratios:
+    """Seconds until a command has answered, beside those of an interpreter that imports Hydra and does nothing."""
+    line = "corridor-train optim="
+    commands = {
+        "import hydra": ([PYTHON, "-c", "import hydra"], 0, ""),
+        "--help": ([*TRAIN, "--help"], 0, "Groups"),
+        "a bad key": ([*TRAIN, "epoch=3"], 2, "did you mean 'epochs'?"),
+        "completion": ([*TRAIN, "-sc", "query=bash"], 0, "optim=clr"),
+    }
+    environment = {**os.environ, "COMP_LINE": line, "COMP_POINT": str(len(line))}
+
+    def answer(argv: list[str], code: int, said: str) -> None:
+        done = subprocess.run(argv, env=environment, capture_output=True, text=True)
+        if done.returncode != code or said not in done.stdout + done.stderr:
+            raise SystemExit(f"{argv} did not answer as it should: {done}")
+
+    best = interleaved({name: lambda c=command: answer(*c) for name, command in commands.items()}, repeats or 9)
+    hydra = best.pop("import hydra")
+    names = {"--help": "startup_help", "a bad key": "startup_bad_key", "completion": "startup_completion"}
+    return {names[name]: seconds / hydra for name, seconds in best.items()}
+
+
+def memory(repeats: int | None) -> Ratios:
+    """A ResNet-18 of width 16 on a batch of 4,096 in micro-batches of 256, and on one of 256: two steps and 32.
+
+    Measured is by how much the peak of the resident set grows over what the process had with its model and its batch.
+    """
+    peaks = {4096: [], 256: []}
+    for _ in range(repeats or 3):
+        for size, values in peaks.items():
+            code = f"from suites.process import print_peak; print_peak({size})"
+            done = subprocess.run([PYTHON, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True)
+            if done.returncode:
+                raise SystemExit(done.stderr)
+            values.append(int(done.stdout))
+    for size, values in peaks.items():
+        print(f"  batch {size:<28} min {min(values) / 2**20:10.1f} MiB  max {max(values) / 2**20:10.1f} MiB")
+    return {"memory_micro_batches": min(peaks[4096]) / min(peaks[256])}
+
+
+def print_peak(size: int) -> None:
+    """The bytes by which 32 micro-batches of 256, in steps of `size` images, raise the peak. Linux only."""
+    import torch
+
+    from corridor_exp.datasets.base import Images
+    from corridor_exp.models import resnet18
+    from corridor_exp.objective import Batch, Objective
+    from corridor_exp.optim import CLR
+
+    torch.manual_seed(0)
+    model = resnet18(Images(channels=3, size=32, outputs=10, stem="small"), width=16)
+    objective = Objective(model, micro_batch=256)
+    optimizer = CLR(model.parameters(), step_cap=0.1)
+    batch = Batch(torch.randn(size, 3, 32, 32), torch.arange(size) % 10)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew here
+    before = _peak()
+    for _ in range(32 * 256 // size):
+        loss, _ = objective.backward(batch)
+        optimizer.step(lambda loss=loss: loss)
+    print(_peak() - before)
+
+
+def _peak() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024

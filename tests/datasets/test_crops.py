@@ -1,0 +1,184 @@
+"""Crops: distributed as torchvision's, and, but for a bounded error, the same pixels."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.stats import ks_2samp
+from torchvision.transforms import RandomResizedCrop
+from torchvision.transforms import functional as F
+
+from corridor_exp.datasets import crops
+from corridor_exp.datasets.crops import Box, central_crop, random_box, random_crop, resized
+
+
+def picture(height: int, width: int, seed: int = 0) -> Image.Image:
+    """Smooth, as photographs are, so that a JPEG of it is close to it."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (height // 16 + 2, width // 16 + 2, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def encoded(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def torchvisions(data: bytes, box: Box, size: int) -> np.ndarray:
+    """The crop of `box` as torchvision's RandomResizedCrop makes it from the whole image, decoded by PIL."""
+    return np.asarray(F.resized_crop(Image.open(io.BytesIO(data)).convert("RGB"), *box, [size, size])).astype(int)
+
+
+@pytest.fixture(scope="module")
+def photographs() -> list[bytes]:
+    file = Path(__file__).parents[3] / "shared" / "data" / "imagenet-sample.tar"
+    if not file.exists():
+        pytest.skip(f"the real images are not here: {file} is missing")
+    with tarfile.open(file) as archive:
+        return [archive.extractfile(m).read() for m in archive if m.isfile()]  # type: ignore[union-attr]
+
+
+# ------------------------------------------------------------------------- the box
+
+
+def differs(height: int, width: int, count: int = 4000) -> float:
+    """The least p of two-sample Kolmogorov–Smirnov tests, ours beside torchvision's, on eight facts of a box."""
+    draw = Random(0)
+    mine = np.array([random_box(height, width, draw) for _ in range(count)])
+    torch.manual_seed(0)
+    image = torch.empty(()).expand(height, width)
+    theirs = np.array([RandomResizedCrop.get_params(image, [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(count)])
+
+    def facts(boxes: np.ndarray) -> np.ndarray:
+        area, ratio = boxes[:, 2] * boxes[:, 3], boxes[:, 3] / boxes[:, 2]
+        return np.column_stack([boxes, area, ratio, [height, width] - boxes[:, :2] - boxes[:, 2:]])
+
+    return min(ks_2samp(a, b).pvalue for a, b in zip(facts(mine).T, facts(theirs).T, strict=True))
+
+
+@pytest.mark.parametrize(("height", "width"), [(375, 500), (40, 30), (333, 1000), (100, 600)])
+def test_boxes_are_distributed_as_torchvisions(height: int, width: int) -> None:
+    """Also in long images, where many draws are rejected."""
+    assert differs(height, width) > 1e-3
+
+
+@pytest.mark.parametrize(("name", "value"), [("AREA", (0.1, 1.0)), ("AREA", (0.08, 0.97)), ("RATIO", (0.77, 4 / 3))])
+def test_a_slightly_other_distribution_would_be_noticed(monkeypatch, name: str, value: tuple[float, float]) -> None:
+    monkeypatch.setattr(crops, name, value)
+    assert differs(375, 500) < 1e-3
+
+
+def test_an_image_too_long_for_any_crop_gives_torchvisions_centre() -> None:
+    for shape in [(10, 1000), (1000, 10)]:
+        image = torch.empty(()).expand(*shape)
+        theirs = RandomResizedCrop.get_params(image, [0.9, 1.0], [3 / 4, 4 / 3])
+        assert random_box(*shape, Random(0)) == tuple(theirs)
+
+
+# ---------------------------------------------------------------------- the pixels
+
+
+def test_a_crop_at_full_size_is_within_a_level_of_torchvisions(photographs: list[bytes]) -> None:
+    for seed, data in enumerate(photographs):
+        image = Image.open(io.BytesIO(data))
+        box = random_box(image.height, image.width, Random(seed))
+        crop = resized(crops._decoded(data)[0], box, 224).numpy().astype(int)
+        assert np.abs(crop - torchvisions(data, box, 224)).max() <= 1
+
+
+@pytest.mark.parametrize(("size", "reduced", "worst"), [(224, 0, 0.6), (64, 60, 3.0), (32, 180, 4.0)])
+def test_the_error_of_decoding_smaller_is_bounded(
+    photographs: list[bytes], size: int, reduced: int, worst: float
+) -> None:
+    """Against torchvision's crop of the whole image: root mean square over an image, in levels of 255."""
+    errors, used = [], 0
+    for seed, data in enumerate(photographs):
+        image = Image.open(io.BytesIO(data))
+        draw = Random(seed)
+        box = random_box(image.height, image.width, draw)
+        flipped = draw.random() < 0.5
+        used += min(box.height, box.width) >= 2 * crops.GAP * size
+        expected = torchvisions(data, box, size)
+        crop = random_crop(data, size, Random(seed)).numpy()
+        errors.append(np.sqrt(np.square(crop - (expected[:, ::-1] if flipped else expected)).mean()))
+    assert used >= reduced  # of 200
+    assert max(errors) < worst
+    assert np.mean(errors) < 1.0
+
+
+def test_a_reduced_crop_lies_where_the_whole_one_does() -> None:
+    """Odd edges and an odd size, at each reduction, of a ramp: a shift by a pixel would be an error of one level."""
+    ramp = np.add.outer(np.arange(801), np.arange(801)) / 1600 * 255
+    data = encoded(Image.fromarray(np.repeat(ramp[..., None], 3, 2).round().astype(np.uint8)), quality=98)
+    box = Box(13, 27, 701, 655)
+    expected = torchvisions(data, box, 33)
+    for reduction in (2, 4, 8):
+        pixels, got = crops._decoded(data, reduction)
+        assert got == reduction
+        crop = resized(pixels, box, 33, reduction).numpy().astype(int)
+        assert np.abs(crop - expected)[1:-1, 1:-1].max() <= 2
+        assert abs((crop - expected).mean()) < 0.3
+
+
+def test_the_evaluation_crop_is_torchvisions(photographs: list[bytes]) -> None:
+    for data in photographs[:20]:
+        image = Image.open(io.BytesIO(data)).convert("RGB")
+        expected = np.asarray(F.center_crop(F.resize(image, [256]), [224])).astype(int)
+        assert np.abs(central_crop(data, 224).numpy() - expected).max() <= 1
+
+
+# ----------------------------------------------------------------- kinds of images
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "options"),
+    [
+        ("L", "JPEG", {}),
+        ("CMYK", "JPEG", {}),
+        ("RGB", "JPEG", {"progressive": True}),
+        ("RGB", "JPEG", {"subsampling": "4:2:0"}),
+        ("RGBA", "PNG", {}),
+        ("P", "PNG", {}),
+        ("RGB", "WEBP", {}),
+    ],
+)
+def test_every_kind_of_image_is_read_as_pil_reads_it(mode: str, kind: str, options: dict[str, object]) -> None:
+    data = encoded(picture(120, 170).convert(mode), kind, **options)
+    pixels, reduction = crops._decoded(data)
+    assert reduction == 1
+    assert np.array_equal(pixels, np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
+    assert random_crop(data, 24, Random(1)).shape == central_crop(data, 24).shape == (24, 24, 3)
+
+
+def test_a_crop_is_a_function_of_the_draws_alone() -> None:
+    data = encoded(picture(200, 300))
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    one, two, three = (random_crop(data, 32, Random(seed)) for seed in (5, 5, 6))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, three)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_half_of_the_crops_are_flipped() -> None:
+    ramp = Image.fromarray(np.tile(np.arange(256, dtype=np.uint8), (256, 1))).convert("RGB")
+    data = encoded(ramp)
+    flips = [bool((c := random_crop(data, 16, Random(i)).int())[8, 0, 0] > c[8, 15, 0]) for i in range(400)]
+    assert 160 < sum(flips) < 240
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"no image", encoded(picture(90, 90))[:500], encoded(picture(90, 90), "PNG")[:300]]
+)
+def test_what_is_no_image_or_cut_short_cannot_be_read(data: bytes) -> None:
+    for crop in (lambda: random_crop(data, 8, Random(0)), lambda: central_crop(data, 8)):
+        with pytest.raises(crops.UNREADABLE) as error:
+            crop()
+        assert "0x" not in str(error.value)
