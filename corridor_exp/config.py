@@ -75,7 +75,7 @@ Triple = Annotated[list[Finite], Field(min_length=3, max_length=3)]
 class Strict(BaseModel):
     """Keys with types; any other key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True)
 
 
 class Component(BaseModel):
@@ -85,7 +85,7 @@ class Component(BaseModel):
     keys an option has is said by its YAML file alone. Keys that only a user's own option has pass unchecked.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True, strict=True, serialize_by_alias=True)
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, serialize_by_alias=True, defer_build=True)
 
     name: Slug | None = None
     target: str = Field(alias="_target_")
@@ -207,7 +207,7 @@ class Logger(Component):
 class Probes(BaseModel):
     """The chosen probes by name, several at once in `probe=[corridor,sharpness]`, and what they share."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, defer_build=True)
     __pydantic_extra__: dict[str, Probe]
     every: Count
 

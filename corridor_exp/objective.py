@@ -35,15 +35,28 @@ Vector = tuple[Tensor, ...]
 
 
 class Batch(NamedTuple):
-    """Inputs and targets. Where several ranks share a batch these are a rank's part, of `whole` images in all."""
-
     x: Tensor
     y: Tensor
-    whole: int | None = None
 
     @property
     def images(self) -> int:
-        return len(self.x) if self.whole is None else self.whole
+        """Of the whole batch, of which this may be one rank's part."""
+        return len(self.x)
+
+
+class Part(Batch):
+    """One rank's part of a batch of `whole` images."""
+
+    whole: int
+
+    def __new__(cls, x: Tensor, y: Tensor, whole: int) -> Part:
+        part = super().__new__(cls, x, y)
+        part.whole = whole
+        return part
+
+    @property
+    def images(self) -> int:
+        return self.whole
 
 
 class Stream(NamedTuple):

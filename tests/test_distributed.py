@@ -19,7 +19,7 @@ from corridor_exp.datasets.resident import Arrays, Resident
 from corridor_exp.distributed import ALONE, Ranks
 from corridor_exp.engine import Engine, Plan
 from corridor_exp.errors import RunError
-from corridor_exp.objective import Batch, Objective, Stream
+from corridor_exp.objective import Batch, Objective, Part, Stream
 from corridor_exp.optim import CLR, CLRMomentum
 from corridor_exp.probes import Corridor
 from tests.conftest import engine_of, small_network
@@ -164,7 +164,7 @@ def quantities(ranks: Ranks) -> list[Tensor]:
     generator = torch.Generator().manual_seed(2)
     x = torch.randn(13, 1, 5, 5, generator=generator, dtype=torch.float64)
     y = torch.randint(0, 3, (13,), generator=generator)
-    batch = Batch(x[mine], y[mine], 13)
+    batch = Part(x[mine], y[mine], 13)
     stream = Stream(26, lambda: iter([batch, batch]))
     objective = Objective(model, ranks=ranks)
     v = [torch.ones_like(p) for p in objective.theta]

@@ -24,7 +24,7 @@ from corridor_exp.datasets.crops import UNREADABLE, central_crop, random_crop
 from corridor_exp.datasets.sources import Source, find_source
 from corridor_exp.distributed import ALONE
 from corridor_exp.errors import RunError
-from corridor_exp.objective import Batch, Loss
+from corridor_exp.objective import Batch, Loss, Part
 
 
 def imagefolder(**options: Any) -> FolderDataset:
@@ -113,7 +113,7 @@ class FolderDataset:
             self.skipped.update(corrupt)
             x, y = images
             whole = len(x) if self.ranks.size == 1 else len(batch)
-            yield Batch(self._standardised(x), y.to(self.device, non_blocking=True), whole)
+            yield Part(self._standardised(x), y.to(self.device, non_blocking=True), whole)
 
     def _standardised(self, x: Tensor) -> Tensor:
         """Images × height × width × RGB, as a crop is laid out, to images × RGB × height × width."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from corridor_exp.datasets.base import Images, balanced_subset, batch_count, epoch_order, mixed_seed
 from corridor_exp.distributed import ALONE
-from corridor_exp.objective import Batch, Loss
+from corridor_exp.objective import Batch, Loss, Part
 
 PADDING = 4
 
@@ -76,13 +76,13 @@ class Resident:
             chosen = order[number * batch_size : (number + 1) * batch_size]
             mine = self.ranks.part(len(chosen))
             x = self._inputs(self.x[chosen], (epoch, number))[mine]  # all of them, as augmentation is the batch's
-            yield Batch(x, self.y[chosen[mine]], len(chosen))
+            yield Part(x, self.y[chosen[mine]], len(chosen))
 
     def test_batches(self, batch_size: int) -> Iterator[Batch]:
         for start in range(0, self.test_size, batch_size):
             x, y = self.test_x[start : start + batch_size], self.test_y[start : start + batch_size]
             mine = self.ranks.part(len(x))
-            yield Batch(self._inputs(x[mine], None), y[mine], len(x))
+            yield Part(self._inputs(x[mine], None), y[mine], len(x))
 
     def _inputs(self, x: Tensor, place: tuple[int, int] | None) -> Tensor:
         """A model's inputs for the rows x of a batch, at its place (epoch, number) in training, or None in testing."""
