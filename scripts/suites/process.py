@@ -36,7 +36,7 @@ def startup(repeats: int | None) -> Ratios:
 
 
 def memory(repeats: int | None) -> Ratios:
-    """A ResNet-18 of width 16 on a batch of 4,096 in micro-batches of 256, and on one of 256: two steps and 32.
+    """A ResNet-18 of width 8 on a batch of 4,096 in micro-batches of 256, and on one of 256: two steps and 32.
 
     Measured is by how much the peak of the resident set grows over what the process had with its model and its batch.
     """
@@ -63,7 +63,7 @@ def print_peak(size: int) -> None:
     from corridor_exp.optim import CLR
 
     torch.manual_seed(0)
-    model = resnet18(Images(channels=3, size=32, outputs=10, stem="small"), width=16)
+    model = resnet18(Images(channels=3, size=32, outputs=10, stem="small"), width=8)
     objective = Objective(model, micro_batch=256)
     optimizer = CLR(model.parameters(), step_cap=0.1)
     batch = Batch(torch.randn(size, 3, 32, 32), torch.arange(size) % 10)
