@@ -36,7 +36,7 @@ def startup(repeats: int | None) -> Ratios:
 
 
 def memory(repeats: int | None) -> Ratios:
-    """A ResNet-18 of width 8 on a batch of 4,096 in micro-batches of 256, and on one of 256: two steps and 32.
+    """A ResNet-18 of width 8 on a batch of 4,096 in micro-batches of 256, and on one of 256: one step and 16.
 
     Measured is by how much the peak of the resident set grows over what the process had with its model and its batch.
     """
@@ -54,7 +54,7 @@ def memory(repeats: int | None) -> Ratios:
 
 
 def print_peak(size: int) -> None:
-    """The bytes by which 32 micro-batches of 256, in steps of `size` images, raise the peak. Linux only."""
+    """The bytes by which 16 micro-batches of 256, in steps of `size` images, raise the peak. Linux only."""
     import torch
 
     from corridor_exp.datasets.base import Images
@@ -69,7 +69,7 @@ def print_peak(size: int) -> None:
     batch = Batch(torch.randn(size, 3, 32, 32), torch.arange(size) % 10)
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew here
     before = _peak()
-    for _ in range(32 * 256 // size):
+    for _ in range(16 * 256 // size):
         loss, _ = objective.backward(batch)
         optimizer.step(lambda loss=loss: loss)
     print(_peak() - before)
