@@ -69,7 +69,7 @@ def test_boxes_are_distributed_as_torchvisions(height: int, width: int) -> None:
     assert differs(height, width) > 1e-3
 
 
-@pytest.mark.parametrize(("name", "value"), [("AREA", (0.12, 1.0)), ("AREA", (0.08, 0.8)), ("RATIO", (0.8, 4 / 3))])
+@pytest.mark.parametrize(("name", "value"), [("AREA", (0.12, 1.0)), ("RATIO", (0.8, 4 / 3))])
 def test_a_slightly_other_distribution_would_be_noticed(monkeypatch, name: str, value: tuple[float, float]) -> None:
     monkeypatch.setattr(crops, name, value)
     assert differs(375, 500) < 1e-3
