@@ -86,12 +86,12 @@ def unpack_cifar10(shared_data: Path, folder: Path, prefix: str = "00") -> None:
     """The images whose four digits begin so: the first hundred of each class, for training and for testing."""
     with tarfile.open(shared_data / "cifar10-jpeg.tar.xz") as archive:
         members = [m for m in archive if f"/{prefix}" in m.name or m.isdir()]
-        archive.extractall(folder, members, filter="data")
+        archive.extractall(folder, members)
 
 
 def unpack_imagenet(shared_data: Path, folder: Path) -> None:
     with tarfile.open(shared_data / "imagenet-sample.tar") as archive:
-        archive.extractall(folder, filter="data")
+        archive.extractall(folder)
 
 
 def small_network(norm: str = "none", activation: type[nn.Module] = nn.Tanh, seed: int = 0) -> nn.Module:

@@ -106,7 +106,7 @@ def photographs() -> Iterator[Path]:
         root = Path(name)
         if SAMPLE.exists():
             with tarfile.open(SAMPLE) as archive:
-                archive.extractall(root, filter="data")
+                archive.extractall(root)
         else:
             print("  the sample of ImageNet is not here; scikit-learn's two photographs stand in for it")
             for index, pixels in enumerate(load_sample_images().images * 100):
