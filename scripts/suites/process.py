@@ -39,8 +39,7 @@ def memory(repeats: int | None) -> Ratios:
     """A ResNet-18 of width 8 on a batch of 4,096 in micro-batches of 256, and on one of 256: one step and 16.
 
     Measured is by how much the peak of the resident set grows over what the process had with its model and its batch,
-    where glibc gives back at once what is freed: that is what is in use. By default it keeps some, differently each
-    time.
+    where glibc gives back at once what is freed: that is what is in use. By default it keeps a varying part.
     """
     at_once = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     scripts = Path(__file__).parents[1]
