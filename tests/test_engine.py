@@ -238,6 +238,38 @@ def test_a_resumed_run_with_another_batch_size_trains_the_epochs_that_are_left(b
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_memory_is_flat_over_10_000_steps() -> None:
+    import gc
+    import os
+    from pathlib import Path
+
+    engine, emitted = engine_of(
+        "optim=sgd",
+        "optim.lr=0.001",
+        "epochs=10000",
+        "log_every=10",
+        "probe.every=100",
+        "eval_every=100",
+        "max_steps=12000",
+    )
+    page, at = os.sysconf("SC_PAGE_SIZE"), {}
+
+    def measured() -> bool:
+        step = engine.progress.step
+        emitted.clear()
+        if step in (2000, 12000 - 1):
+            gc.collect()
+            at[step] = int(Path("/proc/self/statm").read_text().split()[1]) * page
+        return False
+
+    engine.should_stop = measured
+    assert engine.train() == "completed"
+    early, late = at.values()
+    assert late - early < 4e6
+
+
 def test_a_model_without_a_length_can_be_compiled_too() -> None:
     engine, _ = engine_of("engine.compile=true", "model=resnet18", "model.width=4", "dataset.image_size=16")
     assert isinstance(engine.objective.forward, torch._dynamo.OptimizedModule)
