@@ -238,7 +238,6 @@ def test_a_resumed_run_with_another_batch_size_trains_the_epochs_that_are_left(b
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_memory_is_flat_over_10_000_steps() -> None:
     import gc

@@ -68,15 +68,15 @@ def very_slow_disk() -> None:
 
 def slow_images() -> None:
     """A run that waits for its data most of the time."""
-    from corridor_exp.datasets import folder
+    from corridor_exp.datasets.folder import _Crops
 
-    read = folder._read
+    read = _Crops.__getitem__
 
-    def slow(path: str) -> Image.Image:
+    def slow(crops: _Crops, key: tuple[int, int]) -> object:
         time.sleep(0.03)
-        return read(path)
+        return read(crops, key)
 
-    folder._read = slow
+    _Crops.__getitem__ = slow
 
 
 def _process(argv: list[str], patch: Patch) -> None:
