@@ -156,7 +156,8 @@ def connected(ranks: Ranks, timeout: timedelta = TIMEOUT) -> Iterator[None]:
         return
     if "MASTER_ADDR" not in os.environ:
         os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = _slurm_address()
-    cuda = torch.cuda.is_available()
+    if cuda := torch.cuda.is_available():
+        torch.cuda.set_device(ranks.local)  # where NCCL and FSDP put what is not said to lie elsewhere
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if cuda else "gloo", rank=ranks.rank, world_size=ranks.size, timeout=timeout
     )

@@ -139,8 +139,10 @@ class Engine:
     def fit_to_memory(self, tell: Callable[[str], None]) -> None:
         """Halve the micro-batch, on all ranks, until the first batch fits into memory. Changes nothing else.
 
-        Raises `RunError` where not even one image does.
+        Raises `RunError` where not even one image does. A sharded model, which cannot be looked at, is left alone.
         """
+        if self.objective.is_sharded:
+            return
         batch = next(iter(self.dataset.train_batches(0, self.plan.batch_size)))
         part = -(-batch.images // self.ranks.size)
         while self.ranks.any(not self.objective.fits(batch, hessian=bool(self.probes)))[0]:

@@ -122,10 +122,14 @@ class Objective:
         """E, and its gradient in `p.grad` (times the scaler's scale, if there is one). No host sync."""
         for p, g in zip_longest(self.theta, self.gradients):
             p.grad = g.zero_() if g is not None else None
-        factor = self.ranks.size  # by which DistributedDataParallel divides
-        return self._accumulate(
-            batch, self.forward, lambda E: (scaler.scale(E) if scaler else E).mul(factor).backward()
-        )
+
+        def differentiate(E: Tensor) -> None:
+            E = scaler.scale(E) if scaler else E
+            if self.ranks.size > 1:
+                E = E * self.ranks.size  # by which DistributedDataParallel and FSDP divide
+            E.backward()
+
+        return self._accumulate(batch, self.forward, differentiate)
 
     @torch.no_grad()
     def evaluate(self, batch: Batch) -> Evaluation:

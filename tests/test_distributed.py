@@ -119,6 +119,7 @@ def sharded_run(optim: str, micro_batch: int | None) -> None:
     ranks = distributed.launched()
     with distributed.connected(ranks):
         engine = small_engine(ranks, micro_batch, sharded=True, optim=optim)
+        engine.fit_to_memory(print)  # as on every CUDA device
         assert all(p.to_local().numel() < p.numel() or p.numel() == 1 for p in engine.objective.theta)
         told, theta = trajectory(engine)
         whole = [p.full_tensor() for p in theta]

@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -45,22 +46,12 @@ def nothing() -> None:
     """A run as it is."""
 
 
-def slow_disk() -> None:
-    """Every flush takes a while, so that a kill often falls into a save."""
+def slow_disk(seconds: float) -> None:
+    """Every flush takes so long, so that a kill or a signal falls into a save."""
     fsync = os.fsync
 
     def slow(descriptor: int) -> None:
-        time.sleep(0.01)
-        fsync(descriptor)
-
-    os.fsync = slow
-
-
-def very_slow_disk() -> None:
-    fsync = os.fsync
-
-    def slow(descriptor: int) -> None:
-        time.sleep(1.0)
+        time.sleep(seconds)
         fsync(descriptor)
 
     os.fsync = slow
@@ -134,7 +125,7 @@ def test_row_1_and_row_2_killed_50_times_also_while_saving_a_run_has_the_bits_of
         return len(written()) > step + 2
 
     for kill in range(50):
-        process = started([*SMALL, *argv, "out_dir=out"], slow_disk)
+        process = started([*SMALL, *argv, "out_dir=out"], partial(slow_disk, 0.01))
         wait_until(process, has_come_further)
         time.sleep(rng.uniform(0, 0.05))
         if kill % 2:
@@ -146,7 +137,7 @@ def test_row_1_and_row_2_killed_50_times_also_while_saving_a_run_has_the_bits_of
         assert step > before
         assert not is_saving()  # what the kill left behind is gone
     assert kills_in_a_save >= 10
-    process = started([*SMALL, *argv, "out_dir=out"], slow_disk)
+    process = started([*SMALL, *argv, "out_dir=out"], partial(slow_disk, 0.01))
     wait_until(process, has_come_further)
     os.kill(process.pid, signal.SIGTERM)
     assert exit_code(process) == 75
@@ -198,7 +189,7 @@ def test_row_4_a_signal_to_the_group_of_a_run_with_workers_costs_one_more_step_a
 
 def test_row_6_a_second_signal_while_saving_lets_the_save_complete() -> None:
     argv = [*SMALL, "log_every=1", "probe=none", "epochs=100000", "checkpoint.every=1000000", "out_dir=out"]
-    process = started(argv, very_slow_disk)
+    process = started(argv, partial(slow_disk, 1.0))
     wait_until(process, lambda: len(written()) > 5)
     os.kill(process.pid, signal.SIGTERM)
     wait_until(process, is_saving)

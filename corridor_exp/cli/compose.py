@@ -30,6 +30,7 @@ from corridor_exp.errors import UsageError
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Hydra's flags; an unknown one is a `UsageError` that names the closest."""
     parser = get_args_parser()
+    parser.add_argument("--estimate", action="store_true")  # ours
 
     def refuse(message: str) -> NoReturn:
         raise UsageError(message)

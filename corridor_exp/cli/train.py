@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 PREEMPTED = 75
-ESTIMATE = "--estimate"
 EXIT_CODES = {"completed": 0, "preempted": PREEMPTED}
 
 HELP = """corridor-train: train a network under the corridor learning rate, or any other, and record the geometry.
@@ -82,8 +81,6 @@ def _main(argv: list[str]) -> int:
         return 0
     from corridor_exp.cli.compose import compose_jobs, hide_secrets, parse_arguments, quoted
 
-    wants_estimate = ESTIMATE in argv
-    argv = [arg for arg in argv if arg != ESTIMATE]
     args = parse_arguments(argv)
     overrides = hide_secrets(args.overrides)
     flags = [arg for arg in argv if arg not in args.overrides and (arg != "--resolve" or overrides == args.overrides)]
@@ -95,7 +92,7 @@ def _main(argv: list[str]) -> int:
         for job in jobs:
             print(yaml.safe_dump(job.public(), sort_keys=False, allow_unicode=True), end="")
         return 0
-    if wants_estimate:
+    if args.estimate:
         print(report(jobs))
         return 0
     directories = run_directories(jobs, args.multirun)

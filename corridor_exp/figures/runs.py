@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from corridor_exp import records
-from corridor_exp.config import leaves
+from corridor_exp.config import leaves, varied_keys
 from corridor_exp.records import Record
 
 MANIFEST = "sweep.json"
@@ -131,9 +131,10 @@ def grouped(runs: Sequence[Run], apart_from: str = "seed") -> dict[str, list[Run
 
 
 def varied(runs: Sequence[Run]) -> list[str]:
-    """The keys of the experiment whose values differ; one that only some runs have counts if it differs among those."""
-    keys = dict.fromkeys(key for run in runs for key in run.config if not NOT_EXPERIMENT.fullmatch(key))
-    return [key for key in keys if len({repr(run.config[key]) for run in runs if key in run.config}) > 1]
+    """The keys of the experiment that tell runs apart."""
+    return varied_keys(
+        {key: repr(value) for key, value in run.config.items() if not NOT_EXPERIMENT.fullmatch(key)} for run in runs
+    )
 
 
 def _label(run: Run, differing: Sequence[str]) -> str:
