@@ -55,7 +55,7 @@ def without_time(directory: Path) -> list[records.Record]:
         ("optim.lr=[", "cannot read"),
         ("--bogus", "unknown flag --bogus"),
         ("--multirn", "did you mean '--multirun'"),
-        ("--estimat", "did you mean '--estimate'"),
+        ("--estimte", "did you mean '--estimate'"),
         ("--config-name x", "--config-dir"),
         ("optim=sgd optim.lr=0.1,1", "add -m"),
         ("-m optim=sgd optim.lr=0.1,abc", "optim.lr=abc"),
