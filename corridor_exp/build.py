@@ -113,7 +113,7 @@ def build_engine(config: Config, should_stop: Callable[[], bool] = lambda: False
 
 
 def build_optimizer(config: Config, model: nn.Module, steps_per_epoch: int) -> tuple[Optimizer, LRScheduler | None]:
-    """The optimizer, and the schedule if its option has one."""
+    """The optimizer, and the schedule if its step is to change by one."""
     options: dict[str, Any] = {}
     if config.optim.target.startswith("torch.optim."):
         # One pass over memory, and a guard against NaN: see `guarded_step`. Of shards torch has no such kernel of SGD.

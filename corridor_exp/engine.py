@@ -27,7 +27,7 @@ from corridor_exp.datasets.base import Dataset
 from corridor_exp.distributed import cut_like, whole
 from corridor_exp.errors import RunError
 from corridor_exp.objective import Batch, Objective
-from corridor_exp.optim import Descent, evaluation_weights, guarded_step, step_size_of
+from corridor_exp.optim import Descent, at_hand, evaluation_weights, guarded_step, step_size_of
 from corridor_exp.probes.base import Probe
 from corridor_exp.records import Metrics, Record
 
@@ -35,7 +35,7 @@ Status = Literal["completed", "diverged", "preempted"]
 Measured = dict[str, Tensor | float]
 State = dict[str, Any]
 TEST_BATCH = 1000
-_UNSOUND = "unsound"
+_SOUND = "sound"
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Engine:
         self.progress = self.resumed_at = Progress()
         zero = torch.zeros((), device=objective.device)
         self.loss_sum = zero.double()  # over the images of the current epoch
-        self.unsound = zero.bool()  # whether any step so far was; a run that was is not saved any more
+        self.sound: Tensor | bool = True  # whether all steps so far were; a run that was not is not saved any more
         self.started = self.saved = time.perf_counter()
 
     @property
@@ -131,7 +131,7 @@ class Engine:
             status = None
             while status is None:
                 status = self._epoch(bar)
-        if self.unsound:  # seen or not yet seen by a record: what came after is not worth going on from
+        if not self.sound:  # seen or not yet seen by a record: what came after is not worth going on from
             return "diverged"
         self.save(self.state_dict())
         return status
@@ -180,7 +180,7 @@ class Engine:
                 return "preempted"
             if progress.step == self.total_steps and not ends_epoch:
                 return "completed"
-            if due and not self.unsound:
+            if due and self.sound:
                 self.save(self.state_dict())
                 self.saved = time.perf_counter()
         return self._end_epoch(bar)
@@ -200,7 +200,7 @@ class Engine:
         self.loss_sum.zero_()
         progress.pending = {}
         progress.epoch, progress.images, progress.seen = progress.epoch + 1, 0, 0
-        if self._is_best(metrics) and not self.unsound:
+        if self._is_best(metrics) and self.sound:
             self.save_best(self.state_dict())
         return "completed" if ends else None
 
@@ -223,25 +223,26 @@ class Engine:
         """One update. What it measured, still on the device, or None if it is not recorded. No host sync."""
         plan, step = self.plan, self.progress.step
         looks = bool(self.probes) and step % plan.probe_every == 0
+        is_last = self.position + 1 == self.steps_per_epoch or step + 1 == self.total_steps
+        recorded = looks or is_last or step % plan.log_every == 0
         seen = [probe.look(self.objective, batch) for probe in self.probes] if looks else []
         if isinstance(self.optimizer, Descent):
             self.optimizer.look(self.objective, batch)
 
-        loss, correct = self.objective.backward(batch, self.scaler)
+        loss, correct = self.objective.backward(batch, self.scaler, count=recorded)
         if self.scaler:
             self.scaler.unscale_(self.optimizer)
         norm_sq = guarded_step(self.optimizer, loss)
         h = step_size_of(self.optimizer)
 
-        self.loss_sum += loss * batch.images
-        self.unsound |= self._is_unsound(loss, norm_sq)
+        self.loss_sum.add_(loss, alpha=batch.images)
+        self.sound = self.sound & self._is_sound(loss, norm_sq)
         measured: Measured | None = None
-        is_last = self.position + 1 == self.steps_per_epoch or step + 1 == self.total_steps
-        if looks or is_last or step % plan.log_every == 0:
+        if recorded:
             measured = {
                 records.TRAIN_LOSS: loss,
                 records.TRAIN_GRAD_NORM: norm_sq.sqrt(),
-                _UNSOUND: self.unsound.clone(),
+                _SOUND: self.sound,
             }
             if correct is not None:
                 measured[records.TRAIN_ACCURACY] = correct.double() / batch.images
@@ -255,24 +256,26 @@ class Engine:
             self.schedule.step()
         return measured
 
-    def _is_unsound(self, loss: Tensor, norm_sq: Tensor) -> Tensor:
-        """Whether the run must end here: E or g not finite, or g = 0 away from the minimum.
+    def _is_sound(self, loss: Tensor, norm_sq: Tensor) -> Tensor | bool:
+        """Whether the run can go on: E and g are finite, and g is not 0 away from the minimum.
 
         fp16's overflows do not count: the scaler answers them by a smaller scale, until that has nowhere to go.
         """
-        dead = (norm_sq == 0) & (loss > 0)
+        E, n = at_hand(loss), at_hand(norm_sq)
+        bounded = abs(n) < math.inf
         if self.scaler and (scale := self.scaler._get_scale_async()) is not None:
-            return ~loss.isfinite() | dead | (~norm_sq.isfinite() & (scale < 1))
-        return ~(loss + norm_sq).isfinite() | dead
+            bounded = bounded | (at_hand(scale) >= 1)
+        sound: Tensor | bool = (abs(E) < math.inf) & bounded & ((n != 0) | (E <= 0))
+        return sound
 
     def _read(self, measured: Measured) -> tuple[Metrics, bool]:
         """Bring the numbers of a record to the host: the one place where the loop waits for the device."""
         tensors = {key: value for key, value in measured.items() if isinstance(value, Tensor)}
         numbers = torch.stack([t.to(self.objective.device, torch.float64) for t in tensors.values()]).tolist()
         metrics: Metrics = {**measured, **dict(zip(tensors, numbers, strict=True))}  # type: ignore[dict-item]
-        unsound = bool(metrics.pop(_UNSOUND))
+        diverged = not metrics.pop(_SOUND)
         # A probe says NaN for a question that has no answer here; in a record that is null.
-        return {k: None if k.startswith("probe/") and v != v else v for k, v in metrics.items()}, unsound
+        return {k: None if k.startswith("probe/") and v != v else v for k, v in metrics.items()}, diverged
 
     def evaluate(self) -> Metrics | None:
         """Mean loss, and accuracy if there are classes, over the test set, in evaluation mode.

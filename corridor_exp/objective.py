@@ -15,6 +15,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import reduce
 from itertools import accumulate, zip_longest
 from typing import Any, NamedTuple
 
@@ -69,7 +70,7 @@ class Stream(NamedTuple):
 class Evaluation(NamedTuple):
     """E, the mean loss of a batch, and how many of its images were classified right: 0-dim device tensors.
 
-    `correct` is None where the targets are no classes.
+    `correct` is None where the targets are no classes, or nobody asked.
     """
 
     loss: Tensor
@@ -118,8 +119,11 @@ class Objective:
 
     # ------------------------------------------------------------------ training
 
-    def backward(self, batch: Batch, scaler: GradScaler | None = None) -> Evaluation:
-        """E, and its gradient in `p.grad` (times the scaler's scale, if there is one). No host sync."""
+    def backward(self, batch: Batch, scaler: GradScaler | None = None, count: bool = True) -> Evaluation:
+        """E, and its gradient in `p.grad` (times the scaler's scale, if there is one). No host sync.
+
+        Right answers are counted only if `count` is set.
+        """
         for p, g in zip_longest(self.theta, self.gradients):
             p.grad = g.zero_() if g is not None else None
 
@@ -129,7 +133,7 @@ class Objective:
                 E = E * self.ranks.size  # by which DistributedDataParallel and FSDP divide
             E.backward()
 
-        return self._accumulate(batch, self.forward, differentiate)
+        return self._accumulate(batch, self.forward, differentiate, count)
 
     @torch.no_grad()
     def evaluate(self, batch: Batch) -> Evaluation:
@@ -142,22 +146,29 @@ class Objective:
             self.model.train(was_training)
 
     def _accumulate(
-        self, batch: Batch, forward: Callable[[Tensor], Tensor], each: Callable[[Tensor], None]
+        self, batch: Batch, forward: Callable[[Tensor], Tensor], each: Callable[[Tensor], None], count: bool = True
     ) -> Evaluation:
-        E = torch.zeros((), device=self.device)
-        correct: Tensor | None = torch.zeros((), device=self.device)
+        losses, right = [], []
+        count = count and not batch.y.is_floating_point()
         parts = list(self._cut(batch))
         for number, (part, weight) in enumerate(parts, 1):
             with self._without_sync(forward, number < len(parts)):
-                with torch.autocast(self.device.type, self.precision, enabled=self.precision is not None):
+                with self._autocast(self.precision) if self.precision else nullcontext():
                     outputs = forward(part.x)
-                share = weight * self._mean_loss(outputs, part.y, self.theta)
-                each(share)
-            E = E + share.detach()
-            right = _correct(outputs, part.y)
-            correct = None if correct is None or right is None else correct + right
-        E, *counted = self.ranks.added_up([E] if correct is None else [E, correct])
+                E = _weighted(weight, self._mean_loss(outputs, part.y, self.theta))
+                each(E)
+            losses.append(E.detach())
+            if count:
+                right.append(_correct(outputs.detach(), part.y))
+        sums = [self._sum(losses), self._sum(right)] if count else [self._sum(losses)]
+        E, *counted = self.ranks.added_up(sums)
         return Evaluation(E, counted[0] if counted else None)
+
+    def _sum(self, numbers: list[Tensor]) -> Tensor:
+        return reduce(torch.add, numbers) if numbers else torch.zeros((), device=self.device)
+
+    def _autocast(self, precision: torch.dtype | None) -> torch.autocast:
+        return torch.autocast(self.device.type, precision, enabled=precision is not None)
 
     def _without_sync(self, forward: object, is_wanted: bool) -> AbstractContextManager[None]:
         """Under it gradients only add up: ranks exchange them once a batch, while the last backward runs."""
@@ -254,7 +265,7 @@ class Objective:
         buffers = {name: b.clone() for name, b in self.model.named_buffers()}
         state = {**dict(zip(self.names, point, strict=True)), **buffers}
         for part, weight in self._cut(batch):
-            yield weight * self._mean_loss(functional_call(self.model, state, (part.x,)), part.y, point)
+            yield _weighted(weight, self._mean_loss(functional_call(self.model, state, (part.x,)), part.y, point))
 
     def _mean_loss(self, outputs: Tensor, y: Tensor, point: Vector) -> Tensor:
         """The loss of a micro-batch at a point. The shares of a batch add up to 1, and so to one regulariser."""
@@ -270,7 +281,7 @@ class Objective:
     @contextmanager
     def _traceless(self, precision: torch.dtype | None = None) -> Iterator[None]:
         devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices), torch.autocast(self.device.type, precision, enabled=precision is not None):
+        with torch.random.fork_rng(devices), self._autocast(precision):
             yield
 
     def _cut(self, batch: Batch | Stream) -> Iterator[tuple[Batch, float]]:
@@ -278,8 +289,15 @@ class Objective:
         parts, total = (batch.batches(), batch.size) if isinstance(batch, Stream) else ((batch,), batch.images)
         for part in parts:
             size = self.micro_batch or len(part.x)
-            for x, y in zip(part.x.split(size), part.y.split(size), strict=True) if size and len(part.x) else ():
-                yield Batch(x, y), len(x) / total
+            if 0 < len(part.x) <= size:
+                yield part, len(part.x) / total
+            elif len(part.x):
+                for x, y in zip(part.x.split(size), part.y.split(size), strict=True):
+                    yield Batch(x, y), len(x) / total
+
+
+def _weighted(weight: float, E: Tensor) -> Tensor:
+    return E if weight == 1 else weight * E  # a small model's step costs little more than its nodes
 
 
 def _views(theta: Vector) -> list[Tensor]:
@@ -329,9 +347,7 @@ def _wide(outputs: Tensor) -> Tensor:
     return outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
 
 
-def _correct(outputs: Tensor, y: Tensor) -> Tensor | None:
+def _correct(outputs: Tensor, y: Tensor) -> Tensor:
     """How many of the classes y the outputs name: by the largest logit, or the sign of a single one."""
-    if outputs.dim() != 2 or y.is_floating_point():
-        return None
-    named = outputs.detach().argmax(1) if outputs.shape[1] > 1 else outputs.detach().squeeze(1) > 0
+    named = outputs.argmax(1) if outputs.shape[1] > 1 else outputs.squeeze(1) > 0
     return (named == y).sum()

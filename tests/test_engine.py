@@ -143,8 +143,8 @@ def test_row_7_a_zero_gradient_away_from_the_minimum_ends_the_run_as_diverged() 
     engine, _ = engine_of("optim=clr")
     backward = engine.objective.backward
 
-    def flat(batch: Any, scaler: Any = None) -> Any:
-        evaluation = backward(batch, scaler)
+    def flat(*args: Any, **options: Any) -> Any:
+        evaluation = backward(*args, **options)
         for p in engine.objective.theta:
             p.grad.zero_()
         return evaluation

@@ -26,6 +26,7 @@ from corridor_exp.records import Record
 
 RUN_ID_FILE = "wandb_run_id"
 PATIENCE = 20.0  # seconds that the end of a run waits for its upload
+PAUSE = 1.0  # seconds at least between two deliveries: W&B's own thread is asleep by then, and slow to wake
 
 
 class Wandb:
@@ -44,6 +45,8 @@ class Wandb:
     ) -> None:
         self.online, self.project, self.entity, self.api_key = mode == "online", project, entity, api_key
         self.run: Any = None
+        self.waiting: list[Record] = []
+        self.delivered = -PAUSE
         self.uploader: subprocess.Popen[bytes] | None = None
 
     def start(self, directory: Path, config: dict[str, Any], name: str) -> None:
@@ -71,10 +74,19 @@ class Wandb:
 
     def log(self, record: Record) -> None:
         if self.run:
+            self.waiting.append(record)
+            if time.monotonic() - self.delivered >= PAUSE:
+                self._deliver()
+
+    def _deliver(self) -> None:
+        for record in self.waiting:
             self.run.log(record, step=record["step"])
+        self.waiting.clear()
+        self.delivered = time.monotonic()
 
     def finish(self, status: str) -> None:
         if self.run:
+            self._deliver()
             _finish(self.run, status)
         elif self.uploader:
             try:

@@ -8,13 +8,15 @@ from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingWarmRestarts, Li
 from corridor_exp.config import Schedule
 
 
-def build_schedule(optimizer: Optimizer, schedule: Schedule, total_steps: int) -> LRScheduler:
-    """The learning rate of each step, relative to the option's lr.
+def build_schedule(optimizer: Optimizer, schedule: Schedule, total_steps: int) -> LRScheduler | None:
+    """The learning rate of each step, relative to the option's lr; None where it never changes.
 
     `cosine` is Eq. 5 of SGDR (Loshchilov & Hutter, 2017), h = h_min + ½(h_max − h_min)(1 + cos(πT/T_i)) with
     T_{i+1} = period_factor · T_i; without a period it decays once, over what the warm-up leaves of the run.
     """
     main: LRScheduler
+    if schedule.name == "constant" and not schedule.warmup:
+        return None
     if schedule.name == "cosine":
         period = schedule.period or max(total_steps - schedule.warmup, 1)
         main = CosineAnnealingWarmRestarts(optimizer, period, schedule.period_factor, eta_min=schedule.min_lr)

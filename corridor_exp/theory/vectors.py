@@ -70,6 +70,8 @@ def _buffer_of(u: Sequence[Tensor]) -> Tensor | None:
 
 
 def _dot(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
+    if a.dtype == b.dtype == dtype and a.is_contiguous() and b.is_contiguous():
+        return torch.dot(a.view(-1), b.view(-1))  # the same as below, which in a small model takes longer to decide
     a, b = _real(a), _real(b)
     if not (a.is_contiguous() and b.is_contiguous()):
         # In memory order where that is the same for both: channels_last weights need no copy.
