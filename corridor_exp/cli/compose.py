@@ -84,27 +84,28 @@ def _compose(overrides: list[str], conf: Conf) -> dict[str, Any]:
     except YAMLError as error:  # in an option's file
         raise UsageError(" ".join(str(error).split())) from None
     except (HydraException, OmegaConfBaseException) as error:
-        _explain_unknown_key(overrides, conf)
+        _explain_unknown_key(error, overrides, conf)
         raise UsageError(_one_line(error)) from None
     assert isinstance(resolved, dict)
     return {str(key): value for key, value in resolved.items()}
 
 
-def _explain_unknown_key(overrides: list[str], conf: Conf) -> None:
+def _explain_unknown_key(error: Exception, overrides: list[str], conf: Conf) -> None:
     """If a key is what Hydra choked on, say which word was meant: compare with what the chosen options hold."""
-    groups = [text for text in overrides if conf.is_group(_parse(text))]
-    try:
-        known = dict(_keys(OmegaConf.to_container(compose("config", groups))))
-    except HydraException as error:
-        for group in (_parse(text).key_or_group for text in groups):
-            if f"'{group}'" in str(error):
-                parent, _, part = group.rpartition("/")
-                raise UsageError(f"{group}: the chosen {parent} option has no {part} to choose") from None
-        return
-    for override in map(_parse, overrides):
+    parsed = [_parse(text) for text in overrides]
+    for override in parsed:
         key = override.key_or_group
         if key in SWEEP_GROUPS:
             raise UsageError(f"{override.input_line} names the runs of a sweep: corridor-sweep {override.input_line}")
+        parent, _, part = key.rpartition("/")
+        if parent and conf.is_group(override) and f"'{key}'" in str(error):
+            raise UsageError(f"{key}: the chosen {parent} option has no {part} to choose")
+    composed = getattr(error.__cause__, "parent_node", None)  # where OmegaConf looked for the key
+    if composed is None:
+        return
+    known = dict(_keys(OmegaConf.to_container(composed._get_root())))
+    for override in parsed:
+        key = override.key_or_group
         if key in known or key.startswith("hydra") or conf.is_group(override) or override.is_add():
             continue
         siblings = [name for name in known if name.rpartition(".")[0] == key.rpartition(".")[0]]
