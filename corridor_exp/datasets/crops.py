@@ -20,7 +20,9 @@ from torchvision.transforms.v2.functional import center_crop, resize
 
 AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # of a random crop: its share of the image, and width by height
 REDUCTIONS = (8, 4, 2)  # by which a JPEG can be decoded smaller, at less cost
+MARGIN = 4  # decoded rows: where libjpeg ends, it lets the last row of colours stand for those that follow
 GAP = 2  # what must be left to resize after that; tests/datasets/test_crops.py bounds the error
+TABLES = bytes([0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)])  # JPEG's markers of what may come before an image
 UNREADABLE = (OSError, SyntaxError, ValueError)  # PIL's, for what is cut short or no image at all
 
 
@@ -35,13 +37,14 @@ def random_crop(data: bytes, size: int, draw: Random) -> Tensor:
     """Inception's crop (Szegedy et al. 2015), resized, and flipped or not: torchvision's RandomResizedCrop.
 
     A crop that is large enough for it comes from the image at half (a quarter, an eighth of) its size, which libjpeg
-    makes from fewer coefficients.
+    makes from fewer coefficients. What lies below the crop is not decoded.
     """
     height, width, is_plain = _shape(data)
     box = random_box(height, width, draw)
     flipped = draw.random() < 0.5
     wanted = next((r for r in REDUCTIONS if is_plain and min(box.height, box.width) >= GAP * r * size), 1)
-    pixels, reduction = _decoded(data, wanted)
+    needed = box.top + box.height + MARGIN * wanted + box.height // size  # the filter looks a little beyond the box
+    pixels, reduction = _decoded(data, wanted, needed)
     crop = resized(pixels, box, size, reduction)
     return crop.flip(1) if flipped else crop
 
@@ -91,19 +94,42 @@ def _shape(data: bytes) -> tuple[int, int, bool]:
             return image.height, image.width, False
 
 
-def _decoded(data: bytes, reduction: int = 1) -> tuple[np.ndarray, int]:
-    """Height × width × RGB, and by how much it is reduced."""
+def _decoded(data: bytes, reduction: int = 1, rows: int | None = None) -> tuple[np.ndarray, int]:
+    """Height × width × RGB, and by how much it is reduced; of a plain JPEG perhaps no more than the upper `rows`."""
     height, width, is_plain = _shape(data)
     if is_plain:
+        cut = _cut_below(rows, data) if rows and rows < height else None
+        height = rows if cut else height
         shape = -(-height // reduction), -(-width // reduction)
         try:
-            pixels = simplejpeg.decode_jpeg(data, min_height=shape[0], min_width=shape[1])
+            # Not strict where it is cut: that there is data left to decode is no fault.
+            pixels = simplejpeg.decode_jpeg(cut or data, min_height=shape[0], min_width=shape[1], strict=not cut)
             if pixels.shape[:2] == shape:
                 return pixels, reduction
         except ValueError:
             pass  # PIL knows what is wrong, and forgives what can be forgiven
     with _opened(data) as image:
         return np.array(image.convert("RGB")), 1
+
+
+def _cut_below(rows: int, data: bytes) -> bytes | None:
+    """The JPEG with a height of `rows`, after which libjpeg stops; None where it must read all of it.
+
+    That is one whose data does not go from top to bottom once, and one without an end: whether that comes too early
+    is to be found out.
+    """
+    frame, place = 0, 2
+    while data.endswith(b"\xff\xd9"):
+        marker = data[place : place + 2]
+        if marker in (b"\xff\xc0", b"\xff\xc1"):  # sequential
+            frame = place
+        elif marker == b"\xff\xda":  # the first scan: is it that of all colours?
+            is_only_one = frame and data[frame + 9] == data[place + 4]
+            return data[: frame + 5] + rows.to_bytes(2, "big") + data[frame + 7 :] if is_only_one else None
+        elif marker[:1] != b"\xff" or marker[1:] not in TABLES:
+            return None
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return None
 
 
 def _opened(data: bytes) -> Image.Image:

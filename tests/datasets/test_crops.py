@@ -10,6 +10,8 @@ from random import Random
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from scipy.stats import ks_2samp
 from torchvision.transforms import RandomResizedCrop
@@ -125,6 +127,43 @@ def test_a_reduced_crop_lies_where_the_whole_one_does() -> None:
         crop = resized(pixels, box, 33, reduction).numpy().astype(int)
         assert np.abs(crop - expected)[1:-1, 1:-1].max() <= 2
         assert abs((crop - expected).mean()) < 0.3
+
+
+@given(
+    height=st.integers(33, 140),
+    width=st.integers(1, 90),
+    kind=st.sampled_from(["4:2:0", "4:2:2", "4:4:4", "grey", "progressive", "restarts"]),
+    reduction=st.sampled_from([1, 2, 4, 8]),
+    share=st.floats(0, 1),
+)
+@settings(max_examples=200, deadline=None)
+def test_what_is_decoded_of_a_jpeg_has_the_bits_of_the_whole(
+    height: int, width: int, kind: str, reduction: int, share: float
+) -> None:
+    """But for the last few rows, which no crop uses."""
+    options = {"progressive": {"progressive": True}, "restarts": {"restart_marker_blocks": 2}, "grey": {}}
+    image = picture(height, width).convert("L" if kind == "grey" else "RGB")
+    data = encoded(image, **options.get(kind, {"subsampling": kind}))
+    rows = round(17 + share * (height - 17))
+    part, whole = crops._decoded(data, reduction, rows)[0], crops._decoded(data, reduction)[0]
+    assert len(part) == (len(whole) if kind == "progressive" or rows >= height else -(-rows // reduction))
+    sure = max(rows // reduction - crops.MARGIN, 0)
+    assert np.array_equal(part[:sure], whole[:sure])
+
+
+def test_crops_of_real_images_have_the_bits_of_those_from_whole_ones(photographs: list[bytes], monkeypatch) -> None:
+    with_less = [random_crop(data, size, Random(i)) for i, data in enumerate(photographs) for size in (32, 224)]
+    monkeypatch.setattr(crops, "_cut_below", lambda rows, data: None)
+    with_all = [random_crop(data, size, Random(i)) for i, data in enumerate(photographs) for size in (32, 224)]
+    assert all(torch.equal(a, b) for a, b in zip(with_less, with_all, strict=True))
+
+
+def test_a_jpeg_of_several_scans_is_decoded_as_a_whole(photographs: list[bytes]) -> None:
+    data = photographs[0]
+    scan = data.index(b"\xff\xda")
+    assert crops._cut_below(20, data) is not None
+    assert crops._cut_below(20, data[: scan + 4] + b"\x01" + data[scan + 5 :]) is None  # of one colour of three
+    assert crops._cut_below(20, data[:-2]) is None  # without its end
 
 
 def test_the_evaluation_crop_is_torchvisions(photographs: list[bytes]) -> None:
