@@ -10,6 +10,9 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 
+SHORT = 1 << 14  # elements: up to here one product more costs as much as a copy
+
+
 def inner(u: Sequence[Tensor], v: Sequence[Tensor], dtype: torch.dtype | None = None) -> Tensor:
     """⟨u, v⟩ over all tensors, a 0-dim tensor on their device, in `dtype` or in at least float32.
 
@@ -33,6 +36,8 @@ def squared_norm(u: Sequence[Tensor]) -> Tensor:
     if u and u[0].is_cuda:  # one kernel for all tensors; on a CPU one dot product a tensor is faster
         norms = torch._foreach_norm([_real(t) for t in u], dtype=_wide(u[0].dtype))
         return torch.stack(norms).square().sum()
+    if len(short := [t for t in u if t.numel() <= SHORT]) > 1:
+        u = [*(t for t in u if t.numel() > SHORT), flat(short)]
     return inner(u, u)
 
 
