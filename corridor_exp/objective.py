@@ -28,6 +28,7 @@ from torch.distributed.tensor import DTensor
 from torch.func import functional_call
 from torch.nn.parallel import DistributedDataParallel
 
+from corridor_exp.batch_norm import ShortDoubleBackward
 from corridor_exp.distributed import ALONE, Ranks
 from corridor_exp.errors import RunError
 
@@ -217,7 +218,7 @@ class Objective:
         """H(θ)v for any constant vector v of parameter space, by double backward: the gradient of ⟨g, v⟩."""
         point = self._point(None)
         total = tuple(torch.zeros_like(p) for p in point)
-        with self._traceless():
+        with self._traceless(), ShortDoubleBackward():
             for share in self._losses(batch, point):
                 torch._foreach_add_(total, _product(_grad(share, point, create_graph=True), v, point))
         return tuple(self.ranks.added_up(total))
@@ -233,7 +234,7 @@ class Objective:
             E, g = self.gradient(batch)
             return E, g, self.hessian_product(batch, g)
         point = self._point(None)
-        with self._traceless():
+        with self._traceless(), ShortDoubleBackward():
             (E,) = self._losses(batch, point)
             g = _grad(E, point, create_graph=True)
             E, *constant = self.ranks.added_up([E.detach(), *(t.detach() for t in g)])
@@ -247,7 +248,7 @@ class Objective:
                 for share in self._losses(batch, point):
                     _grad(share, point)
             if hessian:
-                with self._traceless():
+                with self._traceless(), ShortDoubleBackward():
                     for share in self._losses(batch, point):
                         g = _grad(share, point, create_graph=True)
                         _product(g, [t.detach() for t in g], point)

@@ -99,8 +99,7 @@ def _decoded(data: bytes, reduction: int = 1, rows: int | None = None) -> tuple[
     height, width, is_plain = _shape(data)
     if is_plain:
         cut = _cut_below(rows, data) if rows and rows < height else None
-        height = rows if cut else height
-        shape = -(-height // reduction), -(-width // reduction)
+        shape = -(-(rows if rows and cut else height) // reduction), -(-width // reduction)
         try:
             # Not strict where it is cut: that there is data left to decode is no fault.
             pixels = simplejpeg.decode_jpeg(cut or data, min_height=shape[0], min_width=shape[1], strict=not cut)

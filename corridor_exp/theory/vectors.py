@@ -9,7 +9,6 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-
 SHORT = 1 << 14  # elements: up to here one product more costs as much as a copy
 
 

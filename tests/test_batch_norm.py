@@ -1,0 +1,74 @@
+"""Batch norm with a short double backward: the derivatives of torch's own, and really used."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from corridor_exp.batch_norm import ShortDoubleBackward
+from corridor_exp.objective import Batch, Objective
+
+SHAPES = [(6, 3, 4, 5), (8, 3), (5, 3, 7)]
+
+
+def inputs(shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    torch.manual_seed(0)
+    x, gamma, beta = torch.randn(shape).double() * 2 + 1, torch.randn(3).double(), torch.randn(3).double()
+    return x.requires_grad_(), gamma.requires_grad_(), beta.requires_grad_()
+
+
+def ours(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+    with ShortDoubleBackward():
+        return F.batch_norm(x, None, None, gamma, beta, training=True)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_first_and_second_derivatives_are_those_of_finite_differences(shape: tuple[int, ...]) -> None:
+    assert torch.autograd.gradcheck(ours, inputs(shape))
+    assert torch.autograd.gradgradcheck(ours, inputs(shape))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_double_backward_is_torchs(shape: tuple[int, ...]) -> None:
+    x, gamma, beta = inputs(shape)
+
+    def twice(y: Tensor) -> list[Tensor]:
+        g = torch.autograd.grad(y.sin().sum(), (x, gamma, beta), create_graph=True)
+        return [*g, *torch.autograd.grad(sum(t.square().sum() for t in g), (x, gamma, beta))]
+
+    expected = twice(F.batch_norm(x, None, None, gamma, beta, training=True))
+    torch.testing.assert_close(twice(ours(x, gamma, beta)), expected, rtol=1e-9, atol=1e-12)
+
+
+class Watch(nn.Module):
+    """Keeps the name of the node that made its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen = x.grad_fn.name() if x.grad_fn else None
+        return x
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_hg_takes_it_and_batch_norms_that_it_cannot_do_stay_torchs(layout: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    watch = Watch()
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), watch, nn.ReLU(), nn.Flatten(), nn.Linear(108, 2))
+    batch = Batch(torch.randn(5, 1, 8, 8).to(memory_format=layout), torch.tensor([0, 1, 0, 1, 1]))
+    model.double().to(memory_format=layout)
+    objective = Objective(model)
+    E, g, hg = objective.gradient_and_hg(Batch(batch.x.double(), batch.y))
+    assert "_BatchNorm" in str(watch.seen)
+
+    loss = F.cross_entropy(model(batch.x.double()), batch.y)
+    assert "NativeBatchNorm" in str(watch.seen)
+    assert torch.equal(E, loss)
+    expected = torch.autograd.grad(loss, model.parameters(), create_graph=True)
+    torch.testing.assert_close(list(g), list(expected), rtol=1e-10, atol=1e-13)
+    expected_hg = torch.autograd.grad(expected, model.parameters(), [t.detach() for t in expected])
+    torch.testing.assert_close(list(hg), list(expected_hg), rtol=1e-9, atol=1e-12)
+
+    model.eval()
+    objective.gradient_and_hg(Batch(batch.x.double(), batch.y))
+    assert "NativeBatchNorm" in str(watch.seen)
