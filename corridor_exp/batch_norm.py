@@ -1,7 +1,7 @@
 """Batch norm whose double backward takes a few passes over memory.
 
-torch puts its own together of some forty tensors as large as the layer's input: without it, Hg of a ResNet-18 cost a
-fifth more on a CPU.
+torch puts its own together of dozens of elementwise operations, by which Hg of a ResNet-18 cost a tenth to a fifth more
+on a CPU: docs/performance.md.
 """
 
 from __future__ import annotations
