@@ -78,6 +78,7 @@ class RecordWriter:
             raise RunError(f"{self.path} is shorter than its checkpoint says: records are lost; choose another out_dir")
         self.dropped = self.file.tell() - keep_bytes  # bytes; of a torn last line, too
         self.file.truncate(keep_bytes)
+        self.file.seek(keep_bytes)  # else `bytes` would be the old length until the next record
 
     def write(self, record: Record) -> None:
         try:
