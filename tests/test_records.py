@@ -58,13 +58,13 @@ def test_row_11_a_full_disk_is_one_clear_error() -> None:
 
 def test_row_1_a_save_before_the_first_new_record_knows_the_length_of_what_was_kept(tmp_path) -> None:
     """Else its checkpoint would keep records that are trained again, and they would stand there twice."""
-    writer = RecordWriter(tmp_path)
+    writer = records.RecordWriter(tmp_path)
     writer.write({"step": 0})
     kept = writer.bytes
     writer.write({"step": 1})
     writer.close()
-    resumed = RecordWriter(tmp_path, keep_bytes=kept)
+    resumed = records.RecordWriter(tmp_path, keep_bytes=kept)
     assert resumed.bytes == kept
     resumed.write({"step": 2})
-    assert [record["step"] for record in read_records(tmp_path)] == [0, 2]
+    assert [record["step"] for record in records.read_records(tmp_path)] == [0, 2]
     resumed.close()
