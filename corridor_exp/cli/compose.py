@@ -103,7 +103,7 @@ def _explain_unknown_key(error: Exception, overrides: list[str], conf: Conf) -> 
     composed = getattr(error.__cause__, "parent_node", None)  # where OmegaConf looked for the key
     if composed is None:
         return
-    known = dict(_keys(OmegaConf.to_container(composed._get_root())))
+    known = [key for key in _keys(OmegaConf.to_container(composed._get_root())) if not key.startswith("hydra")]
     for override in parsed:
         key = override.key_or_group
         if key in known or key.startswith("hydra") or conf.is_group(override) or override.is_add():
@@ -143,9 +143,9 @@ def _elements(override: Override) -> Iterable[Any]:
         yield from element if isinstance(element, list) else [element]
 
 
-def _keys(tree: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
+def _keys(tree: Any, prefix: str = "") -> Iterable[str]:
     for key, value in tree.items():
-        yield f"{prefix}{key}", value
+        yield f"{prefix}{key}"
         if isinstance(value, dict):
             yield from _keys(value, f"{prefix}{key}.")
 
