@@ -18,10 +18,11 @@ def main(argv: list[str] | None = None) -> None:
     """Print the table of a run, and write atlas.png, atlas.pdf and atlas.csv into its directory."""
     parser = Parser(
         prog="corridor-atlas",
-        description="From a run's records: its tenths of training, the median corridor index (by autodiff, and over "
-        "CLR's step) and decrease ratio in each, the share of looks beyond what a convex quadratic can reach (index "
-        "below ½, decrease ratio above ¾), and the layer that holds most of ‖Hg‖². A run whose records have no looks "
-        "is looked at now, at each checkpoint that it has kept (checkpoint.keep=N keeps more), on one fixed batch.",
+        description="From a run's records: its tenths of training, the median corridor index (by autodiff, and by a "
+        "secant to the midpoint of CLR's step), the gradient's alignment there and the decrease ratio in each, the "
+        "share of looks beyond what a convex quadratic can reach (index below ½, the other two above ¾), and the layer "
+        "that holds most of ‖Hg‖². A run whose records have no looks is looked at now, at each checkpoint that it has "
+        "kept (checkpoint.keep=N keeps more), on one fixed batch.",
         epilog="Example: corridor-train dataset=digits model=mlp probe.every=10 out_dir=run; corridor-atlas run. "
         "Exit codes: 0 done, 2 bad usage.",
     )

@@ -181,11 +181,11 @@ def rise_and_fall(run: Run) -> float:
 
 
 def nearest_corridor(run: Run) -> float:
-    """In the best tenth of training, the larger of the two median corridor indices: tangent, and over CLR's step."""
+    """In the best tenth of training, the larger of the two median corridor indices: tangent, and secant."""
     both = records.CORRIDOR_INDEX, records.SECANT_CORRIDOR_INDEX
     looks = [r for r in run.records if all(r.get(key) is not None for key in both)]
     if not looks:
-        raise UndecidedError(f"seed {run.seed} has no look: train with probe=corridor")
+        raise UndecidedError(f"seed {run.seed} has no look with secants to the midpoint: train with probe=corridor")
     return min(
         max(statistics.median(look[key] for look in phase) for key in both)
         for phase in atlas.tenths(looks, run.records[-1]["step"] + 1)

@@ -203,6 +203,14 @@ def test_near_a_corridor_by_both_measures(best: tuple[float, float], said: str, 
     assert row.values == dict.fromkeys(SEEDS, max(best))
 
 
+def test_secants_of_an_older_probe_judge_nothing(tmp_path: Path) -> None:
+    for seed in SEEDS:
+        write_run(tmp_path / str(seed), looks=[(0.1, 0.1)] * 100, seed=seed, probe_version=1)
+    row = verdict("training comes near a corridor", as_figure(tmp_path, "fig7"))
+    assert row.verdict == "undecided"
+    assert "midpoint" in row.remark
+
+
 def test_low_indices_in_different_tenths_are_no_corridor(tmp_path: Path) -> None:
     for seed in SEEDS:
         write_run(tmp_path / str(seed), looks=[(0.1, 0.9)] * 50 + [(0.9, 0.1)] * 50, seed=seed)
