@@ -16,6 +16,7 @@ from corridor_exp.datasets.base import Dataset, mixed_seed
 from corridor_exp.distributed import ALONE, Ranks, shard
 from corridor_exp.engine import Engine, Plan
 from corridor_exp.errors import RunError
+from corridor_exp.models.haiku import DebiasedBatchNorm2d
 from corridor_exp.objective import Objective
 from corridor_exp.optim import build_schedule
 
@@ -70,6 +71,8 @@ def build_engine(config: Config, should_stop: Callable[[], bool] = lambda: False
     if smallest < ranks.size:
         raise RunError(f"the smallest batch, of {smallest} images, has none for some of the {ranks.size} ranks")
     if settings.sync_batch_norm:
+        if any(isinstance(module, DebiasedBatchNorm2d) for module in model.modules()):
+            raise RunError("engine.sync_batch_norm=true: torch's has not the running statistics of Haiku's networks")
         if device.type != "cuda":
             raise RunError("engine.sync_batch_norm=true: torch has it for CUDA devices only")
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)

@@ -1,0 +1,116 @@
+"""dm-haiku's ResNets, `hk.nets.ResNet18` and `ResNet50`, with its default arguments.
+
+They are torchvision's blocks behind the stem for ImageNet, whatever the size of the images, with Haiku's weights. Three
+things are JAX's and Haiku's own: the padding of strided convolutions, that of the pool, and batch norm's statistics.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import skip_init
+
+from corridor_exp.datasets.base import Images
+from corridor_exp.models.resnet import resnet18, resnet50
+
+
+def resnet18_haiku(images: Images, *, width: int = 64, activation: str = "relu", norm: str = "batch") -> nn.Module:
+    """`hk.nets.ResNet18`, `width` channels in its first stage."""
+    return _with_haikus_layers(
+        resnet18(images, width=width, activation=activation, norm=norm, stem="imagenet", init="haiku", zero_init=True)
+    )
+
+
+def resnet50_haiku(images: Images, *, width: int = 64, activation: str = "relu", norm: str = "batch") -> nn.Module:
+    """`hk.nets.ResNet50`, `width` channels in the bottlenecks of its first stage."""
+    return _with_haikus_layers(
+        resnet50(images, width=width, activation=activation, norm=norm, stem="imagenet", init="haiku", zero_init=True)
+    )
+
+
+def _with_haikus_layers(model: nn.Module) -> nn.Module:
+    """The same network and parameters, with Haiku's layers in the place of torch's where they differ."""
+    for name, child in model.named_children():
+        layer: nn.Module
+        if isinstance(child, nn.Conv2d) and child.stride != (1, 1):
+            layer = skip_init(
+                SameConv2d, child.in_channels, child.out_channels, child.kernel_size, child.stride, bias=False
+            )
+            layer.weight = child.weight
+        elif isinstance(child, nn.MaxPool2d):
+            layer = SameMaxPool2d(child.kernel_size, child.stride, ceil_mode=True)
+        elif isinstance(child, nn.BatchNorm2d):
+            layer = DebiasedBatchNorm2d(child.num_features)
+            layer.weight, layer.bias = child.weight, child.bias
+        else:
+            layer = _with_haikus_layers(child)
+        setattr(model, name, layer)
+    return model
+
+
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """JAX's `SAME`: zeros before and after `size` pixels that give ⌈size/stride⌉ outputs, the odd one after."""
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution padded `SAME`; torch has that for stride 1 only."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        (height, width), (down, right) = self.kernel_size, self.stride
+        rows, columns = input.shape[-2:]
+        padding = *same_padding(columns, width, right), *same_padding(rows, height, down)
+        return F.conv2d(F.pad(input, padding), self.weight, self.bias, self.stride)
+
+
+class SameMaxPool2d(nn.MaxPool2d):
+    """Max-pooling padded `SAME` with −∞: torch pads the near edge, and `ceil_mode` lets windows cross the far one."""
+
+    kernel_size: int
+    stride: int
+
+    def forward(self, input: Tensor) -> Tensor:
+        before = [same_padding(size, self.kernel_size, self.stride)[0] for size in input.shape[-2:]]
+        return F.max_pool2d(input, self.kernel_size, self.stride, before, ceil_mode=True)
+
+
+class DebiasedBatchNorm2d(nn.BatchNorm2d):
+    """`hk.BatchNorm(decay_rate=0.9)`: batch norm whose averages are zero-debiased, of biased variances.
+
+    The buffers hold Haiku's `hidden` averages, which start at 0 and have weights that add up to 1 − 0.9ᵗ after t
+    updates (`num_batches_tracked`); evaluation divides by that sum. Before the first update it takes mean 0 and
+    variance 1, as torch does. (Haiku takes variance 0, and a deep network's outputs overflow.)
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+    momentum: float
+
+    def reset_running_stats(self) -> None:
+        super().reset_running_stats()
+        self.running_var.zero_()
+
+    def forward(self, input: Tensor) -> Tensor:
+        self._check_input_dim(input)
+        mean, variance, updates = self.running_mean, self.running_var, self.num_batches_tracked
+        if not self.training:
+            unseen = updates == 0
+            weight = 1 - (1 - self.momentum) ** updates.double() + unseen
+            mean, variance = mean / weight, (variance + unseen) / weight
+            return F.batch_norm(input, mean, variance, self.weight, self.bias, eps=self.eps)
+
+        values = input.numel() // self.num_features
+        if values == 1:  # torch refuses a single one, whose variance is 0
+            return self(torch.cat([input, input]))[:1]
+        # torch averages the unbiased variance: in these units that is the biased one. A buffer of its own, since
+        # autograd remembers which one batch norm was given, and refuses it if it has changed.
+        unbiased = variance * (values / (values - 1))
+        output = F.batch_norm(
+            input, mean, unbiased, self.weight, self.bias, training=True, momentum=self.momentum, eps=self.eps
+        )
+        torch.mul(unbiased, (values - 1) / values, out=variance)
+        updates.add_(1)
+        return output
