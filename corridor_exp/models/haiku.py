@@ -33,7 +33,7 @@ def _with_haikus_layers(model: nn.Module) -> nn.Module:
     """The same network and parameters, with Haiku's layers in the place of torch's where they differ."""
     for name, child in model.named_children():
         layer: nn.Module
-        if isinstance(child, nn.Conv2d) and child.stride != (1, 1):
+        if isinstance(child, nn.Conv2d):
             layer = skip_init(
                 SameConv2d, child.in_channels, child.out_channels, child.kernel_size, child.stride, bias=False
             )
@@ -56,13 +56,28 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution padded `SAME`; torch has that for stride 1 only."""
+    """A convolution padded `SAME`; torch has that for stride 1 only.
+
+    Taps of the kernel that meet nothing but padding are left out. The function is the same, and their gradient 0: on
+    maps of one pixel, as the last ones of a 32-pixel image are, that is all taps but one of nine.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         (height, width), (down, right) = self.kernel_size, self.stride
-        rows, columns = input.shape[-2:]
-        padding = *same_padding(columns, width, right), *same_padding(rows, height, down)
-        return F.conv2d(F.pad(input, padding), self.weight, self.bias, self.stride)
+        rows, *vertical = _taps(input.shape[-2], height, down)
+        columns, *horizontal = _taps(input.shape[-1], width, right)
+        padding = vertical[0], horizontal[0]
+        if padding != (vertical[1], horizontal[1]):
+            input, padding = F.pad(input, [*horizontal, *vertical]), (0, 0)
+        return F.conv2d(input, self.weight[:, :, rows, columns], self.bias, self.stride, padding)
+
+
+def _taps(size: int, kernel: int, stride: int) -> tuple[slice, int, int]:
+    """The taps that meet any of `size` pixels, and the padding before and after that is left for them."""
+    before, after = same_padding(size, kernel, stride)
+    last_window = (-(-size // stride) - 1) * stride - before
+    first, end = max(-last_window, 0), min(before + size, kernel)
+    return slice(first, end), before - first, after - (kernel - end)
 
 
 class SameMaxPool2d(nn.MaxPool2d):

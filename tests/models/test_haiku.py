@@ -187,15 +187,29 @@ def test_the_first_loss_is_that_of_a_guess_and_moves_the_logits_layer_alone(netw
 
 @pytest.mark.parametrize("size", range(1, 12))
 @pytest.mark.parametrize("kernel", [1, 3, 7])
-def test_same_padding_is_jaxs(size: int, kernel: int) -> None:
-    x = torch.randn(2, 3, size, size + 3, dtype=torch.float64) - 5  # below 0, so that a pool must not pad with 0
-    conv = SameConv2d(3, 4, kernel, 2, bias=False).double()
+@pytest.mark.parametrize("stride", [1, 2])
+def test_same_padding_is_jaxs(size: int, kernel: int, stride: int) -> None:
+    """Also on images so small that some taps of a kernel meet padding only."""
+    x = torch.randn(2, 3, size, size + 3, dtype=torch.float64)
+    conv = SameConv2d(3, 4, kernel, stride, bias=False).double()
+    y = conv(x)
+    y.sum().backward()
+
+    def convolve(w: jax.Array) -> jax.Array:
+        names = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(last_axis(x), w, (stride, stride), "SAME", dimension_numbers=names)
+
     w = jnp.asarray(conv.weight.detach().permute(2, 3, 1, 0).numpy())
-    expected = jax.lax.conv_general_dilated(last_axis(x), w, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-    np.testing.assert_allclose(last_axis(conv(x).detach()), expected, atol=1e-12)
-    if kernel == 3:
-        pooled = hk.max_pool(last_axis(x), (1, 3, 3, 1), (1, 2, 2, 1), "SAME")
-        np.testing.assert_array_equal(last_axis(SameMaxPool2d(3, 2)(x)), pooled)
+    np.testing.assert_allclose(last_axis(y.detach()), convolve(w), atol=1e-12)
+    gradient = jax.grad(lambda w: convolve(w).sum())(w)
+    np.testing.assert_allclose(conv.weight.grad.permute(2, 3, 1, 0), gradient, atol=1e-11)
+
+
+@pytest.mark.parametrize("size", range(1, 12))
+def test_the_pool_is_padded_as_haikus_with_minus_infinity(size: int) -> None:
+    x = torch.randn(2, 3, size, size + 3, dtype=torch.float64) - 5  # below 0, which is not what it pads with
+    pooled = hk.max_pool(last_axis(x), (1, 3, 3, 1), (1, 2, 2, 1), "SAME")
+    np.testing.assert_array_equal(last_axis(SameMaxPool2d(3, 2)(x)), pooled)
 
 
 # ------------------------------------------------------------------- batch norm's statistics
