@@ -9,7 +9,6 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
 
 from corridor_exp.datasets.base import Images
 from corridor_exp.models.resnet import resnet18, resnet50
@@ -34,10 +33,7 @@ def _with_haikus_layers(model: nn.Module) -> nn.Module:
     for name, child in model.named_children():
         layer: nn.Module
         if isinstance(child, nn.Conv2d):
-            layer = skip_init(
-                SameConv2d, child.in_channels, child.out_channels, child.kernel_size, child.stride, bias=False
-            )
-            layer.weight = child.weight
+            layer = SameConv2d(child)
         elif isinstance(child, nn.MaxPool2d):
             layer = SameMaxPool2d(child.kernel_size, child.stride, ceil_mode=True)
         elif isinstance(child, nn.BatchNorm2d):
@@ -56,28 +52,40 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution padded `SAME`; torch has that for stride 1 only.
+    """A convolution, without bias, of the weights of another, padded `SAME`; torch has that for stride 1 only.
 
-    Taps of the kernel that meet nothing but padding are left out. The function is the same, and their gradient 0: on
-    maps of one pixel, as the last ones of a 32-pixel image are, that is all taps but one of nine.
+    On maps so small that every output sees every pixel it is computed as the linear layer that it is: under 3×3 on 1
+    and 2 pixels, as the last maps of a 32-pixel image have. torch's convolutions spend their time on the padding there.
     """
 
+    def __init__(self, of: nn.Conv2d) -> None:
+        super().__init__(of.in_channels, of.out_channels, of.kernel_size[0], of.stride[0], bias=False, device="meta")
+        self.weight = of.weight
+
     def forward(self, input: Tensor) -> Tensor:
-        (height, width), (down, right) = self.kernel_size, self.stride
-        rows, *vertical = _taps(input.shape[-2], height, down)
-        columns, *horizontal = _taps(input.shape[-1], width, right)
-        padding = vertical[0], horizontal[0]
-        if padding != (vertical[1], horizontal[1]):
-            input, padding = F.pad(input, [*horizontal, *vertical]), (0, 0)
-        return F.conv2d(input, self.weight[:, :, rows, columns], self.bias, self.stride, padding)
+        shapes = list(zip(input.shape[2:], self.kernel_size, self.stride, strict=True))
+        taps = [_taps(*shape) for shape in shapes]
+        if all(first >= 0 and end <= kernel for (first, end), kernel in zip(taps, self.kernel_size, strict=True)):
+            return self._linear(input, taps)
+        (top, bottom), (left, right) = (same_padding(*shape) for shape in shapes)
+        if (top, left) == (bottom, right):
+            return F.conv2d(input, self.weight, None, self.stride, (top, left))
+        return F.conv2d(F.pad(input, (left, right, top, bottom)), self.weight, None, self.stride)
+
+    def _linear(self, input: Tensor, taps: list[tuple[int, int]]) -> Tensor:
+        """Along each dimension the weight from pixel i to output o is tap before + i − stride·o."""
+        weight = self.weight  # outputs, channels, taps, taps
+        for dim, (first, end), stride in zip((2, 3), taps, self.stride, strict=True):
+            weight = weight.narrow(dim, first, end - first).unfold(dim, input.shape[dim], stride).flip(dim)
+        shape = *weight.shape[2:4], self.out_channels
+        matrix = weight.permute(2, 3, 0, 4, 5, 1).flatten(3).flatten(0, 2)  # of channels last, on both sides
+        return F.linear(input.permute(0, 2, 3, 1).flatten(1), matrix).unflatten(1, shape).permute(0, 3, 1, 2)
 
 
-def _taps(size: int, kernel: int, stride: int) -> tuple[slice, int, int]:
-    """The taps that meet any of `size` pixels, and the padding before and after that is left for them."""
-    before, after = same_padding(size, kernel, stride)
-    last_window = (-(-size // stride) - 1) * stride - before
-    first, end = max(-last_window, 0), min(before + size, kernel)
-    return slice(first, end), before - first, after - (kernel - end)
+def _taps(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """From which tap to which a kernel has to reach for every output to see every pixel."""
+    before, _ = same_padding(size, kernel, stride)
+    return before - (-(-size // stride) - 1) * stride, before + size
 
 
 class SameMaxPool2d(nn.MaxPool2d):

@@ -188,10 +188,11 @@ def test_the_first_loss_is_that_of_a_guess_and_moves_the_logits_layer_alone(netw
 @pytest.mark.parametrize("size", range(1, 12))
 @pytest.mark.parametrize("kernel", [1, 3, 7])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_same_padding_is_jaxs(size: int, kernel: int, stride: int) -> None:
-    """Also on images so small that some taps of a kernel meet padding only."""
-    x = torch.randn(2, 3, size, size + 3, dtype=torch.float64)
-    conv = SameConv2d(3, 4, kernel, stride, bias=False).double()
+@pytest.mark.parametrize("wider", [0, 3])
+def test_same_padding_is_jaxs(size: int, kernel: int, stride: int, wider: int) -> None:
+    """Also on images so small that every output sees every pixel."""
+    x = torch.randn(2, 3, size, size + wider, dtype=torch.float64)
+    conv = SameConv2d(nn.Conv2d(3, 4, kernel, stride)).double()
     y = conv(x)
     y.sum().backward()
 
