@@ -50,6 +50,7 @@ class Descent(Optimizer):
     All on the device, without a host sync. The step m h is left as a 0-dim tensor in ``group["lr"]`` and ‖g‖² in
     ``grad_norm_sq``. If E or ‖g‖² is not finite, or g = 0, the parameters keep their bits and h is 0. Schedulers
     may overwrite ``lr`` as they like: it is written anew at every step and never read.
+    `copy.deepcopy` and `pickle` keep all that later steps depend on, but no hooks, as with torch's optimizers.
 
     Errors: `TypeError` without a loss; `ValueError` for sparse gradients and impossible settings.
     """
@@ -122,12 +123,23 @@ class Descent(Optimizer):
         self.took(h, sound)
         return loss
 
+    def __getstate__(self) -> dict[str, Any]:
+        return attributes(self)
+
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "memory": dict(self.memory)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self.memory = {key: value.to(self.memory[key].device, copy=True) for key, value in state_dict["memory"].items()}
+
+
+def attributes(optimizer: Optimizer) -> dict[str, Any]:
+    """All that makes a copy of an optimizer: its data, but no hooks, nor a `step` that a scheduler has wrapped.
+
+    (Torch keeps three attributes, and so loses those of any subclass.)
+    """
+    return {k: v for k, v in vars(optimizer).items() if not (k.startswith("_optimizer_") or callable(v))}
 
 
 def descend(params: list[Tensor], grads: list[Tensor], h: Tensor, unsound: Tensor, maximize: bool = False) -> None:
