@@ -54,7 +54,8 @@ def test_a_copy_is_no_slave_of_the_original() -> None:
     other = copy.deepcopy(optimizer)
     (q,) = other.param_groups[0]["params"]
     q.grad = torch.ones(2)
-    other.step(loss=1.0)
+    with pytest.warns(UserWarning, match="schedule"):
+        other.step(loss=1.0)
     assert p.tolist() == [1.0, 1.0]
     assert q.tolist() == pytest.approx([0.9, 0.9])
     engine, _ = engine_of("optim=clr_trust")
