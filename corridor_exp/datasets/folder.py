@@ -116,8 +116,10 @@ class FolderDataset:
         with _sigterm_blocked():  # so that no thread of a forked worker ever lets it through
             loading = iter(loader)
         for batch, (images, corrupt) in zip(batches, loading, strict=True):
-            if corrupt and not (self.skip_corrupt and images and self.ranks.size == 1):
-                raise RunError(f"{corrupt[0]}; dataset.skip_corrupt=true leaves such files out")
+            if corrupt and not (self.skip_corrupt and self.ranks.size == 1):
+                raise RunError(f"{corrupt[0]}; dataset.skip_corrupt=true leaves such files out, on one rank")
+            if not images:
+                raise RunError(f"{corrupt[0]}; nor can any other of its batch be read")
             for error in sorted(set(corrupt) - self.skipped):
                 print(f"corridor-train: left out: {error}", file=sys.stderr)
             self.skipped.update(corrupt)

@@ -115,8 +115,8 @@ def _decoded(folder: Path, tree: Tree, mode: str) -> Arrays:
     """Decode a tree's images once; later runs read the cached array, as long as no file has changed."""
 
     def decode() -> dict[str, np.ndarray]:
-        bar = tqdm(tree.paths, desc=f"decoding {folder}", unit="image", mininterval=1)
-        images = [_pixels(path, mode) for path in bar]
+        with tqdm(tree.paths, desc=f"decoding {folder}", unit="image", mininterval=1) as bar:
+            images = [_pixels(path, mode) for path in bar]
         for path, image in zip(tree.paths, images, strict=True):
             if image.shape != images[0].shape:
                 raise RunError(f"{path} differs in size from the first image; take dataset=imagefolder, which crops")

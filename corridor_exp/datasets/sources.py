@@ -165,29 +165,35 @@ class Tar:
     def _index(self) -> dict[str, np.ndarray]:
         """Of each image the shard, the first byte and the length; and its label."""
         places: list[tuple[int, int, int]] = []
-        labels: list[int] = []
-        for number, shard in enumerate(tqdm(self.shards, desc="indexing", unit="shard", mininterval=1)):
-            images: dict[str, tuple[int, int, int]] = {}
-            classes: dict[str, int] = {}
-            member = None
-            try:
-                with tarfile.open(shard, "r:") as archive:
-                    for member in archive:
-                        folder, _, file = member.name.rpartition("/")
-                        sample, _, field = file.partition(".")
-                        if field.lower() in IMAGES:
-                            images[f"{folder}/{sample}"] = number, member.offset_data, member.size
-                        elif field == "cls" and (file_of_class := archive.extractfile(member)):
-                            classes[f"{folder}/{sample}"] = min(int(file_of_class.read()), MOST_CLASSES)
-            except (OSError, tarfile.TarError, ValueError) as error:
-                after = f", at {member.name}" if member else ""
-                raise RunError(f"cannot read the shard {shard}{after}: {_first_line(error)}") from error
-            if images.keys() != classes.keys() or not images:
-                odd = ", ".join(sorted(images.keys() ^ classes.keys())[:3]) or "it is empty"
-                raise RunError(f"{shard} does not have NAME.jpg and NAME.cls for each sample: {odd}")
-            places += images.values()
-            labels += [classes[sample] for sample in images]
+        labels: list[np.int64] = []
+        with tqdm(self.shards, desc="indexing", unit="shard", mininterval=1) as bar:
+            for number, shard in enumerate(bar):
+                images, classes = self._samples(shard)
+                places += [(number, *images[sample]) for sample in images]
+                labels += [classes[sample] for sample in images]
         return {"places": np.asarray(places, dtype=np.int64), "labels": np.asarray(labels, dtype=np.int64)}
+
+    def _samples(self, shard: Path) -> tuple[dict[str, tuple[int, int]], dict[str, np.int64]]:
+        """By the names of a shard's samples: an image's first byte and length, and its class."""
+        images: dict[str, tuple[int, int]] = {}
+        classes: dict[str, np.int64] = {}
+        member = None
+        try:
+            with tarfile.open(shard, "r:") as archive:
+                for member in archive:
+                    folder, _, file = member.name.rpartition("/")
+                    sample, _, field = file.partition(".")
+                    if field.lower() in IMAGES:
+                        images[f"{folder}/{sample}"] = member.offset_data, member.size
+                    elif field == "cls" and (label := archive.extractfile(member)):
+                        classes[f"{folder}/{sample}"] = np.int64(int(label.read()))
+        except (OSError, tarfile.TarError, ValueError, OverflowError, LookupError) as error:
+            after = f", at {member.name}" if member else ""
+            raise RunError(f"cannot read the shard {shard}{after}: {_first_line(error)}") from error
+        if images.keys() != classes.keys() or not images:
+            odd = ", ".join(sorted(images.keys() ^ classes.keys())[:3]) or "it is empty"
+            raise RunError(f"{shard} does not have NAME.jpg and NAME.cls for each sample: {odd}")
+        return images, classes
 
     def read(self, number: int) -> bytes:
         shard, start, length = self.places[number]
