@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from corridor_exp.errors import RunError
+from corridor_exp.errors import RunError, UsageError
 
 Record: TypeAlias = dict[str, Any]
 Metrics: TypeAlias = dict[str, float | None]
@@ -52,6 +53,7 @@ SUMMARY_FILE: Final = "summary.json"
 CONFIG_FILE: Final = "config.yaml"
 LOCK_FILE: Final = ".lock"
 CHECKPOINTS: Final = "checkpoints"  # the folder
+SAFE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # of a folder: one component, and never `..`
 NON_FINITE: Final = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -133,6 +135,15 @@ def read_summary(directory: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     return {**summary, "metrics": current(summary["metrics"])} if "metrics" in summary else summary
+
+
+def run_folders(sweep: Path, runs: Iterable[Any]) -> list[Path]:
+    """The folders of the runs that a manifest names. Raises `UsageError` for a name that could lead out of `sweep`."""
+    names = list(runs)
+    for name in names:
+        if not isinstance(name, str) or not SAFE_NAME.fullmatch(name):
+            raise UsageError(f"the manifest of {sweep} is damaged: {name!r} is no folder of a run")
+    return [sweep / name for name in names]
 
 
 def write_atomically(path: Path, content: bytes) -> None:

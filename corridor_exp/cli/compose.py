@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from corridor_exp import targets
 from corridor_exp.config import CONF_DIR, SWEEP_GROUPS, Config, is_secret, option_groups, secret_variable, suggestion
 from corridor_exp.errors import UsageError
 
@@ -51,6 +52,8 @@ def compose_jobs(overrides: Sequence[str], multirun: bool, config_dir: str | Non
     conf = Conf([CONF_DIR, *([Path(config_dir).absolute()] if config_dir else [])])
     parsed = [_parse(text) for text in overrides]
     for override in parsed:
+        if override.key_or_group == targets.SETTING:  # in a file, say of a figure: a command line's own was taken out
+            raise UsageError(f"{targets.SETTING} is no key of a run: write {targets.SETTING}=[PREFIX] as an argument")
         conf.check_option(override)
         if override.is_sweep_override() and not multirun:
             raise UsageError(f"{override.input_line}: several values are a sweep; add -m to run them all")
@@ -104,6 +107,7 @@ def _explain_unknown_key(error: Exception, overrides: list[str], conf: Conf) -> 
     if composed is None:
         return
     known = [key for key in _keys(OmegaConf.to_container(composed._get_root())) if not key.startswith("hydra")]
+    known.append(targets.SETTING)
     for override in parsed:
         key = override.key_or_group
         if key in known or key.startswith("hydra") or conf.is_group(override) or override.is_add():

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
 
+from corridor_exp import targets
 from corridor_exp.cli.arguments import Parser
 from corridor_exp.cli.estimate import report
 from corridor_exp.cli.table import beside_differences
@@ -53,6 +54,7 @@ Keys of the sweep (all others are those of corridor-train, where a value may be 
   slurm.grace                             seconds before the time limit at which a run saves and queues again
   slurm.requeues                          how many time limits a run may hit
   slurm.sbatch.OPTION=VALUE               any other option of sbatch
+  allow_targets=[PREFIX]                  as of corridor-train: no file keeps it, so say it again when a sweep goes on
 """
 EPILOG = """\
 The folder holds sweep.json (which runs, command, commit, time) and a folder a run, 0, 1, …, as corridor-train writes
@@ -86,7 +88,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _main(args: argparse.Namespace) -> int:
-    settings, overrides = Settings.take(args.arguments)
+    settings, overrides = Settings.take(targets.take(args.arguments))
     if settings.executor == "slurm":
         _require_slurm()
     asked = Asked(settings, overrides, args.config_dir)

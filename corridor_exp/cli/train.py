@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from corridor_exp import __version__
+from corridor_exp import __version__, targets
 from corridor_exp.cli.estimate import report
 from corridor_exp.cli.table import table
 from corridor_exp.config import CONF_DIR, Config, fingerprint, option_groups, refuse_to_start
@@ -45,6 +45,7 @@ Keys for every run
   engine.device=auto|cpu|cuda   engine.precision=auto|fp32|bf16|fp16   engine.compile=true   engine.micro_batch=N
   probe=none                no Hg;  probe.every=N: a look every N steps
   checkpoint.every=N|10min  steps or minutes between two saves;  checkpoint.best=test/accuracy: also the best epoch
+  allow_targets=[PREFIX]    trust modules or objects of your own as a `_target_`: counts on a command line alone
   fork_from=RUN[@STEP]      begin with another run's checkpoint (also RUN@best), with other keys than it had
   resume.override=true      go on in a run directory although the configuration has changed
 
@@ -81,6 +82,7 @@ def _main(argv: list[str]) -> int:
         return 0
     from corridor_exp.cli.compose import compose_jobs, hide_secrets, parse_arguments, quoted
 
+    argv = targets.take(argv)
     args = parse_arguments(argv)
     overrides = hide_secrets(args.overrides)
     flags = [arg for arg in argv if arg not in args.overrides and (arg != "--resolve" or overrides == args.overrides)]
