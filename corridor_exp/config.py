@@ -23,9 +23,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from corridor_exp.errors import UsageError
 from corridor_exp.records import CHECKPOINTS, CONFIG_FILE, RECORDS_FILE
 
-CONF_DIR = next(
-    folder for folder in (Path(__file__).parent / "conf", Path(__file__).parent.parent / "conf") if folder.is_dir()
-)
+PACKAGE = Path(__file__).parent
+SHIPPED = PACKAGE if (PACKAGE / "conf").is_dir() else PACKAGE.parent  # an installed wheel has them inside
+CONF_DIR, SBATCH = SHIPPED / "conf", SHIPPED / "scripts" / "train.sbatch"
 TRUSTED_TARGETS = ("corridor_exp.", "torch.", "torchvision.")
 SWEEP_GROUPS = ("figure", "scale")  # of corridor-sweep: they hold command lines, not a part of a configuration
 
@@ -315,6 +315,21 @@ class Config(Strict):
         return f"{self.optim.name or 'run'}-seed{self.seed}-{fingerprint([self.identity()])}"
 
 
+def refuse_place(directory: Path) -> None:
+    """Raise `UsageError` if no run can lie there: a file is in the way, or the system refuses the name."""
+    try:
+        os.lstat(directory / CHECKPOINTS / ("x" * 100))  # about the longest name below it
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise UsageError(f"out_dir={directory}: {error.strerror}") from None
+    there = next(place for place in (directory, *directory.parents) if os.path.lexists(place))
+    if not there.is_dir():
+        raise UsageError(f"out_dir={directory}: {there} is not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"out_dir={directory}: {there} cannot be written")
+
+
 def refuse_to_start(config: Config, directory: Path) -> None:
     """Raise `UsageError` if the directory is another configuration's, with the difference, or a parent is missing.
 
@@ -350,10 +365,10 @@ def first_problem(error: ValidationError, known: Iterable[str]) -> str:
     return f"{key}{shown}: {reason}"
 
 
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'clr'?`, or nothing if no known word is close."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
+def suggestion(word: str, known: Iterable[str], parent: str = "", cutoff: float = 0.6) -> str:
+    """`; did you mean 'clr'?`, or nothing if no known word is close. Keys are compared without their `parent.`."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)
+    return f"; did you mean '{parent}{close[0]}'?" if close else ""
 
 
 def available_threads() -> int:

@@ -7,3 +7,8 @@ class UsageError(Exception):
 
 class RunError(Exception):
     """The run cannot go on: missing data, an unreadable image, too little memory. Exit code 1."""
+
+
+def extra(name: str) -> str:
+    """How to install what an extra of the package needs. The package is on no index."""
+    return f"pip install '.[{name}]' in the checkout, or make setup"

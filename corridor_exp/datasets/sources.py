@@ -16,7 +16,7 @@ from torchvision.datasets import ImageFolder
 from tqdm import tqdm
 
 from corridor_exp.datasets.cache import kept
-from corridor_exp.errors import RunError
+from corridor_exp.errors import RunError, extra
 
 IMAGES = ("jpg", "jpeg", "png", "webp")  # of a webdataset sample
 
@@ -77,7 +77,7 @@ class Parquet:
             import pyarrow as arrow
             from pyarrow import parquet
         except ImportError:
-            raise RunError(f"{shards[0]} needs pyarrow: pip install 'corridor-exp[parquet]'") from None
+            raise RunError(f"{shards[0]} needs pyarrow: {extra('parquet')}") from None
         self.shards, self.parquet = shards, parquet
         self.errors = (arrow.ArrowException, OSError)
         self.metadata, labels, groups = [], [], []

@@ -127,7 +127,7 @@ def test_a_union_of_grids_is_frozen_run_and_summed_up(corridor_sweep: Run, digit
     assert corridor_sweep(*argv, "out_dir=out", "processes=2") == 0
     out, err = capsys.readouterr()
     assert [line.split() for line in out.splitlines()[:4]] == [
-        ["run", "optim.name", "optim.lr", "state", "step", "loss", "ETA", "remark"],
+        ["run", "optim.name", "optim.lr", "status", "steps", "train", "loss", "test", "accuracy", "last", "h"],
         ["0", "clr", "–", "completed", "3", *out.splitlines()[1].split()[5:]],
         ["1", "sgd", "0.01", "completed", "3", *out.splitlines()[2].split()[5:]],
         ["2", "sgd", "0.1", "completed", "3", *out.splitlines()[3].split()[5:]],
