@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from corridor_exp.config import suggestion
-from corridor_exp.errors import UsageError
+from corridor_exp.errors import RunError, UsageError
 
 STOPPED = 75  # by a signal, resumable
 NO_HYDRA = (
@@ -27,20 +27,27 @@ class Parser(argparse.ArgumentParser):
             flags = re.findall(r"--[a-z-]+", self.format_usage())
             kind = "flag" if word.startswith("-") else "argument"
             message = f"unknown {kind} {word}{suggestion(word.split('=')[0], flags)} (see --help)"
+        self.fail(2, message)
+
+    def fail(self, code: int, message: str) -> NoReturn:
         print(f"{self.prog}: {_printable(message)}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(code)
 
     def carry_out(self, command: Callable[[argparse.Namespace], int], argv: list[str] | None) -> NoReturn:
-        """Exit with the code of the command, or with 2 after one line on what it refuses."""
+        """Exit with the code of the command, with 2 after one line on what it refuses, or 1 on what has failed."""
         args = self.parse_intermixed_args(argv)
         try:
             sys.exit(command(args))
         except UsageError as error:
             self.error(str(error))
+        except RunError as error:
+            self.fail(1, str(error))
         except KeyboardInterrupt:
             sys.exit(STOPPED)
 
 
 def _printable(text: str) -> str:
-    """The text in one line: a control character of a command line is written as in Python."""
+    """The text in one line of a bearable length: a control character is written as in Python."""
+    if len(text) > 1200:
+        text = f"{text[:600]} … {text[-500:]}"
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

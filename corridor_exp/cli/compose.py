@@ -101,8 +101,10 @@ class Conf:
         if group in SWEEP_GROUPS:
             raise UsageError(f"{line} names the runs of a sweep: corridor-sweep {line}")
         values = _values(override)
-        if not self.chooses(override) or override.is_delete():
+        if not self.chooses(override) or (override.is_delete() and "/" in group):
             return
+        if override.is_delete():
+            raise UsageError(f"{line}: every run has an option of {group}; write {group}=OPTION")
         if override.package or override.is_add() or override.is_force_add():
             raise UsageError(f"{line}: {group} has an option already; to choose another one, write {group}=OPTION")
         for value in values:
@@ -151,7 +153,8 @@ class Conf:
                 group, _, part = key.rpartition("/")
                 if group and f"'{key}'" in str(error):
                     raise UsageError(f"{key}: the chosen {group} option has no {part} to choose") from None
-            raise UsageError(_one_line(error)) from None
+            said = " ".join(str(error).split()) if isinstance(error, yaml.YAMLError) else _one_line(error)
+            raise UsageError(f"cannot compose {' '.join(lines)}: {said}") from None
         choices: Any = OmegaConf.to_container(config.hydra.runtime.choices)
         with open_dict(config):
             del config["hydra"]
@@ -181,8 +184,10 @@ def _set(override: Override, config: DictConfig, known: Any, choices: dict[str, 
     try:
         ConfigLoaderImpl._apply_overrides_to_config([override], config)
     except ERRORS as error:
-        if _unheld(key, known)[1] and not override.is_add():
-            raise UsageError(unknown_key(key, known, choices)) from None
+        value = override.value()
+        for set_key in [f"{key}.{name}" for name in value] if isinstance(value, dict) else [key]:
+            if _unheld(set_key, known)[1] and not override.is_add():
+                raise UsageError(unknown_key(set_key, known, choices)) from None
         raise UsageError(f"{key}: {_one_line(error.__cause__ or error)}") from None
 
 

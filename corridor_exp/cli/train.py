@@ -135,7 +135,10 @@ def _run(args: argparse.Namespace) -> int:
 
         print(report([config]))
     else:
-        return _start(config, run_directory(config))
+        directory = run_directory(config)
+        refuse_place(directory)
+        refuse_to_start(config, directory)
+        return _start(config, directory)
     return 0
 
 
@@ -148,8 +151,6 @@ def run_directory(config: Config) -> Path:
 
 def _start(config: Config, directory: Path) -> int:
     """Begin or go on with one run, or with this process's part of it, and return its exit code."""
-    refuse_place(directory)
-    refuse_to_start(config, directory)
     if rank_size_and_local()[0] == 0:
         print(f"corridor-train: loading torch for {directory}", file=sys.stderr, flush=True)
     with StopSignals() as stop:

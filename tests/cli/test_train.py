@@ -30,67 +30,6 @@ def without_time(directory: Path) -> list[records.Record]:
 # ----------------------------------------------------------------------- bad usage
 
 
-@pytest.mark.parametrize(
-    ("argv", "said"),
-    [
-        ("optim=crl", "did you mean 'clr'"),
-        ("dataset=cifar11", "did you mean 'cifar10'"),
-        ("optmi=sgd", "did you mean 'optim'"),
-        ("optim=sgd optim.lrr=3", "did you mean 'optim.lr'"),
-        ("seeed=1", "did you mean 'seed'"),
-        ("+speed=1", "unknown key 'speed'"),
-        ("optim=sgd optim.lr=abc", "optim.lr=abc"),
-        ("optim=sgd optim.lr=-1", "optim.lr=-1: should be greater than or equal to 0"),
-        ("optim=sgd optim.nesterov=true", "momentum above 0"),
-        ("batch_size=0", "batch_size=0"),
-        ("l2=-1", "l2=-1: should be greater than or equal to 0"),
-        ("batch_size=fulll", "or full"),
-        ("epochs=1.5", "epochs=1.5"),
-        ("engine.precision=bf8", "'bf16'"),
-        ("logger.wandb.mode=on", "'offline'"),
-        ("optim/schedule=cosine", "the chosen optim option has no schedule"),
-        ("figure=example", "corridor-sweep figure=example"),
-        ("foo", "write key=value"),
-        ("optim.lr=[", "cannot read"),
-        ("--bogus", "unknown flag --bogus"),
-        ("--multirn", "did you mean '--multirun'"),
-        ("--estimte", "did you mean '--estimate'"),
-        ("--config-name x", "--config-dir"),
-        ("optim=sgd optim.lr=0.1,1", "add -m"),
-        ("-m optim=sgd optim.lr=0.1,abc", "optim.lr=abc"),
-        ("-m out_dir=a,b", "cannot be swept"),
-        ("optim._target_=os.system", "os.system is not trusted"),
-        ("seed=null", "seed"),
-    ],
-)
-def test_row_20_bad_usage_is_one_line_and_exit_2(corridor_train: Run, capsys, argv: str, said: str) -> None:
-    assert corridor_train(*argv.split()) == 2
-    out, err = capsys.readouterr()
-    assert err.count("\n") == 1
-    assert said in err
-    assert out == ""
-    assert list(Path().iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("argv", "said"),
-    [
-        ("name=../evil", "name=../evil"),
-        ("name=/evil", "name=/evil"),
-        ("name=.", "name=."),
-        ("name='a\0b'", "name"),
-        (f"name={'n' * 300}", "1 to 100"),
-        ("out_dir=", "must be a path"),
-    ],
-)
-def test_row_19_a_name_never_leads_out_of_the_outputs(corridor_train: Run, capsys, argv: str, said: str) -> None:
-    assert corridor_train(argv) == 2
-    err = capsys.readouterr().err
-    assert said in err
-    assert err.count("\n") == 1
-    assert not list(Path().iterdir())
-
-
 def test_a_secret_in_a_mistake_is_not_repeated(corridor_train: Run, capsys) -> None:
     assert corridor_train("logger.wandb.api_key=hunter2", "optim=crl") == 2
     assert corridor_train("logger.wandb.api_key=[hunter2") == 2
