@@ -24,10 +24,12 @@ from corridor_exp import targets
 from corridor_exp.errors import UsageError
 from corridor_exp.records import CHECKPOINTS, CONFIG_FILE, RECORDS_FILE, SAFE_NAME
 
-CONF_DIR = next(
-    folder for folder in (Path(__file__).parent / "conf", Path(__file__).parent.parent / "conf") if folder.is_dir()
-)
+PACKAGE = Path(__file__).parent
+SHIPPED = PACKAGE if (PACKAGE / "conf").is_dir() else PACKAGE.parent  # an installed wheel has them inside
+CONF_DIR, SBATCH = SHIPPED / "conf", SHIPPED / "scripts" / "train.sbatch"
 SWEEP_GROUPS = ("figure", "scale")  # of corridor-sweep: they hold command lines, not a part of a configuration
+TOO_MANY = 2**31  # images, steps, units: what a tensor cannot count, or a user cannot mean
+MOST_THREADS = 1024
 
 
 def _slug(text: str) -> str:
@@ -43,16 +45,22 @@ def _path(text: str) -> str:
 
 
 def _batch_size(value: int | str) -> int | str:
-    if value != "full" and not (isinstance(value, int) and value > 0):
+    if value != "full" and not (isinstance(value, int) and 0 < value < TOO_MANY):
         raise ValueError("must be a positive whole number, or full")
     return value
 
 
 def _interval(value: int | str) -> int | str:
-    minutes = re.fullmatch(r"(\d+(?:\.\d+)?)min", str(value))
-    if (float(minutes[1]) if minutes else 0) > 0 or (isinstance(value, int) and value > 0):
+    minutes = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)min", str(value))
+    if (float(minutes[1]) if minutes else 0) > 0 or (isinstance(value, int) and 0 < value < TOO_MANY):
         return value
     raise ValueError("must be a positive whole number of steps, or minutes such as 10min")
+
+
+def _float32(value: float) -> float:
+    if abs(value) > 3.4e38:
+        raise ValueError("must be at most 3.4e38, as float32 has no larger number")
+    return value
 
 
 def _device(text: str) -> str:
@@ -63,11 +71,11 @@ def _device(text: str) -> str:
 
 Slug = Annotated[str, AfterValidator(_slug)]
 PathStr = Annotated[str, AfterValidator(_path)]
-Count = Annotated[int, Field(gt=0)]
-Whole = Annotated[int, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+Count = Annotated[int, Field(gt=0, lt=TOO_MANY)]
+Whole = Annotated[int, Field(ge=0, lt=TOO_MANY)]
+Finite = Annotated[float, Field(allow_inf_nan=False), AfterValidator(_float32)]
+Positive = Annotated[Finite, Field(gt=0)]
+NonNegative = Annotated[Finite, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Triple = Annotated[list[Finite], Field(min_length=3, max_length=3)]
 
@@ -211,7 +219,7 @@ class Engine(Strict):
     sync_batch_norm: bool
     shard: bool
     micro_batch: Count | None
-    threads: Count | None
+    threads: Annotated[int, Field(gt=0, le=MOST_THREADS)] | None
     tf32: bool
 
 
@@ -299,6 +307,19 @@ class Config(Strict):
         return f"{self.optim.name or 'run'}-seed{self.seed}-{fingerprint([self.identity()])}"
 
 
+def refuse_place(directory: Path) -> None:
+    """Raise `UsageError` if no run can lie there: a file is in the way, or a name is too long."""
+    there = next(place for place in (directory, *directory.parents) if os.path.lexists(place))
+    if not there.is_dir():
+        raise UsageError(f"out_dir={directory}: {there} is not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"out_dir={directory}: {there} cannot be written")
+    longest = max(len(os.fsencode(name)) for name in directory.parts)
+    below = len(os.fsencode(directory)) + 200  # room for the names in a run directory
+    if longest > os.pathconf(there, "PC_NAME_MAX") or below > os.pathconf(there, "PC_PATH_MAX"):
+        raise UsageError(f"out_dir={directory}: the name is too long for this file system")
+
+
 def refuse_to_start(config: Config, directory: Path) -> None:
     """Raise `UsageError` if the directory is another configuration's, with the difference, or a parent is missing.
 
@@ -330,27 +351,35 @@ def first_problem(error: ValidationError, known: Iterable[str]) -> str:
         return f"unknown key {key!r}{suggestion(key, known)}"
     reason = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
     value = problem["input"]
+    group, _, name = key.rpartition(".")
+    if group and isinstance(value, list | dict) and problem["type"] != "missing":
+        return f"{key}: {reason}; {name} means the same in all options of {group}: call a key of your own otherwise"
     shown = f"={value}" if isinstance(value, str | int | float) and not is_secret(key, value) else ""
     return f"{key}{shown}: {reason}"
 
 
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'clr'?`, or nothing if no known word is close."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
+def suggestion(word: str, known: Iterable[str], parent: str = "", cutoff: float = 0.6) -> str:
+    """`; did you mean 'clr'?`, or nothing if no known word is close. Keys are compared without their `parent.`."""
+    close = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=cutoff)
+    return f"; did you mean '{parent}{close[0]}'?" if close else ""
 
 
 def available_threads() -> int:
     """The cores that this process may use, or OMP_NUM_THREADS if the user has set it."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdigit() and int(asked) > 0:
+    if asked.isdigit() and 0 < int(asked) <= MOST_THREADS:
         return int(asked)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def option_groups(folders: Iterable[Path]) -> dict[str, list[str]]:
     """The groups of one or more configuration folders, and the options of each, sorted."""
-    files = sorted(file.relative_to(folder) for folder in folders for file in folder.glob("*/**/*.yaml"))
+    patterns = ("*/*.yaml", "*/*/*.yaml")  # optim/sgd.yaml, optim/schedule/cosine.yaml
+    try:
+        found = [(folder, file) for folder in folders for pattern in patterns for file in folder.glob(pattern)]
+    except OSError as error:
+        raise UsageError(f"a configuration folder cannot be read: {error}") from None
+    files = sorted(file.relative_to(folder) for folder, file in found)
     groups: dict[str, list[str]] = {}
     for file in files:
         if file.parts[0] not in SWEEP_GROUPS:
