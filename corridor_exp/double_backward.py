@@ -1,13 +1,14 @@
-"""Functions whose double backward is slow in torch, with one of ours.
+"""Functions whose double backward is slow or wrong in torch, with one of ours.
 
 torch puts that of batch norm together of dozens of elementwise operations, by which Hg of a ResNet-18 cost a tenth to a
-fifth more on a CPU: docs/performance.md.
+fifth more on a CPU: docs/performance.md. That of weight norm is wrong: `gradgradcheck` refuses it.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
@@ -15,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import Function, once_differentiable
+from torch.nn.utils.weight_norm import WeightNorm
 
 torchs_batch_norm = F.batch_norm
 
@@ -25,8 +27,16 @@ def own_double_backward() -> Iterator[None]:
 
     A `TorchFunctionMode` would not reach a checkpoint: `torch.autograd.grad`, which computes it again, leaves the mode.
     """
-    with patch.object(F, "batch_norm", _batch_norm):
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(F, "batch_norm", _batch_norm))
+        for room in (torch, sys.modules[WeightNorm.__module__]):
+            stack.enter_context(patch.object(room, "_weight_norm", _weight_norm))
         yield
+
+
+def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    """g·v/‖v‖, with a norm for each index of `dim`."""
+    return v * (g / torch.norm_except_dim(v, 2, dim))
 
 
 def _batch_norm(

@@ -1,4 +1,4 @@
-"""Batch norm with a double backward of ours: right derivatives, and really used."""
+"""Batch norm and weight norm with a double backward of ours: right derivatives, and really used."""
 
 from __future__ import annotations
 
@@ -76,3 +76,17 @@ def test_hg_takes_it_and_batch_norms_that_it_cannot_do_stay_torchs(layout: torch
     model.eval()
     objective.gradient_and_hg(Batch(batch.x.double(), batch.y))
     assert "NativeBatchNorm" in watch.seen[-1]
+
+
+@pytest.mark.parametrize("dim", [0, 1, -1])
+def test_weight_norm_has_right_derivatives(dim: int) -> None:
+    v, g = inputs((3, 3))[0], torch.rand({0: (3, 1), 1: (1, 3), -1: ()}[dim]).double().requires_grad_()
+
+    def weight_norm(v: Tensor, g: Tensor) -> Tensor:
+        with own_double_backward():
+            w: Tensor = torch._weight_norm(v, g, dim)
+            return w
+
+    torch.testing.assert_close(weight_norm(v, g), torch._weight_norm(v, g, dim))
+    assert torch.autograd.gradcheck(weight_norm, (v, g))
+    assert torch.autograd.gradgradcheck(weight_norm, (v, g))
