@@ -54,7 +54,7 @@ MAY_KNOW = {
     "engine": {"datasets", "objective", "optim", "probes", "records", "errors", "distributed"},
     "loggers": {"loggers", "records", "errors"},
     "figures": {"figures", "records", "config", "theory"},
-    "ledger": {"theory"},
+    "ledger": {"theory", "optim", "ledger"},
     "provenance": set(),
     "signals": set(),
     "sweeps": {"sweeps", "config", "records", "errors", "provenance", "run", "signals"},
