@@ -137,6 +137,15 @@ def hg_on_the_saddle() -> Tensor:
     return surfaces.hessian_gradient(surfaces.saddle, points(20, 0.5, 2.0)).norm(dim=-1).min()
 
 
+@claim("Example 2.5", "nor on r f(φ), f = 1 + 0.2 cos 5φ, also ruled: ‖Hg‖ = |f′(f + f″)|/r", at_most=1e-12)
+def hg_on_the_wavy_cone() -> float:
+    theta = points(20, 0.5, 2.0)
+    r, phi = theta.norm(dim=-1), torch.atan2(theta[:, 1], theta[:, 0])
+    f, slope, curvature = 1 + 0.2 * torch.cos(5 * phi), -torch.sin(5 * phi), -5 * torch.cos(5 * phi)
+    hg = surfaces.hessian_gradient(surfaces.wavy_cone(5, 0.2), theta).norm(dim=-1)
+    return largest(hg - (slope * (f + curvature)).abs() / r)
+
+
 @claim("Example 2.6", "Hg = 0 off the seams", at_most=1e-10)
 def hg_on_strips() -> float:
     strips, theta = surfaces.fig1b(), points(400, 0.0, 0.7)
@@ -150,11 +159,22 @@ def continuity_of_strips() -> float:
     return max(largest(strips.piece(i, s) - strips.piece(i + 1, s)) for i, s in enumerate(seams))
 
 
+def over_the_straight_part() -> tuple[np.ndarray, Tensor]:
+    """Heights above the straight part of Fig. 1b's curve, which are distances from it, and their points."""
+    height = np.linspace(-1.0, 1.0, 21)
+    return height, torch.as_tensor(np.stack([np.full_like(height, -2.5), height], -1))
+
+
+@claim("Example 2.6", "the distance to the nearest seam", at_most=1e-12)
+def distance_to_seams() -> float:
+    strips, (height, theta) = surfaces.fig1b(), over_the_straight_part()
+    nearest = np.abs(np.subtract.outer(height, strips.seams)).min(-1)
+    return largest(strips.distance_to_seam(theta) - torch.as_tensor(nearest))
+
+
 @claim("Example 2.6", "E is 0 on the first seam and climbs with each strip's slope", at_most=1e-12)
 def height_of_strips() -> float:
-    strips = surfaces.fig1b()
-    height = np.linspace(-1.0, 1.0, 21)  # above the straight part of the curve, far from the wave
-    theta = torch.as_tensor(np.stack([np.full_like(height, -2.5), height], -1))
+    strips, (height, theta) = surfaces.fig1b(), over_the_straight_part()
     ends = np.array([-1.0, *strips.seams, 1.0])
     E = np.concatenate([[0.0], np.cumsum(np.diff(ends) * strips.slopes)])
     return largest(strips(theta) - torch.as_tensor(np.interp(height, ends, E - E[1])))

@@ -119,7 +119,7 @@ PLANTED = [
         "signed_distance",
         times(1.5, surfaces.signed_distance),
         corridors,
-        {"height_of_ruled_surfaces", "height_of_strips"},
+        {"height_of_ruled_surfaces", "distance_to_seams", "height_of_strips"},
     ),
     Planted(
         "the wavy cone for a ruled surface",
@@ -165,6 +165,7 @@ PLANTED = [
             "hg_on_the_concave_cone",
             "hg_around_an_ellipse",
             "hg_on_strips",
+            "hg_on_the_wavy_cone",
             "rate_of_the_gradient",
             "characterization",
         },
