@@ -56,7 +56,7 @@ MAY_KNOW = {
     "engine": {"datasets", "objective", "optim", "probes", "records", "errors", "distributed"},
     "loggers": {"loggers", "records", "errors"},
     "figures": {"figures", "records", "config", "theory"},
-    "ledger": {"theory"},
+    "ledger": {"theory", "optim", "ledger"},
     "provenance": set(),
     "signals": set(),
     "targets": {"errors"},
