@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import importlib
+import inspect
 import json
 import os
 import re
@@ -113,7 +114,10 @@ class Component(BaseModel):
         try:
             factory = getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError, ValueError) as error:
-            raise UsageError(f"_target_={self.target}: {error}") from None
+            here = "; PYTHONPATH=. before the command finds modules of this folder" * isinstance(
+                error, ModuleNotFoundError
+            )
+            raise UsageError(f"_target_={self.target}: {error}{here}") from None
         home = f"{getattr(factory, '__module__', None)}."
         trusted = home.startswith((*TRUSTED_TARGETS, *allow_targets))
         if not callable(factory) or not trusted or (home.startswith("torch.") and not isinstance(factory, type)):
@@ -122,7 +126,15 @@ class Component(BaseModel):
 
     def build(self, *args: Any, allow_targets: Iterable[str] = (), **kwargs: Any) -> Any:
         """Call the target with the option's keys and `kwargs`, which win."""
-        return self.factory(allow_targets)(*args, **{**self.keywords(), **kwargs})
+        factory, keywords = self.factory(allow_targets), {**self.keywords(), **kwargs}
+        try:
+            inspect.signature(factory).bind(*args, **keywords)
+        except ValueError:  # one of C's, which has no signature
+            pass
+        except TypeError as error:
+            called = ", ".join([*(type(argument).__name__ for argument in args), *(f"{key}=" for key in keywords)])
+            raise UsageError(f"_target_={self.target}: {error}; it is called with ({called})") from None
+        return factory(*args, **keywords)
 
 
 class Dataset(Component):

@@ -5,6 +5,7 @@ import yaml
 
 from corridor_exp.cli.compose import compose_jobs
 from corridor_exp.config import CONF_DIR, Component, Config, difference, option_groups, redact, refuse_to_start
+from corridor_exp.datasets.base import Images
 from corridor_exp.errors import UsageError
 
 
@@ -97,6 +98,37 @@ def test_the_grammar_is_hydras(tmp_path) -> None:
 def test_row_17_a_target_that_only_looks_trusted_is_refused(target: str, reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
         Component(name="x", _target_=target).factory()
+
+
+def net(width: int) -> object:
+    """A model's factory that forgets that the data's shape is its first argument."""
+
+
+@pytest.mark.parametrize(
+    ("target", "keys", "said"),
+    [
+        (
+            "tests.test_config.net",
+            {"width": 3},
+            r"multiple values for argument 'width'; it is called with \(Images, width=\)",
+        ),
+        ("tests.test_config.net", {}, None),
+        (
+            "corridor_exp.models.mlp",
+            {"speed": 3},
+            r"unexpected keyword argument 'speed'; it is called with \(Images, speed",
+        ),
+        ("nowhere_at_all.net", {}, r"No module named 'nowhere_at_all'; PYTHONPATH=\. before the command"),
+    ],
+)
+def test_a_factory_that_cannot_be_called_is_told_how_it_is_called(target: str, keys: dict, said: str | None) -> None:
+    component = Component(_target_=target, **keys)
+    images = Images(channels=1, size=8, outputs=10, stem="none")
+    if said is None:
+        component.build(images, allow_targets=["tests.", "nowhere"])
+    else:
+        with pytest.raises(UsageError, match=said):
+            component.build(images, allow_targets=["tests.", "nowhere"])
 
 
 def test_what_is_written_down_holds_no_secret() -> None:

@@ -57,11 +57,7 @@ def _official(release: Any, folder: Path, train: bool, download: bool) -> Arrays
             if hasattr(release, "tgz_md5"):  # CIFAR's one large file, which torchvision then unpacks
                 fetch(release.url, folder / release.filename, release.tgz_md5)
             data = release(str(folder), train=train, download=True)
-    except (
-        OSError,
-        RuntimeError,
-        RunError,
-    ) as error:  # no network, no space; missing, or a checksum that does not match
+    except (OSError, RuntimeError, RunError) as error:  # no network, no space; missing, or another checksum
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RunError(
             f"no {release.__name__} under {folder.absolute()} ({first}). Point dataset.root at it or at a folder "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -91,6 +92,15 @@ def test_help_and_mistakes_answer_quickly_since_torch_stays_out() -> None:
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert done.stdout.splitlines()[-1] == "False"
+
+
+@pytest.mark.parametrize("flags", [[], ["--estimate"]])
+def test_what_is_being_done_is_said_before_torch_is_loaded(tmp_path, flags: list[str]) -> None:
+    (tmp_path / "torch.py").write_text("import sys; sys.exit('this is torch')")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+    done = subprocess.run([*COMMAND, *LONG, *flags], env=environment, capture_output=True, text=True)
+    assert "loading torch" in done.stderr.split("this is torch")[0]
+    assert done.stderr.rstrip().endswith("this is torch")
 
 
 # --------------------------------------------------------------------------- a run
@@ -190,6 +200,13 @@ def test_missing_data_fails_in_one_line_with_the_cures(corridor_train: Run, caps
     for word in ("dataset.root", "dataset.download", "dataset=digits"):
         assert word in err
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["status"] == "failed"
+
+
+def test_an_estimate_without_data_fails_in_one_line(corridor_train: Run, capsys) -> None:
+    assert corridor_train("dataset.root=nowhere", "dataset.download=false", "model.width=8", "--estimate") == 1
+    err = capsys.readouterr().err
+    assert "Traceback" not in err
+    assert err.splitlines()[-1].startswith("corridor-train: no CIFAR10 under")
 
 
 def test_a_run_that_failed_before_training_may_be_corrected(corridor_train: Run, tmp_path) -> None:
