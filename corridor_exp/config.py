@@ -9,32 +9,32 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import importlib
 import inspect
 import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from corridor_exp import targets
 from corridor_exp.errors import UsageError
-from corridor_exp.records import CHECKPOINTS, CONFIG_FILE, RECORDS_FILE
+from corridor_exp.records import CHECKPOINTS, CONFIG_FILE, RECORDS_FILE, SAFE_NAME
 
 PACKAGE = Path(__file__).parent
 SHIPPED = PACKAGE if (PACKAGE / "conf").is_dir() else PACKAGE.parent  # an installed wheel has them inside
 CONF_DIR, SBATCH = SHIPPED / "conf", SHIPPED / "scripts" / "train.sbatch"
-TRUSTED_TARGETS = ("corridor_exp.", "torch.", "torchvision.")
 SWEEP_GROUPS = ("figure", "scale")  # of corridor-sweep: they hold command lines, not a part of a configuration
 TOO_MANY = 2**31  # images, steps, units: what a tensor cannot count, or a user cannot mean
 MOST_THREADS = 1024
 
 
 def _slug(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", text):
+    if not SAFE_NAME.fullmatch(text):
         raise ValueError("must be 1 to 100 letters, digits, dots, dashes or underscores, not starting with a dot")
     return text
 
@@ -104,29 +104,13 @@ class Component(BaseModel):
         set_keys = self.model_dump(exclude_unset=True)
         return {key: value for key, value in set_keys.items() if key not in ("name", "_target_", "schedule")}
 
-    def factory(self, allow_targets: Iterable[str] = ()) -> Callable[..., Any]:
-        """What `_target_` names. Raises `UsageError` if it only looks trusted.
+    def factory(self) -> Callable[..., Any]:
+        """What `_target_` names. Raises `UsageError` if that is not to be trusted."""
+        return targets.load(self.target, our_targets())
 
-        `Config.parse` has seen a trusted prefix, but `torch.load` has one too. So of torch only classes are taken:
-        none of its functions that load code is an option. And what a module merely imports is not its own.
-        """
-        module, _, name = self.target.rpartition(".")
-        try:
-            factory = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError, ValueError) as error:
-            here = "; PYTHONPATH=. before the command finds modules of this folder" * isinstance(
-                error, ModuleNotFoundError
-            )
-            raise UsageError(f"_target_={self.target}: {error}{here}") from None
-        home = f"{getattr(factory, '__module__', None)}."
-        trusted = home.startswith((*TRUSTED_TARGETS, *allow_targets))
-        if not callable(factory) or not trusted or (home.startswith("torch.") and not isinstance(factory, type)):
-            raise UsageError(f"_target_={self.target} is {home[:-1]}'s, which is not trusted: see allow_targets")
-        return factory
-
-    def build(self, *args: Any, allow_targets: Iterable[str] = (), **kwargs: Any) -> Any:
+    def build(self, *args: Any, **kwargs: Any) -> Any:
         """Call the target with the option's keys and `kwargs`, which win."""
-        factory, keywords = self.factory(allow_targets), {**self.keywords(), **kwargs}
+        factory, keywords = self.factory(), {**self.keywords(), **kwargs}
         try:
             inspect.signature(factory).bind(*args, **keywords)
         except ValueError:  # one of C's, which has no signature
@@ -261,7 +245,7 @@ class Resume(Strict):
 class Config(Strict):
     """Everything that decides a run."""
 
-    NOT_IDENTITY: ClassVar = ("out_dir", "resume")
+    NOT_IDENTITY: ClassVar = ("out_dir", "resume", targets.SETTING)
 
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     batch_size: Annotated[int | str, AfterValidator(_batch_size)]
@@ -274,7 +258,6 @@ class Config(Strict):
     name: Slug
     out_dir: PathStr | None
     fork_from: PathStr | None
-    allow_targets: list[str]
     dataset: Dataset
     model: Model
     optim: Optimizer
@@ -286,20 +269,18 @@ class Config(Strict):
 
     @classmethod
     def parse(cls, composed: Mapping[str, Any]) -> Config:
-        """Check a composed configuration. Raises `UsageError`, one line, for the first thing wrong."""
+        """Check a composed configuration. Raises `UsageError`, one line, for the first thing wrong.
+
+        What a run of an older version says of its own trust is passed over.
+        """
         try:
-            config = cls.model_validate(composed)
+            config = cls.model_validate({key: value for key, value in composed.items() if key != targets.SETTING})
         except ValidationError as error:
             raise UsageError(first_problem(error, cls.model_fields)) from None
         if config.optim.adaptive and config.batch_size != "full":
             raise UsageError("optim.adaptive=true needs the whole loss at every step: set batch_size=full")
-        trusted = (*TRUSTED_TARGETS, *config.allow_targets)
         for key, component in config.components().items():
-            if not component.target.startswith(trusted):
-                raise UsageError(
-                    f"{key}._target_={component.target} is not trusted: only {', '.join(trusted)} are; "
-                    "add a prefix of your own with allow_targets=[PREFIX]"
-                )
+            targets.check(component.target, our_targets(), f"{key}._target_")
         if config.engine.threads is None:
             engine = config.engine.model_copy(update={"threads": available_threads()})
             config = config.model_copy(update={"engine": engine})
@@ -413,6 +394,13 @@ def option_groups(folders: Iterable[Path]) -> dict[str, list[str]]:
         if file.parts[0] not in SWEEP_GROUPS:
             groups.setdefault(file.parent.as_posix(), []).append(file.stem)
     return dict(sorted(groups.items()))
+
+
+@cache
+def our_targets() -> frozenset[str]:
+    """Every `_target_` that the packaged `conf/` names."""
+    named = re.compile(r"^ *_target_: *(\S+)", re.MULTILINE)
+    return frozenset(target for file in CONF_DIR.rglob("*.yaml") for target in named.findall(file.read_text()))
 
 
 def fingerprint(configs: list[dict[str, Any]]) -> str:

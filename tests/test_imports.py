@@ -51,14 +51,15 @@ MAY_KNOW = {
     "models": {"datasets", "models", "errors"},
     "datasets": {"datasets", "objective", "errors", "distributed"},
     "records": {"errors"},
-    "config": {"errors", "records"},
+    "config": {"errors", "records", "targets"},
     "engine": {"datasets", "objective", "optim", "probes", "records", "errors", "distributed"},
     "loggers": {"loggers", "records", "errors"},
     "figures": {"figures", "records", "config", "theory"},
     "ledger": {"theory"},
     "provenance": set(),
     "signals": set(),
-    "sweeps": {"sweeps", "config", "records", "errors", "provenance", "run", "signals"},
+    "targets": {"errors"},
+    "sweeps": {"sweeps", "config", "records", "errors", "provenance", "run", "signals", "targets"},
 }
 
 

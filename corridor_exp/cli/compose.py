@@ -27,6 +27,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from corridor_exp import targets
 from corridor_exp.cli.arguments import NO_HYDRA
 from corridor_exp.config import CONF_DIR, SWEEP_GROUPS, Config, is_secret, option_groups, suggestion
 from corridor_exp.errors import UsageError
@@ -100,6 +101,8 @@ class Conf:
         group, line = override.key_or_group, override.input_line
         if group in SWEEP_GROUPS:
             raise UsageError(f"{line} names the runs of a sweep: corridor-sweep {line}")
+        if group == targets.SETTING:  # in a file, say of a figure: a command line's own was taken out
+            raise UsageError(f"{targets.SETTING} is no key of a run: write {targets.SETTING}=[PREFIX] as an argument")
         values = _values(override)
         if not self.chooses(override) or (override.is_delete() and "/" in group):
             return
@@ -199,7 +202,7 @@ def unknown_key(key: str, known: Any, choices: dict[str, str]) -> str:
     parent = key.removesuffix(".".join(rest))
     if not isinstance(node, dict):
         return f"unknown key {key!r}: {parent[:-1]} is a value, and has no keys"
-    siblings = [f"{name}" for name in (*node, *([] if parent else Settings.model_fields))]
+    siblings = [f"{name}" for name in (*node, *([] if parent else [*Settings.model_fields, targets.SETTING]))]
     elsewhere = [held for held in _keys(known) if held.endswith(f".{rest[-1]}")]
     return f"unknown key {key!r}{suggestion(rest[0], siblings, parent) or suggestion(key, elsewhere, cutoff=0)}"
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from shutil import which
 from typing import NoReturn
 
+from corridor_exp import targets
 from corridor_exp.cli.arguments import STOPPED, Parser
 from corridor_exp.cli.estimate import report
 from corridor_exp.cli.table import beside_differences, table
@@ -93,7 +94,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
 
 
 def _main(args: argparse.Namespace) -> int:
-    asked = Asked.of(args.arguments, args.config_dir)
+    asked = Asked.of(targets.take(args.arguments), args.config_dir)
     if args.estimate:
         estimate(asked)
     elif not (args.status or args.cancel):

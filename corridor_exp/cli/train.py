@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import yaml
 
-from corridor_exp import __version__
+from corridor_exp import __version__, targets
 from corridor_exp.cli.arguments import NO_HYDRA, STOPPED, Parser
 from corridor_exp.config import CONF_DIR, SBATCH, Config, option_groups, refuse_place, refuse_to_start
 from corridor_exp.errors import UsageError
@@ -93,6 +93,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
 def _main(args: argparse.Namespace) -> int:
     if args.cfg not in (None, "job"):
         raise UsageError(f"--cfg {args.cfg} {NO_HYDRA}; --cfg job prints the configuration")
+    args.overrides = targets.take(args.overrides)
     if args.sbatch:
         print(SBATCH)
     elif args.shell_completion:

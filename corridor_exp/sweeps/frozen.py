@@ -43,7 +43,7 @@ class Sweep:
 
     @property
     def folders(self) -> list[Path]:
-        return [self.directory / run for run in self.runs]
+        return records.run_folders(self.directory, self.runs)
 
     @classmethod
     def freeze(cls, directory: Path, configs: Sequence[Config], command: list[str]) -> Sweep:
