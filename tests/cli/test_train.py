@@ -48,6 +48,14 @@ def test_help_names_groups_keys_and_examples(corridor_train: Run, capsys) -> Non
         assert word in out
 
 
+def test_the_slurm_template_is_found_and_asks_for_what_every_node_has(corridor_train: Run, capsys) -> None:
+    assert corridor_train("--sbatch") == 0
+    template = Path(capsys.readouterr().out.rstrip("\n"))
+    asked = [line.split()[1] for line in template.read_text().splitlines() if line.startswith("#SBATCH")]
+    assert "--cpus-per-task=1" in asked
+    assert subprocess.run(["bash", "-n", template]).returncode == 0
+
+
 def test_cfg_job_prints_the_configuration_without_secrets(corridor_train: Run, capsys) -> None:
     assert corridor_train("--cfg", "job", "optim=sgd", "logger.wandb.api_key=hunter2") == 0
     out = capsys.readouterr().out
