@@ -53,7 +53,7 @@ def compose_jobs(overrides: Sequence[str], multirun: bool, config_dir: str | Non
         for override in parsed:
             conf.check(override)
             if override.is_sweep_override() and not multirun:
-                raise UsageError(f"{override.input_line}: several values are a sweep; add -m to run them all")
+                raise UsageError(f"{_line(override)}: several values are a sweep; add -m to run them all")
         if not multirun:
             return [conf.job(parsed)]
         from tqdm import tqdm
@@ -98,7 +98,7 @@ class Conf:
 
     def check(self, override: Override) -> None:
         """Refuse a group or an option that does not exist, and a sweep without values."""
-        group, line = override.key_or_group, override.input_line
+        group, line = override.key_or_group, _line(override)
         if group in SWEEP_GROUPS:
             raise UsageError(f"{line} names the runs of a sweep: corridor-sweep {line}")
         if group == targets.SETTING:  # in a file, say of a figure: a command line's own was taken out
@@ -231,10 +231,17 @@ def _values(override: Override) -> list[Any]:
         values = iter(value.range()) if isinstance(value, RangeSweep) else override.sweep_iterator()
         found = list(islice(values, MOST_RUNS + 1))
     except ERRORS as error:
-        raise UsageError(f"{override.input_line}: {_one_line(error)}") from None
+        raise UsageError(f"{_line(override)}: {_one_line(error)}") from None
     if not found:
-        raise UsageError(f"{override.input_line} has no value")
+        raise UsageError(f"{_line(override)} has no value")
     return found
+
+
+def _line(override: Override) -> str:
+    """The override as it was typed; of a secret only the key."""
+    line = str(override.input_line)
+    key, _, value = line.partition("=")
+    return key if is_secret(key.lstrip("+~"), value) else line
 
 
 def _product(overrides: list[Override]) -> list[list[str]]:

@@ -28,16 +28,6 @@ def without_time(directory: Path) -> list[records.Record]:
     return [{k: v for k, v in r.items() if k != "time"} for r in records.read_records(directory)]
 
 
-# ----------------------------------------------------------------------- bad usage
-
-
-def test_a_secret_in_a_mistake_is_not_repeated(corridor_train: Run, capsys) -> None:
-    assert corridor_train("logger.wandb.api_key=hunter2", "optim=crl") == 2
-    assert corridor_train("logger.wandb.api_key=[hunter2") == 2
-    assert corridor_train("logger.wandb.api_key=[hunter2]") == 2
-    assert "hunter2" not in capsys.readouterr().err
-
-
 # -------------------------------------------------------------- help and completion
 
 
