@@ -268,4 +268,5 @@ def folder_of_sweep(text: str) -> str:
         override = conf.parse(text)
     if override.is_sweep_override():
         raise UsageError("out_dir is the folder of the whole sweep, and cannot be swept itself")
-    return f"out_dir={override.value()}"
+    value = override.value()
+    return f"out_dir={'' if value is None else value}"
