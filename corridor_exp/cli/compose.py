@@ -202,7 +202,7 @@ def unknown_key(key: str, known: Any, choices: dict[str, str]) -> str:
     parent = key.removesuffix(".".join(rest))
     if not isinstance(node, dict):
         return f"unknown key {key!r}: {parent[:-1]} is a value, and has no keys"
-    siblings = [f"{name}" for name in (*node, *([] if parent else [*Settings.model_fields, targets.SETTING]))]
+    siblings = map(str, node if parent else [*node, *Settings.model_fields, targets.SETTING])
     elsewhere = [held for held in _keys(known) if held.endswith(f".{rest[-1]}")]
     return f"unknown key {key!r}{suggestion(rest[0], siblings, parent) or suggestion(key, elsewhere, cutoff=0)}"
 
