@@ -66,6 +66,7 @@ Keys of the sweep (all others are those of corridor-train, where a value may be 
   slurm.grace                             seconds before the time limit at which a run saves and queues again
   slurm.requeues                          how many time limits a run may hit
   slurm.sbatch.OPTION=VALUE               any other option of sbatch
+  allow_targets=[PREFIX]                  as of corridor-train: no file keeps it, so say it again when a sweep goes on
 """
 EPILOG = """\
 The folder holds sweep.json (which runs, command, commit, time) and a folder a run, 0, 1, …, as corridor-train writes
