@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import inspect
 import json
 import os
 import re
@@ -109,7 +110,15 @@ class Component(BaseModel):
 
     def build(self, *args: Any, **kwargs: Any) -> Any:
         """Call the target with the option's keys and `kwargs`, which win."""
-        return self.factory()(*args, **{**self.keywords(), **kwargs})
+        factory, keywords = self.factory(), {**self.keywords(), **kwargs}
+        try:
+            inspect.signature(factory).bind(*args, **keywords)
+        except ValueError:  # one of C's, which has no signature
+            pass
+        except TypeError as error:
+            called = ", ".join([*(type(argument).__name__ for argument in args), *(f"{key}=" for key in keywords)])
+            raise UsageError(f"_target_={self.target}: {error}; it is called with ({called})") from None
+        return factory(*args, **keywords)
 
 
 class Dataset(Component):

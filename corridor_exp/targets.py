@@ -61,7 +61,8 @@ def load(target: str, ours: Collection[str]) -> Callable[..., Any]:
     try:
         found = _find(target)
     except (ImportError, AttributeError) as error:
-        raise UsageError(f"_target_={target}: {error}") from None
+        here = "; PYTHONPATH=. before the command finds a module of this folder"
+        raise UsageError(f"_target_={target}: {error}{here * isinstance(error, ModuleNotFoundError)}") from None
     if not callable(found) or not (target in ours or _is_allowed(found)):
         home = f"{getattr(found, '__module__', None)}.{getattr(found, '__qualname__', type(found).__name__)}"
         raise UsageError(f"_target_={target} is {home}, which is not trusted: no optimizer, module or builder")

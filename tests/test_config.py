@@ -5,7 +5,8 @@ import yaml
 
 from corridor_exp import targets
 from corridor_exp.cli.compose import compose_jobs
-from corridor_exp.config import CONF_DIR, Config, difference, option_groups, redact, refuse_to_start
+from corridor_exp.config import CONF_DIR, Component, Config, difference, option_groups, redact, refuse_to_start
+from corridor_exp.datasets.base import Images
 from corridor_exp.errors import UsageError
 
 
@@ -84,6 +85,40 @@ def test_the_grammar_is_hydras(tmp_path) -> None:
     assert compose("name=${model.name}-${seed}", "seed=3").name == "resnet18-3"
     names = [job.optim.name for job in compose_jobs(["optim=glob([clr*,sgd],exclude=*trust)"], multirun=True)]
     assert names == ["clr", "clr_momentum", "sgd"]
+
+
+def net(width: int) -> object:
+    """A model's factory that forgets that the data's shape is its first argument."""
+
+
+@pytest.mark.parametrize(
+    ("target", "keys", "said"),
+    [
+        (
+            "tests.test_config.net",
+            {"width": 3},
+            r"multiple values for argument 'width'; it is called with \(Images, width=\)",
+        ),
+        ("tests.test_config.net", {}, None),
+        (
+            "corridor_exp.models.mlp",
+            {"speed": 3},
+            r"unexpected keyword argument 'speed'; it is called with \(Images, speed",
+        ),
+        ("nowhere_at_all.net", {}, r"No module named 'nowhere_at_all'; PYTHONPATH=\. before the command"),
+    ],
+)
+def test_a_factory_that_cannot_be_called_is_told_how_it_is_called(
+    monkeypatch, target: str, keys: dict, said: str | None
+) -> None:
+    monkeypatch.setattr(targets, "_allowed", ("tests", "nowhere_at_all"))
+    component = Component(_target_=target, **keys)
+    images = Images(channels=1, size=8, outputs=10, stem="none")
+    if said is None:
+        component.build(images)
+    else:
+        with pytest.raises(UsageError, match=said):
+            component.build(images)
 
 
 def test_what_is_written_down_holds_no_secret() -> None:

@@ -43,7 +43,7 @@ class Parser(argparse.ArgumentParser):
         except RunError as error:
             self.fail(1, str(error))
         except KeyboardInterrupt:
-            sys.exit(STOPPED)
+            self.fail(STOPPED, "stopped before anything ran; the same command begins again")
 
 
 def _printable(text: str) -> str:

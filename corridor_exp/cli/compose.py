@@ -53,7 +53,7 @@ def compose_jobs(overrides: Sequence[str], multirun: bool, config_dir: str | Non
         for override in parsed:
             conf.check(override)
             if override.is_sweep_override() and not multirun:
-                raise UsageError(f"{override.input_line}: several values are a sweep; add -m to run them all")
+                raise UsageError(f"{_line(override)}: several values are a sweep; add -m to run them all")
         if not multirun:
             return [conf.job(parsed)]
         from tqdm import tqdm
@@ -98,7 +98,7 @@ class Conf:
 
     def check(self, override: Override) -> None:
         """Refuse a group or an option that does not exist, and a sweep without values."""
-        group, line = override.key_or_group, override.input_line
+        group, line = override.key_or_group, _line(override)
         if group in SWEEP_GROUPS:
             raise UsageError(f"{line} names the runs of a sweep: corridor-sweep {line}")
         if group == targets.SETTING:  # in a file, say of a figure: a command line's own was taken out
@@ -202,7 +202,7 @@ def unknown_key(key: str, known: Any, choices: dict[str, str]) -> str:
     parent = key.removesuffix(".".join(rest))
     if not isinstance(node, dict):
         return f"unknown key {key!r}: {parent[:-1]} is a value, and has no keys"
-    siblings = [f"{name}" for name in (*node, *([] if parent else [*Settings.model_fields, targets.SETTING]))]
+    siblings = map(str, node if parent else [*node, *Settings.model_fields, targets.SETTING])
     elsewhere = [held for held in _keys(known) if held.endswith(f".{rest[-1]}")]
     return f"unknown key {key!r}{suggestion(rest[0], siblings, parent) or suggestion(key, elsewhere, cutoff=0)}"
 
@@ -231,10 +231,17 @@ def _values(override: Override) -> list[Any]:
         values = iter(value.range()) if isinstance(value, RangeSweep) else override.sweep_iterator()
         found = list(islice(values, MOST_RUNS + 1))
     except ERRORS as error:
-        raise UsageError(f"{override.input_line}: {_one_line(error)}") from None
+        raise UsageError(f"{_line(override)}: {_one_line(error)}") from None
     if not found:
-        raise UsageError(f"{override.input_line} has no value")
+        raise UsageError(f"{_line(override)} has no value")
     return found
+
+
+def _line(override: Override) -> str:
+    """The override as it was typed; of a secret only the key."""
+    line = str(override.input_line)
+    key, _, value = line.partition("=")
+    return key if is_secret(key.lstrip("+~"), value) else line
 
 
 def _product(overrides: list[Override]) -> list[list[str]]:
@@ -261,4 +268,5 @@ def folder_of_sweep(text: str) -> str:
         override = conf.parse(text)
     if override.is_sweep_override():
         raise UsageError("out_dir is the folder of the whole sweep, and cannot be swept itself")
-    return f"out_dir={override.value()}"
+    value = override.value()
+    return f"out_dir={'' if value is None else value}"

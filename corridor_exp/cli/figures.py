@@ -41,9 +41,7 @@ def main(argv: list[str] | None = None) -> None:
         elif args.what == "stability":
             stability(args.runs, args.out)
         else:
-            names = PAPER if args.what == "all" else [args.what]
-            for name, figure in [(name, option(name)) for name in names]:
-                draw(name, figure, args.runs, args.out)
+            draw_all(PAPER if args.what == "all" else [args.what], args.runs, args.out)
     except UsageError as error:
         parser.error(str(error))
 
@@ -56,19 +54,33 @@ def option(name: str) -> grids.Figure:
     return grids.load_figure([CONF_DIR], name)
 
 
-def draw(name: str, figure: grids.Figure, place: Path | None, out: Path) -> None:
+def draw_all(names: list[str], place: Path | None, out: Path) -> None:
+    """Draw those whose runs are there. Raises `UsageError` that names the others."""
+    figures = {name: option(name) for name in names}
+    missing = [name for name, figure in figures.items() if not draw(name, figure, place, out)]
+    if missing:
+        where = place or f"{OUTPUTS}/ and {REFERENCE}/"
+        raise UsageError(
+            f"no runs of {', '.join(missing)} in {where}: corridor-sweep figure={missing[0]} scale=mini makes them; "
+            "those of the paper lie in outputs/reference of the repository (--runs DIR)"
+        )
+
+
+def draw(name: str, figure: grids.Figure, place: Path | None, out: Path) -> bool:
+    """Draw a figure, unless it needs runs that are not there; whether it was drawn."""
     from corridor_exp.figures import curves, relief, style  # matplotlib, only now
 
     if not figure.grids:
         style.save(*relief.draw(figure.title), out / name)
-        return _caption(out / name, f"{figure.title}. No runs: surfaces of corridor_exp.theory.")
+        _caption(out / name, f"{figure.title}. No runs: surfaces of corridor_exp.theory.")
+        return True
     runs = find(name, place)
     if runs is None:
-        where = place or f"{OUTPUTS}/ and {REFERENCE}/"
-        raise UsageError(f"no runs of {name} in {where}: corridor-sweep figure={name} scale=mini")
+        return False
     smaller = f" (scale={runs.scale})" if runs.scale not in (None, "full") else ""
     style.save(*curves.draw(runs, figure.panels, figure.title + smaller), out / name)
     _caption(out / name, runs.caption(figure.title))
+    return True
 
 
 def _caption(figure: Path, caption: str) -> None:

@@ -58,13 +58,15 @@ Examples
 
 Keys of the sweep (all others are those of corridor-train, where a value may be a list: seed=0,1,2)
   figure scale                            runs of conf/figure/NAME.yaml, at the size of conf/scale/NAME.yaml
-  out_dir=DIR                             its folder; otherwise outputs/<name>/sweep-<fingerprint of the command>/
+  out_dir=DIR                             its folder; otherwise outputs/<name>/sweep-<fingerprint of the command>/. A
+                                          command whose runs begin with those of the folder adds its other runs
   executor=local processes=N              N runs at a time, which share the cores (engine.threads, frozen with a run)
   executor=slurm                          one array job, submitted and left alone; needs the extra [slurm]
   slurm.partition slurm.time (minutes) slurm.cpus slurm.gpus slurm.mem (GB) slurm.parallel (tasks at a time)
   slurm.grace                             seconds before the time limit at which a run saves and queues again
   slurm.requeues                          how many time limits a run may hit
   slurm.sbatch.OPTION=VALUE               any other option of sbatch
+  allow_targets=[PREFIX]                  as of corridor-train: no file keeps it, so say it again when a sweep goes on
 """
 EPILOG = """\
 The folder holds sweep.json (which runs, command, commit, time) and a folder a run, 0, 1, …, as corridor-train writes

@@ -46,6 +46,7 @@ Keys for every run
   engine.device=auto|cpu|cuda   engine.precision=auto|fp32|bf16|fp16   engine.compile=true   engine.micro_batch=N
   probe=none                no Hg;  probe.every=N: a look every N steps
   checkpoint.every=N|10min  steps or minutes between two saves;  checkpoint.best=test/accuracy: also the best epoch
+  allow_targets=[PREFIX]    trust modules or objects of your own as a `_target_`: counts on a command line alone
   fork_from=RUN[@STEP]      begin with another run's checkpoint (also RUN@best), with other keys than it had
   resume.override=true      go on in a run directory although the configuration has changed
 

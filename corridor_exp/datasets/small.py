@@ -60,18 +60,13 @@ def _official(release: Any, folder: Path, train: bool, download: bool) -> Arrays
         except RuntimeError:
             if not download:
                 raise
-            for url, path, md5 in _archives(release, folder):
-                fetch(url, path, md5)
+            _download(release, folder)
             data = release(str(folder), train=train, download=True)  # which unpacks them
     except RunError:
         raise
     except Exception as error:  # torchvision's readers raise whatever comes of bytes that they did not expect
         first = str(error).splitlines()[0] if str(error) else "its bytes are not what they should be"
-        raise RunError(
-            f"no {release.__name__} under {folder.absolute()} ({split}: {first}). Point dataset.root at it or at a "
-            "folder with train/<class>/ and test/<class>/ images, or set dataset.download=true with a network, "
-            "or take dataset=digits, which needs neither"
-        ) from error
+        raise _missing(release, folder, f"{split}: {first}") from error
     images, labels = np.asarray(data.data), np.asarray(data.targets, dtype=np.int64)
     if len(images) != len(labels) or not len(labels) or labels.max() >= len(data.classes):
         raise RunError(
@@ -80,6 +75,23 @@ def _official(release: Any, folder: Path, train: bool, download: bool) -> Arrays
         )
     images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
     return Arrays(images, labels)
+
+
+def _download(release: Any, folder: Path) -> None:
+    """Fetch the release. torchvision then unpacks it."""
+    try:
+        for url, path, md5 in _archives(release, folder):
+            fetch(url, path, md5)
+    except RunError as error:
+        raise _missing(release, folder, str(error)) from error
+
+
+def _missing(release: Any, folder: Path, why: str) -> RunError:
+    return RunError(
+        f"no {release.__name__} under {folder.absolute()} ({why}). Point dataset.root at it or at a folder with "
+        "train/<class>/ and test/<class>/ images, or set dataset.download=true with a network, or take "
+        "dataset=digits, which needs neither"
+    )
 
 
 def _archives(release: Any, folder: Path) -> list[tuple[str, Path, str]]:

@@ -19,6 +19,7 @@ from corridor_exp import records
 from corridor_exp.sweeps.frozen import is_locked
 
 COMMAND = [sys.executable, "-m", "corridor_exp.cli.sweep"]
+MULTIRUN = [sys.executable, "-m", "corridor_exp.cli.train", "-m"]
 DIGITS = ["dataset=digits", "model=mlp", "model.width=16", "logger=jsonl", "probe=none"]
 SHORT = [*DIGITS, "max_steps=3", "log_every=1"]
 LONG = [*DIGITS, "optim=sgd", "batch_size=50", "log_every=1", "epochs=100000"]
@@ -51,9 +52,9 @@ def started() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """`started("seed=0", …)` starts the command in a process group of its own, which does not outlive the test."""
     processes: list[subprocess.Popen[str]] = []
 
-    def start(*argv: str) -> subprocess.Popen[str]:
+    def start(*argv: str, command: list[str] = COMMAND) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [*COMMAND, *argv], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+            [*command, *argv], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
         )
         processes.append(process)
         return process
@@ -230,11 +231,11 @@ def test_a_second_sweep_is_locked_out_and_cancel_stops_the_first_which_then_goes
     assert "nothing of this sweep runs" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("number", "command"), [(signal.SIGINT, MULTIRUN), (signal.SIGTERM, COMMAND)])
 def test_a_signal_to_the_whole_group_at_once_is_waited_for_until_the_runs_have_saved(
-    started, tmp_path, number: int
+    started, tmp_path, number: int, command: list[str]
 ) -> None:
-    process = started(*LONG, "seed=0,1", "out_dir=out")  # SIGINT as Control-C sends it, SIGTERM as `timeout` does
+    process = started(*LONG, "seed=0,1", "out_dir=out", command=command)  # Control-C sends SIGINT, `timeout` SIGTERM
     until(lambda: has_records(tmp_path / "out/0"))
     os.killpg(process.pid, number)
     said, _ = process.communicate(timeout=60)

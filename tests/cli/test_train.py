@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -27,16 +28,6 @@ def without_time(directory: Path) -> list[records.Record]:
     return [{k: v for k, v in r.items() if k != "time"} for r in records.read_records(directory)]
 
 
-# ----------------------------------------------------------------------- bad usage
-
-
-def test_a_secret_in_a_mistake_is_not_repeated(corridor_train: Run, capsys) -> None:
-    assert corridor_train("logger.wandb.api_key=hunter2", "optim=crl") == 2
-    assert corridor_train("logger.wandb.api_key=[hunter2") == 2
-    assert corridor_train("logger.wandb.api_key=[hunter2]") == 2
-    assert "hunter2" not in capsys.readouterr().err
-
-
 # -------------------------------------------------------------- help and completion
 
 
@@ -45,6 +36,23 @@ def test_help_names_groups_keys_and_examples(corridor_train: Run, capsys) -> Non
     out = capsys.readouterr().out
     for word in ("resnet18", "clr", "cifar10", "corridor-train model=resnet18 optim=clr", "batch_size=full", "75"):
         assert word in out
+
+
+def test_control_c_before_a_run_begins_is_one_line_and_75(corridor_train: Run, capsys, monkeypatch) -> None:
+    def stopped(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("corridor_exp.cli.train._run", stopped)
+    assert corridor_train("seed=0") == 75
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_slurm_template_is_found_and_asks_for_what_every_node_has(corridor_train: Run, capsys) -> None:
+    assert corridor_train("--sbatch") == 0
+    template = Path(capsys.readouterr().out.rstrip("\n"))
+    asked = [line.split()[1] for line in template.read_text().splitlines() if line.startswith("#SBATCH")]
+    assert "--cpus-per-task=1" in asked
+    assert subprocess.run(["bash", "-n", template]).returncode == 0
 
 
 def test_cfg_job_prints_the_configuration_without_secrets(corridor_train: Run, capsys) -> None:
@@ -91,6 +99,15 @@ def test_help_and_mistakes_answer_quickly_since_torch_stays_out() -> None:
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert done.stdout.splitlines()[-1] == "False"
+
+
+@pytest.mark.parametrize("flags", [[], ["--estimate"]])
+def test_what_is_being_done_is_said_before_torch_is_loaded(tmp_path, flags: list[str]) -> None:
+    (tmp_path / "torch.py").write_text("import sys; sys.exit('this is torch')")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+    done = subprocess.run([*COMMAND, *LONG, *flags], env=environment, capture_output=True, text=True)
+    assert "loading torch" in done.stderr.split("this is torch")[0]
+    assert done.stderr.rstrip().endswith("this is torch")
 
 
 # --------------------------------------------------------------------------- a run
@@ -190,6 +207,13 @@ def test_missing_data_fails_in_one_line_with_the_cures(corridor_train: Run, caps
     for word in ("dataset.root", "dataset.download", "dataset=digits"):
         assert word in err
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["status"] == "failed"
+
+
+def test_an_estimate_without_data_fails_in_one_line(corridor_train: Run, capsys) -> None:
+    assert corridor_train("dataset.root=nowhere", "dataset.download=false", "model.width=8", "--estimate") == 1
+    err = capsys.readouterr().err
+    assert "Traceback" not in err
+    assert err.splitlines()[-1].startswith("corridor-train: no CIFAR10 under")
 
 
 def test_a_run_that_failed_before_training_may_be_corrected(corridor_train: Run, tmp_path) -> None:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -287,6 +288,15 @@ def test_row_9_another_content_is_refused_and_deleted(served: Served, tmp_path: 
     with pytest.raises(RunError, match="is not what it should be"):
         fetch(served.url, tmp_path / "data.tar.gz", "0" * 32)
     assert not list(tmp_path.iterdir())
+
+
+def test_without_a_network_the_error_names_the_cures(tmp_path: Path, monkeypatch) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise URLError("Name or service not known")
+
+    monkeypatch.setattr("corridor_exp.datasets.download.urlopen", unreachable)
+    with pytest.raises(RunError, match=r"not known.*dataset\.root.*dataset=digits"):
+        datasets.cifar10(root=str(tmp_path / "data"), download=True, **CPU)
 
 
 def test_row_9_a_run_whose_download_fails_says_so_in_one_line(
