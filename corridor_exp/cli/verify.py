@@ -7,8 +7,10 @@ import sys
 from dataclasses import asdict
 
 from corridor_exp.cli.arguments import Parser
+from corridor_exp.streams import steady_streams
 
 
+@steady_streams()
 def main(argv: list[str] | None = None) -> None:
     """Print the ledger; exit 1 if a statement fails that is no known misprint."""
     parser = Parser(
