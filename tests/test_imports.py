@@ -48,16 +48,18 @@ MAY_KNOW = {
     "optim": {"theory", "objective", "optim", "config", "errors"},
     "probes": {"theory", "objective", "probes", "records", "datasets", "errors"},
     "models": {"datasets", "models", "errors"},
-    "datasets": {"datasets", "objective", "errors", "distributed"},
+    "datasets": {"datasets", "objective", "errors", "distributed", "signals"},
     "records": {"errors"},
-    "config": {"errors", "records"},
+    "config": {"errors", "records", "runs"},
     "engine": {"datasets", "objective", "optim", "probes", "records", "errors", "distributed"},
-    "loggers": {"loggers", "records", "errors"},
-    "figures": {"figures", "records", "config", "theory"},
+    "loggers": {"loggers", "records", "runs", "errors"},
+    "figures": {"figures", "records", "runs", "config", "theory", "errors"},
     "ledger": {"theory"},
     "provenance": set(),
+    "runs": {"runs", "records", "errors"},
     "signals": set(),
-    "sweeps": {"sweeps", "config", "records", "errors", "provenance", "run", "signals"},
+    "streams": set(),
+    "sweeps": {"sweeps", "config", "records", "runs", "errors", "provenance", "run", "signals", "streams"},
 }
 
 

@@ -12,12 +12,14 @@ from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
+from typing import Any
 
 from corridor_exp.cli.arguments import Parser
 from corridor_exp.cli.estimate import report
 from corridor_exp.cli.table import beside_differences
 from corridor_exp.config import CONF_DIR, REDACTED, Config, available_threads, difference, fingerprint, is_secret
-from corridor_exp.errors import UsageError
+from corridor_exp.errors import RunError, UsageError, in_words
+from corridor_exp.streams import steady_streams
 from corridor_exp.sweeps import grids
 from corridor_exp.sweeps.frozen import SUBMITTED, Sweep, leave_secrets, only_one, owner, thaw
 from corridor_exp.sweeps.settings import Settings
@@ -61,6 +63,7 @@ saving.
 """
 
 
+@steady_streams()
 def main(argv: list[str] | None = None) -> None:
     """The command. Exits with the codes of the contract."""
     parser = Parser(
@@ -83,6 +86,9 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(_main(args))
     except UsageError as error:
         parser.error(str(error))
+    except (RunError, OSError) as error:
+        tell(in_words(error))
+        sys.exit(1)
 
 
 def _main(args: argparse.Namespace) -> int:
@@ -174,16 +180,24 @@ class Asked:
             now = [config.identity() for config in self.configs]
         except UsageError as error:
             return tell(f"conf/ was edited since ({error}); going on with the runs as they were frozen")
-        frozen = [thaw(folder).identity() for folder in sweep.folders]
+        frozen = [_frozen(folder) for folder in sweep.folders]
         changes = [f"{len(frozen)} → {len(now)} runs"] if len(now) != len(frozen) else []
         for run, old, new in zip(sweep.runs, frozen, now, strict=False):
-            changes += [f"run {run}: {line}" for line in difference(old, new) if not line.startswith("engine.threads:")]
+            lines = difference(old, new) if old else []  # what cannot be read is told by the table of the runs
+            changes += [f"run {run}: {line}" for line in lines if not line.startswith("engine.threads:")]
         if changes:
             more = f" and {len(changes) - 1} more" if changes[1:] else ""
             tell(
                 f"conf/ was edited since ({changes[0]}{more}); going on with the runs as they were frozen, "
                 "for the edited ones choose another out_dir"
             )
+
+
+def _frozen(folder: Path) -> dict[str, Any] | None:
+    try:
+        return thaw(folder).identity()
+    except UsageError:
+        return None
 
 
 def run(sweep: Sweep, settings: Settings, retry_failed: bool) -> int:

@@ -14,8 +14,9 @@ from corridor_exp.cli.estimate import report
 from corridor_exp.cli.table import table
 from corridor_exp.config import CONF_DIR, Config, fingerprint, option_groups, refuse_to_start
 from corridor_exp.errors import UsageError
-from corridor_exp.records import read_summary
+from corridor_exp.runs.reading import read_summary
 from corridor_exp.signals import StopSignals
+from corridor_exp.streams import steady_streams
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -62,6 +63,7 @@ signal after saving.
 """
 
 
+@steady_streams()
 def main(argv: list[str] | None = None) -> None:
     """The command. Exits with the codes of the contract."""
     argv = list(sys.argv[1:] if argv is None else argv)
