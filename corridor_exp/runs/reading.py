@@ -118,6 +118,10 @@ class _Option(_Model):
     step_cap: float | None = None
 
 
+class _Resume(_Model):
+    override: bool
+
+
 class _Config(_Model):
     seed: Whole | None = None
     name: str | None = None
@@ -128,6 +132,7 @@ class _Config(_Model):
     model: _Option = _Option()
     optim: _Option = _Option()
     logger: dict[str, dict[str, Any]] = {}
+    resume: _Resume  # the last key of every run: a file without it was cut
 
 
 class _Manifest(_Model):

@@ -18,10 +18,12 @@ from corridor_exp.cli.report import main
 from corridor_exp.figures import report
 from corridor_exp.runs import reading
 
+RESUME = {"resume": {"override": False}}  # without which a config.yaml is one that was cut
+
 
 def write_run(folder: Path, lines: list[dict[str, Any]], config: dict[str, Any] | None = None, **summary: Any) -> Path:
     folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(config or {"seed": 0}))
+    (folder / "config.yaml").write_text(yaml.safe_dump({**(config or {"seed": 0}), **RESUME}))
     (folder / "records.jsonl").write_text("".join(records.to_json(line) + "\n" for line in lines))
     if summary:
         (folder / "summary.json").write_text(records.to_json(summary))
@@ -106,7 +108,7 @@ def test_broken_empty_and_torn_runs_are_shown_as_such(tmp_path: Path) -> None:
         (write_run(tmp_path / name, losses(2.0)) / file).write_bytes(text.encode("utf-8", "surrogateescape"))
     write_run(tmp_path / "9-empty", [])
     (tmp_path / "10-frozen").mkdir()
-    (tmp_path / "10-frozen/config.yaml").write_text("seed: 1")
+    (tmp_path / "10-frozen/config.yaml").write_text("seed: 1\nresume: {override: false}\n")
     write_run(tmp_path / "11-failed", losses(2.0), status="failed", error="out of memory")
 
     runs = {run.path: run for run in report.write(tmp_path, tmp_path / "report.html")}
@@ -136,7 +138,7 @@ def test_no_text_of_a_run_becomes_markup(tmp_path: Path) -> None:
     write_run(tmp_path / "plain", losses(1.0))
     plain = page_of(tmp_path).tags
     shutil.rmtree(tmp_path / "plain")
-    config = {"seed": evil, evil: 1}
+    config = {"name": evil, evil: 1}
     line = {"step": 0, "epoch": 0, "time": 0.0, "train/loss": 1.0, evil: 2.0}
     folder = write_run(tmp_path / "<script>alert(3)<&script>\"'", [line], config, status=evil, error=evil)
     page = page_of(tmp_path)
