@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -112,7 +113,12 @@ def delete_run() -> None:
 
 
 def delete_checkpoints() -> None:
-    shutil.rmtree(Path("out", records.CHECKPOINTS))
+    """Those of steps 8 and 12, once they are written and the one of step 4 is dropped."""
+    folder, deadline = Path("out", records.CHECKPOINTS), time.monotonic() + 60
+    while [int(path.name[5:14]) for path in sorted(folder.iterdir()) if path.suffix == ".pt"] != [8, 12]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    shutil.rmtree(folder)
 
 
 @pytest.mark.parametrize("damage", [delete_records, cut_records, delete_run])

@@ -75,7 +75,7 @@ class Runs:
         manifest, faults = reading.read_manifest(directory)
         if faults:
             raise UsageError(f"{directory}: {faults[0]}")
-        folders = [directory / run for run in manifest["runs"]] if manifest else reading.find(directory)
+        folders = records.run_folders(directory, manifest["runs"]) if manifest else reading.find(directory)
         runs = [Run.read(folder) for folder in folders]
         commits = {str(run.summary["git_commit"]) for run in runs if run.summary.get("git_commit")}
         commit = manifest.get("git_commit") or ", ".join(sorted(commits)) or "unknown"

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from corridor_exp import targets
 from corridor_exp.signals import StopSignals
 from corridor_exp.sweeps.worker import fail, last_line, work
 
@@ -41,7 +42,7 @@ def run_here(folders: list[Path], processes: int) -> bool:
             while active or (waiting and not stop.asked):
                 while waiting and len(active) < processes and not stop.asked:
                     folder = waiting.popleft()
-                    process = context.Process(target=_child, args=(folder,), name=folder.name)
+                    process = context.Process(target=_child, args=(folder, targets.allowed()), name=folder.name)
                     process.start()
                     active[process.sentinel] = process, folder
                 if stop.asked:  # again and again, for the run that has only just begun
@@ -61,13 +62,13 @@ def run_here(folders: list[Path], processes: int) -> bool:
     return not stop.asked
 
 
-def _child(folder: Path) -> None:
+def _child(folder: Path, allow_targets: tuple[str, ...]) -> None:
     from corridor_exp.sweeps.forkserver import HEEDED  # which the fork server has imported; the sweep must not
 
     for number in HEEDED:
         signal.signal(number, signal.SIG_DFL)  # its own again
     threading.Thread(target=_stop_with_the_sweep, daemon=True).start()
-    work(folder)
+    work(folder, allow_targets)
 
 
 def _stop_with_the_sweep() -> None:
