@@ -18,12 +18,12 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from corridor_exp import targets
 from corridor_exp.errors import UsageError
-from corridor_exp.records import CHECKPOINTS, CONFIG_FILE, RECORDS_FILE, SAFE_NAME
+from corridor_exp.records import CHECKPOINTS, RECORDS_FILE, SAFE_NAME
+from corridor_exp.runs import reading
 
 PACKAGE = Path(__file__).parent
 SHIPPED = PACKAGE if (PACKAGE / "conf").is_dir() else PACKAGE.parent  # an installed wheel has them inside
@@ -343,7 +343,9 @@ def refuse_to_start(config: Config, directory: Path) -> None:
         return
     if config.resume.override:
         return
-    stored = yaml.safe_load((directory / CONFIG_FILE).read_text())
+    stored, faults = reading.read_config(directory)
+    if faults:
+        raise UsageError(f"{directory}: {faults[0]}; choose another out_dir, or go on by resume.override=true")
     old = {key: value for key, value in stored.items() if key not in config.NOT_IDENTITY}
     if lines := difference(old, config.identity()):
         raise UsageError(
@@ -457,13 +459,10 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any
             yield f"{prefix}{key}", value
 
 
-def written_keys(directory: Path) -> dict[str, str]:
-    """The configuration in a run directory, flat and as text, without what is not identity; {} where there is none."""
-    file = directory / CONFIG_FILE
-    if not file.exists():
-        return {}
-    stored = {key: value for key, value in yaml.safe_load(file.read_text()).items() if key not in Config.NOT_IDENTITY}
-    return {key: str(value) for key, value in leaves(stored)}
+def written_keys(stored: Mapping[str, Any]) -> dict[str, str]:
+    """A configuration as a run directory holds it, flat and as text, without what is not identity."""
+    identity = {key: value for key, value in stored.items() if key not in Config.NOT_IDENTITY}
+    return {key: str(value) for key, value in leaves(identity)}
 
 
 def varied_keys(configs: Iterable[Mapping[str, str]]) -> list[str]:

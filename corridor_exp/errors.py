@@ -17,6 +17,13 @@ class RunError(_OneLineError):
     """The run cannot go on: missing data, an unreadable image, too little memory. Exit code 1."""
 
 
+def in_words(error: Exception) -> str:
+    """What went wrong, in one line; of an error of the system, the file and the reason."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def extra(name: str) -> str:
     """How to install what an extra of the package needs. The package is on no index."""
     return f"pip install '.[{name}]' in the checkout, or make setup"

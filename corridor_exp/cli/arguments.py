@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from corridor_exp.config import suggestion
-from corridor_exp.errors import RunError, UsageError
+from corridor_exp.errors import RunError, UsageError, in_words
 
 STOPPED = 75  # by a signal, resumable
 NO_HYDRA = (
@@ -40,8 +40,8 @@ class Parser(argparse.ArgumentParser):
             sys.exit(command(args))
         except UsageError as error:
             self.error(str(error))
-        except RunError as error:
-            self.fail(1, str(error))
+        except (RunError, OSError) as error:
+            self.fail(1, in_words(error))
         except KeyboardInterrupt:
             self.fail(STOPPED, "stopped before anything ran; the same command begins again")
 

@@ -31,6 +31,7 @@ from corridor_exp.config import (
 )
 from corridor_exp.errors import UsageError, extra
 from corridor_exp.launcher import rank_size_and_local
+from corridor_exp.streams import steady_streams
 from corridor_exp.sweeps import grids
 from corridor_exp.sweeps.frozen import SUBMITTED, Sweep, leave_secrets, only_one, owner, thaw
 from corridor_exp.sweeps.settings import Settings
@@ -75,6 +76,7 @@ saving.
 """
 
 
+@steady_streams()
 def main(argv: list[str] | None = None) -> NoReturn:
     """The command. Exits with the codes of the contract."""
     parser = Parser(
@@ -234,16 +236,25 @@ class Asked:
             now = self.configs
         except UsageError as error:
             return tell(f"conf/ was edited since ({error}); going on with the runs as they were frozen")
-        frozen = [thaw(folder) for folder in sweep.folders]
+        frozen = [_frozen(folder) for folder in sweep.folders]
         changes = [f"{len(frozen)} → {len(now)} runs"] if len(now) != len(frozen) else []
         for run, old, new in zip(sweep.runs, frozen, now, strict=False):
-            changes += [f"run {run}: {line}" for line in _changes(old, new)]
+            if old:
+                changes += [f"run {run}: {line}" for line in _changes(old, new)]
         if changes:
             more = f" and {len(changes) - 1} more" if changes[1:] else ""
             tell(
                 f"conf/ was edited since ({changes[0]}{more}); going on with the runs as they were frozen, "
                 "for the edited ones choose another out_dir"
             )
+
+
+def _frozen(folder: Path) -> Config | None:
+    """Its configuration, or None where that cannot be read, which the table of the runs tells."""
+    try:
+        return thaw(folder)
+    except UsageError:
+        return None
 
 
 def run(sweep: Sweep, settings: Settings, retry_failed: bool) -> int:

@@ -17,6 +17,7 @@ from corridor_exp.config import CONF_DIR, SBATCH, Config, option_groups, refuse_
 from corridor_exp.errors import UsageError
 from corridor_exp.launcher import rank_size_and_local
 from corridor_exp.signals import StopSignals
+from corridor_exp.streams import steady_streams
 from corridor_exp.sweeps.settings import is_of_a_sweep
 
 EXIT_CODES = {"completed": 0, "preempted": STOPPED}
@@ -67,6 +68,7 @@ signal after saving.
 """
 
 
+@steady_streams()
 def main(argv: list[str] | None = None) -> NoReturn:
     """The command. Exits with the codes of the contract."""
     argv = list(sys.argv[1:] if argv is None else argv)

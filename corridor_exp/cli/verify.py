@@ -10,11 +10,13 @@ from tqdm import tqdm
 
 from corridor_exp.cli.arguments import Parser
 from corridor_exp.records import to_json
+from corridor_exp.streams import steady_streams
 
 if TYPE_CHECKING:
     from corridor_exp.ledger import Row
 
 
+@steady_streams()
 def main(argv: list[str] | None = None) -> None:
     """Print the ledger; exit 1 if a statement fails that is no known misprint, or a misprint holds."""
     parser = Parser(

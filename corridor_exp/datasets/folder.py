@@ -32,6 +32,7 @@ from corridor_exp.datasets.sources import Source, find_source, training_numbers
 from corridor_exp.distributed import ALONE
 from corridor_exp.errors import RunError
 from corridor_exp.objective import Batch, Loss, Part
+from corridor_exp.signals import StopSignals
 
 
 def imagefolder(**options: Any) -> FolderDataset:
@@ -180,7 +181,7 @@ def _leave_signals_to_the_parent(worker: int) -> None:
 
     SIGTERM is also how a parent ends its workers: that one, and only when it is the sender, is obeyed.
     """
-    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+    for number in {*StopSignals.NUMBERS} - {signal.SIGTERM}:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     threading.Thread(target=_obey_the_parent, daemon=True).start()

@@ -20,7 +20,7 @@ from typing import Any
 import submitit
 
 from corridor_exp import records, targets
-from corridor_exp.errors import UsageError
+from corridor_exp.errors import RunError, UsageError, in_words
 from corridor_exp.sweeps.frozen import SUBMITTED, Sweep
 from corridor_exp.sweeps.settings import Slurm
 from corridor_exp.sweeps.worker import work
@@ -66,9 +66,15 @@ def submit(sweep: Sweep, folders: list[Path], settings: Slurm) -> str:
             jobs = executor.map_array(Task(), map(str, folders), repeat(targets.allowed()))
     except submitit.core.utils.FailedJobError as error:
         raise UsageError(f"sbatch: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        raise RunError(f"cannot write {in_words(error)}; nothing was submitted") from None
     newest = _jobs(sweep) | {folder.name: job.job_id for folder, job in zip(folders, jobs, strict=True)}
-    records.write_atomically(sweep.directory / SUBMITTED, records.to_json(newest, indent=2).encode())
-    return jobs[0].job_id.partition("_")[0]
+    job = jobs[0].job_id.partition("_")[0]
+    try:
+        records.write_atomically(sweep.directory / SUBMITTED, records.to_json(newest, indent=2).encode())
+    except RunError as error:
+        raise RunError(f"Slurm has job {job}, but --status and --cancel do not know of it: {error}") from None
+    return job
 
 
 def states(sweep: Sweep) -> dict[str, str]:
@@ -90,7 +96,7 @@ def cancel(sweep: Sweep, runs: list[str]) -> None:
 
 def _jobs(sweep: Sweep) -> dict[str, str]:
     try:
-        jobs: dict[str, str] = json.loads((sweep.directory / SUBMITTED).read_text())
-    except FileNotFoundError:
+        jobs = json.loads((sweep.directory / SUBMITTED).read_text())
+        return {str(run): str(job) for run, job in jobs.items()}
+    except (OSError, ValueError, AttributeError):
         return {}
-    return jobs

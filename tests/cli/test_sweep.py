@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from corridor_exp import records
+from corridor_exp.runs import reading
 from corridor_exp.sweeps.frozen import is_locked
 
 COMMAND = [sys.executable, "-m", "corridor_exp.cli.sweep"]
@@ -28,7 +29,7 @@ Run = Callable[..., int]
 
 
 def summary(folder: Path) -> dict[str, object]:
-    return records.read_summary(folder) or {}
+    return reading.read_summary(folder)
 
 
 def without_time(folder: Path) -> list[records.Record]:
@@ -231,11 +232,14 @@ def test_a_second_sweep_is_locked_out_and_cancel_stops_the_first_which_then_goes
     assert "nothing of this sweep runs" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("number", "command"), [(signal.SIGINT, MULTIRUN), (signal.SIGTERM, COMMAND)])
+@pytest.mark.parametrize(
+    ("number", "command"), [(signal.SIGINT, MULTIRUN), (signal.SIGTERM, COMMAND), (signal.SIGHUP, COMMAND)]
+)
 def test_a_signal_to_the_whole_group_at_once_is_waited_for_until_the_runs_have_saved(
     started, tmp_path, number: int, command: list[str]
 ) -> None:
-    process = started(*LONG, "seed=0,1", "out_dir=out", command=command)  # Control-C sends SIGINT, `timeout` SIGTERM
+    # SIGINT as Control-C sends it, SIGTERM as `timeout` does, SIGHUP as a terminal does that is closed
+    process = started(*LONG, "seed=0,1", "out_dir=out", command=command)
     until(lambda: has_records(tmp_path / "out/0"))
     os.killpg(process.pid, number)
     said, _ = process.communicate(timeout=60)
@@ -244,6 +248,22 @@ def test_a_signal_to_the_whole_group_at_once_is_waited_for_until_the_runs_have_s
     assert not is_locked(tmp_path / "out/0/.lock")
     assert summary(tmp_path / "out/0")["status"] == "preempted"
     assert not has_records(tmp_path / "out/1")
+
+
+def test_a_signal_that_was_ignored_at_the_start_stays_ignored_by_sweep_and_runs(started, monkeypatch, tmp_path) -> None:
+    with monkeypatch.context() as nohup:
+        nohup.setattr(sys.modules[__name__], "COMMAND", ["sh", "-c", "trap '' HUP; exec \"$@\"", "sh", *COMMAND])
+        process = started(*LONG, "seed=0,1", "out_dir=out")
+    until(lambda: has_records(tmp_path / "out/0"))
+    os.killpg(process.pid, signal.SIGHUP)
+    file = tmp_path / "out/0/records.jsonl"
+    seen = file.stat().st_size
+    until(lambda: file.stat().st_size > seen + 10_000)
+    os.killpg(process.pid, signal.SIGQUIT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert "SIGHUP" not in said
+    assert "1 preempted, 1 waiting" in said
 
 
 def test_runs_whose_sweep_is_killed_save_and_are_taken_up_by_the_next(

@@ -181,6 +181,39 @@ def test_row_22_another_machine_is_refused_unless_overridden(
     assert digits_run("epochs=1", "out_dir=out", "resume.override=true") == 0
 
 
+def test_row_22_a_precision_that_another_machine_would_choose_is_refused(
+    corridor_train: Run, capsys, monkeypatch, tmp_path
+) -> None:
+    """engine.precision=auto is bf16 for convolutions where the device has units for it, and fp32 elsewhere."""
+    from corridor_exp import build
+    from corridor_exp.engine import Engine
+
+    argv = ["dataset=digits", "dataset.train_size=40", "model=resnet18", "model.width=2", "logger=jsonl", "probe=none"]
+    argv += ["batch_size=20", "epochs=2", "out_dir=out"]
+    monkeypatch.setattr(build, "computes_bf16", lambda device: True)
+    with monkeypatch.context() as stopped:
+        stopped.setattr(Engine, "_end_epoch", lambda engine, bar: "preempted")
+        assert corridor_train(*argv) == 75
+    monkeypatch.setattr(build, "computes_bf16", lambda device: False)
+    assert corridor_train(*argv) == 2
+    assert "precision: bfloat16 → float32" in capsys.readouterr().err
+    assert corridor_train(*argv, "resume.override=true") == 0
+    assert json.loads((tmp_path / "out/summary.json").read_text())["precision"] == "float32"
+
+
+def test_a_checkpoint_of_an_older_version_that_does_not_name_its_precision_goes_on(
+    digits_run: Run, monkeypatch, tmp_path
+) -> None:
+    import corridor_exp.run
+
+    here = corridor_exp.run.portable_bits
+    with monkeypatch.context() as older:
+        older.setattr(corridor_exp.run, "portable_bits", lambda engine: {"torch": here(engine)["torch"]})
+        assert digits_run("epochs=1", "out_dir=out") == 0
+    (tmp_path / "out" / "summary.json").unlink()
+    assert digits_run("epochs=1", "out_dir=out") == 0
+
+
 def test_row_22_another_number_of_threads_is_refused(digits_run: Run, capsys, monkeypatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     assert digits_run("epochs=1", "out_dir=out") == 0

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from corridor_exp import records
+from corridor_exp.runs import reading
 
 CLUSTER = Path(__file__).parents[3] / "shared" / "slurm" / "slurm-cluster.sh"
 TEMPLATE = Path(__file__).parents[2] / "scripts" / "train.sbatch"
@@ -96,7 +97,7 @@ def is_training(folder: Path) -> bool:
 
 
 def status(folder: Path) -> object:
-    return (records.read_summary(folder) or {}).get("status")
+    return reading.read_summary(folder).get("status")
 
 
 def without_time(folder: Path) -> list[records.Record]:
@@ -182,7 +183,7 @@ def test_two_tasks_of_a_job_are_two_ranks_of_one_run_which_a_signal_requeues(tmp
     subprocess.run(["scancel", "--signal=USR1", "--name=two"], check=True)
     until(lambda: status(tmp_path / "out") == "completed", seconds=200)
     assert "going on at step" in log(*tmp_path.glob("slurm-*.out"))
-    assert records.read_summary(tmp_path / "out")["ranks"] == 2
+    assert reading.read_summary(tmp_path / "out")["ranks"] == 2
     until(lambda: not queue())
     subprocess.run(["sbatch", *two, TEMPLATE, *argv, "out_dir=whole"], check=True)
     until(lambda: status(tmp_path / "whole") == "completed")
