@@ -8,7 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from corridor_exp.batch_norm import ShortDoubleBackward
+from corridor_exp.errors import RunError
 from corridor_exp.objective import Batch, Objective
+from tests.conftest import engine_of, same, weights
 
 SHAPES = [(6, 3, 4, 5), (8, 3), (5, 3, 7)]
 
@@ -72,3 +74,51 @@ def test_hg_takes_it_and_batch_norms_that_it_cannot_do_stay_torchs(layout: torch
     model.eval()
     objective.gradient_and_hg(Batch(batch.x.double(), batch.y))
     assert "NativeBatchNorm" in str(watch.seen)
+
+
+# --------------------------------------------------------------- one image alone
+
+SMALL_NET = ["model=mlp", "model.norm=batch", "probe=none"]  # its batch norm has one value a channel of an image
+CONVOLUTIONS = ["model=resnet18", "model.width=4", "probe=none"]  # the last one sees 1 × 1 pixels of 8 × 8
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["dataset.train_size=65", "batch_size=64"],
+        ["dataset.train_size=7", "batch_size=7", "engine.micro_batch=3"],
+        ["dataset.train_size=8", "batch_size=4", "engine.micro_batch=1"],
+        ["dataset.train_size=8", "batch_size=1"],
+        ["dataset.train_size=1", "batch_size=64"],
+        ["dataset.train_size=65", "batch_size=64", "max_steps=2"],
+        ["dataset.train_size=65", "batch_size=64", "max_steps=1", "probe=sharpness", "probe.sharpness.images=train"],
+    ],
+)
+@pytest.mark.parametrize("network", [SMALL_NET, CONVOLUTIONS], ids=["mlp", "resnet18"])
+def test_an_image_that_batch_norm_would_see_alone_is_refused_before_training(
+    network: list[str], argv: list[str]
+) -> None:
+    with pytest.raises(RunError, match=r"leaves one image of \d+ alone.*dataset\.drop_last=true"):
+        engine_of(*network, *argv)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [*SMALL_NET, "dataset.train_size=65", "batch_size=64", "dataset.drop_last=true"],
+        [*SMALL_NET, "dataset.train_size=65", "batch_size=64", "max_steps=1"],
+        [*SMALL_NET, "dataset.train_size=66", "batch_size=64", "engine.micro_batch=2", "max_steps=2"],
+        [*SMALL_NET, "model.norm=none", "dataset.train_size=65", "batch_size=64", "max_steps=2"],
+        [*CONVOLUTIONS, "dataset.train_size=5", "batch_size=4", "dataset.image_size=16", "max_steps=2"],
+    ],
+)
+def test_what_batch_norm_can_train_on_is_trained_on(argv: list[str]) -> None:
+    assert engine_of(*argv)[0].train() == "completed"
+
+
+def test_looking_for_an_image_alone_changes_no_bit() -> None:
+    seen = []
+    for n in (8, 5):
+        engine, _ = engine_of(*CONVOLUTIONS, f"dataset.train_size={n}", "batch_size=4", "dataset.image_size=16")
+        seen.append([*weights(engine), torch.get_rng_state()])
+    assert same(*seen)
