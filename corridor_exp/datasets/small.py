@@ -57,8 +57,8 @@ def _official(release: Any, folder: Path, train: bool, download: bool) -> Arrays
         _refuse_special_files(release, folder)
         try:
             data = release(str(folder), train=train, download=False)
-        except RuntimeError:
-            if not download:
+        except RuntimeError as error:
+            if not download or "not found" not in str(error):
                 raise
             for url, path, md5 in _archives(release, folder):
                 fetch(url, path, md5)
@@ -69,8 +69,8 @@ def _official(release: Any, folder: Path, train: bool, download: bool) -> Arrays
         first = str(error).splitlines()[0] if str(error) else "its bytes are not what they should be"
         raise RunError(
             f"no {release.__name__} under {folder.absolute()} ({split}: {first}). Point dataset.root at it or at a "
-            "folder with train/<class>/ and test/<class>/ images, or set dataset.download=true with a network, "
-            "or take dataset=digits, which needs neither"
+            "folder with train/<class>/ and test/<class>/ images, or delete what is damaged of it and set "
+            "dataset.download=true with a network, or take dataset=digits, which needs neither"
         ) from error
     images, labels = np.asarray(data.data), np.asarray(data.targets, dtype=np.int64)
     if len(images) != len(labels) or not len(labels) or labels.max() >= len(data.classes):
@@ -92,12 +92,13 @@ def _archives(release: Any, folder: Path) -> list[tuple[str, Path, str]]:
 
 def _refuse_special_files(release: Any, folder: Path) -> None:
     """Raise `RunError` where one of the release's files is a pipe or a device, which torchvision would wait for."""
-    folders = ("raw", "processed") if hasattr(release, "mirrors") else (".",)
-    for part in folders:
-        inside = folder / getattr(release, "base_folder", release.__name__) / part
-        for path in (*inside.glob("*"), *folder.glob(f"{getattr(release, 'filename', inside.name)}*")):
-            if path.exists() and not path.is_file() and not path.is_dir():
-                raise RunError(f"{path} is not a regular file")
+    if hasattr(release, "base_folder"):
+        patterns = [f"{release.base_folder}/*", f"{release.filename}*"]
+    else:
+        patterns = [f"{release.__name__}/*/*"]
+    for path in (path for pattern in patterns for path in folder.glob(pattern)):
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise RunError(f"{path} is not a regular file")
 
 
 def _image_trees(folder: Path, mode: str) -> tuple[Arrays, Arrays]:
