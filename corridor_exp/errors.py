@@ -15,3 +15,8 @@ class UsageError(_OneLineError):
 
 class RunError(_OneLineError):
     """The run cannot go on: missing data, an unreadable image, too little memory. Exit code 1."""
+
+
+def extra(name: str) -> str:
+    """How to install what an extra of the package needs. The package is on no index."""
+    return f"pip install '.[{name}]' in the checkout, or make setup"

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from corridor_exp.datasets.base import renumbered
 from corridor_exp.datasets.cache import kept
 from corridor_exp.datasets.tree import content, image_tree
-from corridor_exp.errors import RunError
+from corridor_exp.errors import RunError, extra
 
 IMAGES = ("jpg", "jpeg", "png", "webp")  # of a webdataset sample
 MOST_CLASSES = 1 << 20  # more than any data set has: a label above it is no class
@@ -93,7 +93,7 @@ class Parquet:
             import pyarrow as arrow
             from pyarrow import parquet
         except ImportError:
-            raise RunError(f"{shards[0]} needs pyarrow: pip install 'corridor-exp[parquet]'") from None
+            raise RunError(f"{shards[0]} needs pyarrow: {extra('parquet')}") from None
         self.shards, self.parquet = shards, parquet
         self.errors = (arrow.ArrowException, OSError)
         self.metadata, labels, groups = [], [], []
