@@ -57,8 +57,8 @@ def _official(release: Any, folder: Path, train: bool, download: bool) -> Arrays
         _refuse_special_files(release, folder)
         try:
             data = release(str(folder), train=train, download=False)
-        except RuntimeError as error:
-            if not download or "not found" not in str(error):
+        except RuntimeError:
+            if not download:
                 raise
             for url, path, md5 in _archives(release, folder):
                 fetch(url, path, md5)
@@ -69,8 +69,8 @@ def _official(release: Any, folder: Path, train: bool, download: bool) -> Arrays
         first = str(error).splitlines()[0] if str(error) else "its bytes are not what they should be"
         raise RunError(
             f"no {release.__name__} under {folder.absolute()} ({split}: {first}). Point dataset.root at it or at a "
-            "folder with train/<class>/ and test/<class>/ images, or delete what is damaged of it and set "
-            "dataset.download=true with a network, or take dataset=digits, which needs neither"
+            "folder with train/<class>/ and test/<class>/ images, or set dataset.download=true with a network, "
+            "or take dataset=digits, which needs neither"
         ) from error
     images, labels = np.asarray(data.data), np.asarray(data.targets, dtype=np.int64)
     if len(images) != len(labels) or not len(labels) or labels.max() >= len(data.classes):
