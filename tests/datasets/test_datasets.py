@@ -3,6 +3,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -434,6 +436,13 @@ def test_row_8_broken_files_are_left_out_on_request_told_once_and_counted(
     accuracies = [r["train/accuracy"] for r in written[:4]]
     assert any((accuracy * 6) % 1 > 1e-6 for accuracy in accuracies)  # of batches with fewer than six images
     assert (written[-1]["test/accuracy"] * 7) % 1 == pytest.approx(0, abs=1e-6)
+
+
+def test_a_worker_that_is_killed_is_told_in_one_line(tmp_path: Path, monkeypatch) -> None:
+    dataset = folder(write_tree(tmp_path / "data", {"train": 2, "val": 1}), workers=1)
+    monkeypatch.setattr(dataset.train.source, "read", lambda number: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(RunError, match=r"^DataLoader worker .*dataset\.workers=0 decodes in the training process$"):
+        all_of(dataset)
 
 
 @pytest.mark.data
