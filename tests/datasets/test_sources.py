@@ -238,5 +238,5 @@ def test_a_tar_without_classes_is_told_in_one_line(tmp_path: Path, samples: Samp
 def test_without_pyarrow_the_extra_is_named(tmp_path: Path, samples: Samples, monkeypatch) -> None:
     as_parquet(tmp_path / "shards", samples, shards=1)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(RunError, match=r"pip install 'corridor-exp\[parquet\]'"):
+    with pytest.raises(RunError, match=r"pip install '\.\[parquet\]'"):
         images(tmp_path / "shards")
