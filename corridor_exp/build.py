@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from corridor_exp.config import Checkpoint, Config
-from corridor_exp.datasets.base import Dataset, mixed_seed
+from corridor_exp.datasets.base import Dataset, Images, mixed_seed
 from corridor_exp.distributed import ALONE, Ranks, shard
 from corridor_exp.engine import Engine, Plan
 from corridor_exp.errors import RunError
@@ -70,6 +72,8 @@ def build_engine(config: Config, should_stop: Callable[[], bool] = lambda: False
     smallest = batch_size if config.dataset.drop_last else dataset.train_size % batch_size or batch_size
     if smallest < ranks.size:
         raise RunError(f"the smallest batch, of {smallest} images, has none for some of the {ranks.size} ranks")
+    if not settings.sync_batch_norm or ranks.size == 1:
+        _refuse_a_single_image(config, model, dataset, batch_size, ranks)
     if settings.sync_batch_norm:
         if any(isinstance(module, DebiasedBatchNorm2d) for module in model.modules()):
             raise RunError("engine.sync_batch_norm=true: torch's has not the running statistics of Haiku's networks")
@@ -111,6 +115,40 @@ def build_engine(config: Config, should_stop: Callable[[], bool] = lambda: False
         should_stop=should_stop,
         show_progress=ranks.is_first,
     )
+
+
+def _refuse_a_single_image(config: Config, model: nn.Module, dataset: Dataset, batch_size: int, ranks: Ranks) -> None:
+    """Raise `RunError` if the model's batch norm would meet one value a channel, of which there is no variance.
+
+    torch would say so in the middle of the run: where an epoch's last batch, or the last micro-batch, is one image.
+    """
+    ends_epoch = config.max_steps is None or config.max_steps >= dataset.steps(batch_size)
+    sees_all = ends_epoch or any(probe.images == "train" for probe in config.probe.components().values())
+    last = dataset.train_size % batch_size if sees_all and not config.dataset.drop_last else 0
+    sizes = {min(batch_size, dataset.train_size), last}
+    parts = {part for size in sizes for part in (size // ranks.size, -(-size // ranks.size)) if part}
+    micro_batch = config.engine.micro_batch
+    cuts = {cut for part in parts for cut in (min(part, micro_batch or part), part % (micro_batch or part))}
+    if 1 in cuts and _needs_several_images(model, dataset.images):
+        micro = f" in micro-batches of {micro_batch}" if micro_batch else ""
+        raise RunError(
+            f"batch_size={batch_size}{micro} leaves one image of {dataset.train_size} alone, and batch norm needs more "
+            "than one value a channel: set dataset.drop_last=true, or another batch_size or engine.micro_batch"
+        )
+
+
+def _needs_several_images(model: nn.Module, images: Images) -> bool:
+    """Whether the model's batch norm refuses one image, which depends on the pixels that it sees of it."""
+    if not any(isinstance(module, _BatchNorm) for module in model.modules()):
+        return False
+    device = next(model.parameters()).device
+    pixels = () if images.stem == "none" else (images.size, images.size)
+    try:
+        with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+            copy.deepcopy(model).train()(torch.zeros(1, images.channels, *pixels, device=device))
+    except Exception as error:  # also that a model of one's own takes no such input
+        return "more than 1 value per channel" in str(error)
+    return False
 
 
 def build_optimizer(config: Config, model: nn.Module, steps_per_epoch: int) -> tuple[Optimizer, LRScheduler | None]:

@@ -134,7 +134,7 @@ class Dataset(Component):
     skip_corrupt: bool = False
     workers: Whole = 0
     mean: Triple = []
-    std: Triple = []
+    std: Annotated[list[Positive], Field(min_length=3, max_length=3)] = []
 
 
 class Model(Component):

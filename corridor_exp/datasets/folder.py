@@ -116,7 +116,7 @@ class FolderDataset:
         )
         with _sigterm_blocked():  # so that no thread of a forked worker ever lets it through
             loading = iter(loader)
-        for batch, (images, corrupt) in zip(batches, loading, strict=True):
+        for batch, (images, corrupt) in zip(batches, _from_living_workers(loading), strict=True):
             if corrupt and not (self.skip_corrupt and self.ranks.size == 1):
                 raise RunError(f"{corrupt[0]}; dataset.skip_corrupt=true leaves such files out, on one rank")
             if not images:
@@ -132,6 +132,16 @@ class FolderDataset:
         """Images × height × width × RGB, as a crop is laid out, to images × RGB × height × width."""
         x = x.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
         return x.to(torch.float32, memory_format=self.layout).sub_(self.shift).div_(self.scale)
+
+
+def _from_living_workers(loading: Iterator[Any]) -> Iterator[Any]:
+    """What the workers deliver. Raises `RunError` where one was killed, say by the system for want of memory."""
+    try:
+        yield from loading
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise RunError(f"{error}; dataset.workers=0 decodes in the training process") from error
 
 
 class _Crops(TorchDataset[Any]):

@@ -104,12 +104,13 @@ def _archives(release: Any, folder: Path) -> list[tuple[str, Path, str]]:
 
 def _refuse_special_files(release: Any, folder: Path) -> None:
     """Raise `RunError` where one of the release's files is a pipe or a device, which torchvision would wait for."""
-    folders = ("raw", "processed") if hasattr(release, "mirrors") else (".",)
-    for part in folders:
-        inside = folder / getattr(release, "base_folder", release.__name__) / part
-        for path in (*inside.glob("*"), *folder.glob(f"{getattr(release, 'filename', inside.name)}*")):
-            if path.exists() and not path.is_file() and not path.is_dir():
-                raise RunError(f"{path} is not a regular file")
+    if hasattr(release, "base_folder"):
+        patterns = [f"{release.base_folder}/*", f"{release.filename}*"]
+    else:
+        patterns = [f"{release.__name__}/*/*"]
+    for path in (path for pattern in patterns for path in folder.glob(pattern)):
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise RunError(f"{path} is not a regular file")
 
 
 def _image_trees(folder: Path, mode: str) -> tuple[Arrays, Arrays]:

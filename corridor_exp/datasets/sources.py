@@ -203,10 +203,14 @@ class Tar:
 
     def name(self, number: int) -> str:
         shard, start, _ = self.places[number]
-        with open(self.shards[shard], "rb") as file:
-            file.seek(start - tarfile.BLOCKSIZE)
-            header = file.read(tarfile.BLOCKSIZE)
-        return f"{self.shards[shard]}, {tarfile.TarInfo.frombuf(header, 'utf-8', 'surrogateescape').name}"
+        try:
+            with open(self.shards[shard], "rb") as file:
+                file.seek(start - tarfile.BLOCKSIZE)
+                header = file.read(tarfile.BLOCKSIZE)
+            member = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape").name
+        except (OSError, tarfile.TarError):  # of a shard that was lost or changed since it was indexed
+            member = f"byte {start}"
+        return f"{self.shards[shard]}, {member}"
 
 
 def _names(labels: np.ndarray, shard: Path, described: Sequence[str] = ()) -> list[str]:

@@ -184,6 +184,21 @@ def test_row_8_a_shard_that_is_cut_short_is_named(tmp_path: Path, samples: Sampl
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("kind", PACK)
+@pytest.mark.parametrize("keep", [None, 0, 1000])
+def test_row_8_a_shard_that_is_lost_while_training_runs_is_named(
+    tmp_path: Path, samples: Samples, kind: str, keep: int | None
+) -> None:
+    (shard,) = PACK[kind](tmp_path / "shards", samples, shards=1)
+    dataset = images(tmp_path / "shards")
+    content = shard.read_bytes()
+    shard.unlink()
+    if keep is not None:
+        shard.write_bytes(content[:keep])
+    with pytest.raises(RunError, match=f"cannot read the image {shard}, "):
+        batches(dataset)
+
+
 def test_row_8_a_damaged_row_group_is_named(tmp_path: Path, samples: Samples) -> None:
     shard = as_parquet(tmp_path / "shards", samples, shards=1)[0]
     content = bytearray(shard.read_bytes())
@@ -223,5 +238,5 @@ def test_a_tar_without_classes_is_told_in_one_line(tmp_path: Path, samples: Samp
 def test_without_pyarrow_the_extra_is_named(tmp_path: Path, samples: Samples, monkeypatch) -> None:
     as_parquet(tmp_path / "shards", samples, shards=1)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(RunError, match=r"pip install 'corridor-exp\[parquet\]'"):
+    with pytest.raises(RunError, match=r"pip install '\.\[parquet\]'"):
         images(tmp_path / "shards")
