@@ -79,7 +79,8 @@ class SameConv2d(nn.Conv2d):
             weight = weight.narrow(dim, first, end - first).unfold(dim, input.shape[dim], stride).flip(dim)
         shape = *weight.shape[2:4], self.out_channels
         matrix = weight.permute(2, 3, 0, 4, 5, 1).flatten(3).flatten(0, 2)  # of channels last, on both sides
-        return F.linear(input.permute(0, 2, 3, 1).flatten(1), matrix).unflatten(1, shape).permute(0, 3, 1, 2)
+        output = F.linear(input.permute(0, 2, 3, 1).flatten(1), matrix).unflatten(1, shape).permute(0, 3, 1, 2)
+        return output if input.is_contiguous(memory_format=torch.channels_last) else output.contiguous()
 
 
 def _taps(size: int, kernel: int, stride: int) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterator
@@ -31,7 +32,8 @@ DIGITS = ["model=resnet18_haiku", "model.width=4", "probe=corridor", "probe.ever
 
 
 @pytest.fixture(autouse=True)
-def _x64() -> Iterator[None]:
+def _seeded_and_in_float64() -> Iterator[None]:
+    torch.manual_seed(0)
     with jax.enable_x64(True):
         yield
 
@@ -96,15 +98,21 @@ def last_axis(x: Tensor) -> jax.Array:
     return jnp.asarray(x.permute(0, 2, 3, 1).contiguous().numpy())
 
 
+def initial_state(net: Any, images: jax.Array) -> Any:
+    """Haiku's statistics before the first update, all zero, without the minute that drawing its weights would take."""
+    _, state = jax.eval_shape(lambda: net.init(jax.random.key(0), images, True))
+    return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), state)
+
+
 def assert_same(actual: Any, expected: Any, rtol: float = 1e-9) -> None:
     """To `rtol` of the largest number of an array, array by array; some are zero but for rounding."""
     assert jax.tree.structure(actual) == jax.tree.structure(expected)
     for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=rtol * float(jnp.abs(b).max()) + 1e-12)
+        np.testing.assert_allclose(a, b, rtol=0, atol=rtol * float(np.abs(b).max()) + 1e-12)
 
 
 @pytest.mark.parametrize(
-    ("depth", "width", "size"), [(18, 64, 32), (50, 64, 32), (18, 8, 64), (50, 8, 64), (18, 8, 33), (18, 8, 30)]
+    ("depth", "width", "size"), [(18, 64, 32), (50, 64, 32), (18, 8, 64), (50, 8, 64), (18, 8, 33)]
 )
 def test_in_training_logits_loss_and_gradient_are_haikus(depth: int, width: int, size: int) -> None:
     model, (x, y) = of_random_weights(depth, width), batch(0, size)
@@ -115,8 +123,7 @@ def test_in_training_logits_loss_and_gradient_are_haikus(depth: int, width: int,
     net = oracle(depth, width)
     theta = as_haiku(dict(model.named_parameters()), depth, width)
     images, classes = last_axis(x), jnp.asarray(y.numpy())
-    _, state = jax.eval_shape(lambda: net.init(jax.random.key(0), images, True))
-    state = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), state)
+    state = initial_state(net, images)
 
     def loss(theta: Any) -> tuple[jax.Array, jax.Array]:
         outputs, _ = net.apply(theta, state, None, images, True)
@@ -135,7 +142,7 @@ def test_in_evaluation_logits_are_haikus_after_any_number_of_updates(depth: int)
     theta = as_haiku(dict(model.named_parameters()), depth, 8)
     test, _ = batch(99, 32)
     images = last_axis(test)
-    _, state = net.init(jax.random.key(0), images, True)
+    state = initial_state(net, images)
     train = jax.jit(lambda state, x: net.apply(theta, state, None, x, True)[1])
     evaluate = jax.jit(lambda state: net.apply(theta, state, None, images, False)[0])
     for update in range(1, 21):
@@ -157,8 +164,9 @@ def test_initial_parameters_are_drawn_as_haiku_draws_them(depth: int) -> None:
     torch.manual_seed(0)
     model, net = DEPTHS[depth](CIFAR), oracle(depth, 64)
     with jax.enable_x64(False):
-        theirs, _ = jax.jit(lambda: net.init(jax.random.key(0), jnp.zeros((2, 32, 32, 3)), True))()
-    mine = as_haiku(dict(model.named_parameters()), depth, 64)
+        key = jax.random.key(0, impl="unsafe_rbg")  # which compiles sooner
+        theirs, _ = jax.jit(lambda: net.init(key, jnp.zeros((2, 32, 32, 3)), True))()
+    mine, theirs = jax.tree.map(np.asarray, (as_haiku(dict(model.named_parameters()), depth, 64), theirs))
     assert jax.tree.structure(mine) == jax.tree.structure(theirs)
     assert sum(p.numel() for p in model.parameters()) == sum(a.size for a in jax.tree.leaves(theirs))
     constants = set()
@@ -172,7 +180,7 @@ def test_initial_parameters_are_drawn_as_haiku_draws_them(depth: int) -> None:
             assert abs(float(a.mean())) < error * bound
             assert float(a.var()) == pytest.approx(float(b.var()), rel=2 * error)
             for of in (a, b):
-                assert 0.95 * bound < float(jnp.abs(of).max()) <= bound * (1 + 1e-6)
+                assert 0.95 * bound < float(np.abs(of).max()) <= bound * (1 + 1e-6)
     assert constants == {0.0, 1.0}
 
 
@@ -185,32 +193,22 @@ def test_the_first_loss_is_that_of_a_guess_and_moves_the_logits_layer_alone(netw
     assert {name for name, p in model.named_parameters() if p.grad.any()} == {"fc.weight", "fc.bias"}
 
 
-@pytest.mark.parametrize("size", range(1, 12))
-@pytest.mark.parametrize("kernel", [1, 3, 7])
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("wider", [0, 3])
-def test_same_padding_is_jaxs(size: int, kernel: int, stride: int, wider: int) -> None:
-    """Also on images so small that every output sees every pixel."""
-    x = torch.randn(2, 3, size, size + wider, dtype=torch.float64)
+@pytest.mark.parametrize("kernel", [1, 3, 7])
+def test_convolution_and_pool_are_padded_as_jax_pads(kernel: int, stride: int) -> None:
+    """Also on images so small that every output sees every pixel; the pool pads with −∞."""
     conv = SameConv2d(nn.Conv2d(3, 4, kernel, stride)).double()
-    y = conv(x)
-    y.sum().backward()
-
-    def convolve(w: jax.Array) -> jax.Array:
-        names = ("NHWC", "HWIO", "NHWC")
-        return jax.lax.conv_general_dilated(last_axis(x), w, (stride, stride), "SAME", dimension_numbers=names)
-
-    w = jnp.asarray(conv.weight.detach().permute(2, 3, 1, 0).numpy())
-    np.testing.assert_allclose(last_axis(y.detach()), convolve(w), atol=1e-12)
-    gradient = jax.grad(lambda w: convolve(w).sum())(w)
-    np.testing.assert_allclose(conv.weight.grad.permute(2, 3, 1, 0), gradient, atol=1e-11)
-
-
-@pytest.mark.parametrize("size", range(1, 12))
-def test_the_pool_is_padded_as_haikus_with_minus_infinity(size: int) -> None:
-    x = torch.randn(2, 3, size, size + 3, dtype=torch.float64) - 5  # below 0, which is not what it pads with
-    pooled = hk.max_pool(last_axis(x), (1, 3, 3, 1), (1, 2, 2, 1), "SAME")
-    np.testing.assert_array_equal(last_axis(SameMaxPool2d(3, 2)(x)), pooled)
+    for height, width in itertools.product(range(1, 9), repeat=2):
+        x = torch.randn(2, 3, height, width, dtype=torch.float64) - 5
+        rows, columns = jax.lax.padtype_to_pads((height, width), (kernel, kernel), (stride, stride), "SAME")
+        y, expected = conv(x), F.conv2d(F.pad(x, (*columns, *rows)), conv.weight, None, stride)
+        torch.testing.assert_close(y, expected)
+        upstream = torch.randn_like(y)
+        gradients = [torch.autograd.grad(z, conv.weight, upstream)[0] for z in (y, expected)]
+        torch.testing.assert_close(*gradients)
+        if (kernel, stride) == (3, 2):
+            padded = F.pad(x, (*columns, *rows), value=-math.inf)
+            assert torch.equal(SameMaxPool2d(3, 2)(x), F.max_pool2d(padded, 3, 2))
 
 
 # ------------------------------------------------------------------- batch norm's statistics
@@ -225,11 +223,11 @@ def test_statistics_are_those_of_the_definition(shape: tuple[int, ...], layout: 
     for x in batches:
         mean, variance = x.mean([0, 2, 3], keepdim=True), x.var([0, 2, 3], unbiased=False, keepdim=True)
         torch.testing.assert_close(norm(x), (x - mean) / (variance + 1e-5).sqrt())
-    weights = torch.tensor([0.9**2, 0.9, 1]).double()
-    weights = (weights / weights.sum()).view(3, 1)
+    shares = torch.tensor([[0.9**2], [0.9], [1]], dtype=torch.float64)
+    shares /= shares.sum()
     x = torch.randn(shape, dtype=torch.float64)
-    mean = (weights * torch.stack([b.mean([0, 2, 3]) for b in batches])).sum(0).view(-1, 1, 1)
-    variance = (weights * torch.stack([b.var([0, 2, 3], unbiased=False) for b in batches])).sum(0).view(-1, 1, 1)
+    mean = (shares * torch.stack([b.mean([0, 2, 3]) for b in batches])).sum(0).view(-1, 1, 1)
+    variance = (shares * torch.stack([b.var([0, 2, 3], unbiased=False) for b in batches])).sum(0).view(-1, 1, 1)
     torch.testing.assert_close(norm.eval()(x), (x - mean) / (variance + 1e-5).sqrt())
 
 
