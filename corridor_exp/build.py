@@ -16,6 +16,7 @@ from corridor_exp.datasets.base import Dataset, mixed_seed
 from corridor_exp.distributed import ALONE, Ranks, shard
 from corridor_exp.engine import Engine, Plan
 from corridor_exp.errors import RunError
+from corridor_exp.models.haiku import DebiasedBatchNorm2d
 from corridor_exp.objective import Objective
 from corridor_exp.optim import build_schedule
 
@@ -36,9 +37,9 @@ def pick_device(asked: str, ranks: Ranks = ALONE) -> torch.device:
 
 def build_engine(config: Config, should_stop: Callable[[], bool] = lambda: False, ranks: Ranks = ALONE) -> Engine:
     """Everything that a run needs, as it is before the first step. The seed decides the initial θ."""
-    settings, trust = config.engine, {"allow_targets": config.allow_targets}
+    settings = config.engine
     for component in config.components().values():
-        component.factory(config.allow_targets)  # refuse what is not to be trusted before anything is built
+        component.factory()  # refuse what is not to be trusted before anything is built
     device = pick_device(settings.device, ranks)
     if settings.threads:
         torch.set_num_threads(settings.threads)
@@ -48,10 +49,10 @@ def build_engine(config: Config, should_stop: Callable[[], bool] = lambda: False
     if precision == "auto":
         precision = "bf16" if computes_bf16(device) else "fp32"
     channels_last = precision != "fp32" if settings.channels_last == "auto" else settings.channels_last
-    dataset: Dataset = config.dataset.build(device=device, seed=config.seed, channels_last=channels_last, **trust)
+    dataset: Dataset = config.dataset.build(device=device, seed=config.seed, channels_last=channels_last)
     dataset.ranks = ranks
     torch.manual_seed(config.seed)
-    model: nn.Module = config.model.build(dataset.images, **trust)
+    model: nn.Module = config.model.build(dataset.images)
     if ranks.rank:
         torch.manual_seed(mixed_seed("rank", config.seed, ranks.rank))  # its dropout is its own
     convolutional = any(isinstance(module, nn.Conv2d) for module in model.modules())
@@ -70,6 +71,8 @@ def build_engine(config: Config, should_stop: Callable[[], bool] = lambda: False
     if smallest < ranks.size:
         raise RunError(f"the smallest batch, of {smallest} images, has none for some of the {ranks.size} ranks")
     if settings.sync_batch_norm:
+        if any(isinstance(module, DebiasedBatchNorm2d) for module in model.modules()):
+            raise RunError("engine.sync_batch_norm=true: torch's has not the running statistics of Haiku's networks")
         if device.type != "cuda":
             raise RunError("engine.sync_batch_norm=true: torch has it for CUDA devices only")
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
@@ -103,9 +106,7 @@ def build_engine(config: Config, should_stop: Callable[[], bool] = lambda: False
         optimizer,
         plan,
         schedule=schedule,
-        probes=[
-            probe.build(dataset=dataset, batch_size=batch_size, **trust) for probe in config.probe.components().values()
-        ],
+        probes=[probe.build(dataset=dataset, batch_size=batch_size) for probe in config.probe.components().values()],
         scaler=torch.amp.GradScaler(device.type) if precision == "fp16" else None,
         should_stop=should_stop,
         show_progress=ranks.is_first,
@@ -118,9 +119,9 @@ def build_optimizer(config: Config, model: nn.Module, steps_per_epoch: int) -> t
     if config.optim.target.startswith("torch.optim."):
         # One pass over memory, and a guard against NaN: see `guarded_step`. Of shards torch has no such kernel of SGD.
         options["fused"] = not config.engine.shard
-    elif "steps_per_epoch" in inspect.signature(config.optim.factory(config.allow_targets)).parameters:
+    elif "steps_per_epoch" in inspect.signature(config.optim.factory()).parameters:
         options["steps_per_epoch"] = steps_per_epoch  # by which SPS smooths its bound
-    optimizer: Optimizer = config.optim.build(model.parameters(), allow_targets=config.allow_targets, **options)
+    optimizer: Optimizer = config.optim.build(model.parameters(), **options)
     schedule = config.optim.schedule
     return optimizer, build_schedule(optimizer, schedule, config.epochs * steps_per_epoch) if schedule else None
 

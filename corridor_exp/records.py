@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from corridor_exp.errors import RunError
+from corridor_exp.errors import RunError, UsageError
 
 Record: TypeAlias = dict[str, Any]
 Metrics: TypeAlias = dict[str, float | None]
@@ -37,17 +38,22 @@ SECANT_CORRIDOR_INDEX: Final = "probe/secant_corridor_index"
 DECREASE_RATIO: Final = "probe/decrease_ratio"
 GRADIENT_ALIGNMENT: Final = "probe/gradient_alignment"
 LAYER_HG_NORM: Final = "probe/layer_hg_norm/"  # and the layer's name
+PROBE_VERSION: Final = "probe/version"  # which definition the secants of this record have
 SHARPNESS: Final = "probe/sharpness"
 STABILITY_EDGE: Final = "probe/stability_edge"
 DRIFT_DESCENT: Final = "probe/drift_descent"
 DRIFT_CLR: Final = "probe/drift_clr"
 FLOW_STRAIGHTNESS: Final = "probe/flow_straightness"
 
+SECANTS: Final = (SECANT_HG_NORM, SECANT_COSINE, SECANT_CORRIDOR_INDEX, GRADIENT_ALIGNMENT)
+MIDPOINT_VERSION: Final = 2  # of the secants: the gradient is compared at the midpoint of CLR's step, before at its end
+
 RECORDS_FILE: Final = "records.jsonl"
 SUMMARY_FILE: Final = "summary.json"
 CONFIG_FILE: Final = "config.yaml"
 LOCK_FILE: Final = ".lock"
 CHECKPOINTS: Final = "checkpoints"  # the folder
+SAFE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # of a folder: one component, and never `..`
 NON_FINITE: Final = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -102,6 +108,12 @@ class RecordWriter:
         self.file.close()
 
 
+def current(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics without the secants of an older probe, which are other numbers of the same names."""
+    is_current = metrics.get(PROBE_VERSION) == MIDPOINT_VERSION
+    return {key: value for key, value in metrics.items() if is_current or key not in SECANTS}
+
+
 def read_records(directory: Path) -> Iterator[Record]:
     """The records of a run, numbers restored; a last line torn by a kill is left out."""
     with open(directory / RECORDS_FILE, encoding="utf-8") as file:
@@ -112,17 +124,26 @@ def read_records(directory: Path) -> Iterator[Record]:
 
 
 def from_json(line: str | bytes) -> Record:
-    """One line of `records.jsonl`, numbers restored."""
-    return {k: NON_FINITE.get(v, v) if isinstance(v, str) else v for k, v in json.loads(line).items()}
+    """One line of `records.jsonl`, numbers restored, secants of an older probe left out."""
+    return current({k: NON_FINITE.get(v, v) if isinstance(v, str) else v for k, v in json.loads(line).items()})
 
 
 def read_summary(directory: Path) -> dict[str, Any] | None:
-    """A run's summary, or None where there is none yet."""
+    """A run's summary, or None where there is none yet. Secants of an older probe are left out."""
     try:
         summary: dict[str, Any] = json.loads((directory / SUMMARY_FILE).read_text())
     except FileNotFoundError:
         return None
-    return summary
+    return {**summary, "metrics": current(summary["metrics"])} if "metrics" in summary else summary
+
+
+def run_folders(sweep: Path, runs: Iterable[Any]) -> list[Path]:
+    """The folders of the runs that a manifest names. Raises `UsageError` for a name that could lead out of `sweep`."""
+    names = list(runs)
+    for name in names:
+        if not isinstance(name, str) or not SAFE_NAME.fullmatch(name):
+            raise UsageError(f"the manifest of {sweep} is damaged: {name!r} is no folder of a run")
+    return [sweep / name for name in names]
 
 
 def write_atomically(path: Path, content: bytes) -> None:

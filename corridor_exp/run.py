@@ -126,7 +126,7 @@ def _train(engine: Engine, config: Config, directory: Path) -> str:
             tell(f"{writer.dropped:,} bytes of records are newer than the checkpoint: dropped, and trained again")
         saver = checkpoint.Saver(directory / records.CHECKPOINTS, config.checkpoint.keep, before=writer.sync)
         stack.callback(saver.close)
-        mirrors = Mirrors([option.build(allow_targets=config.allow_targets) for option in config.logger.values()], tell)
+        mirrors = Mirrors([option.build() for option in config.logger.values()], tell)
         mirrors.start(directory, config.public(), name=f"{config.name}/{directory.name}")
 
         def emit(record: records.Record) -> None:

@@ -27,6 +27,20 @@ def test_nan_is_written_as_a_string(tmp_path) -> None:
     assert math.isnan(record["train/loss"])
 
 
+def test_secants_of_an_older_probe_are_not_read(tmp_path) -> None:
+    """Before version 2 they were taken over the whole of CLR's step: other numbers by the same names."""
+    older = {"probe/hg_norm": 1.0, "probe/decrease_ratio": 0.5, **dict.fromkeys(records.SECANTS, 1.0)}
+    newer = {**older, "probe/version": 2}
+    lines = [{"step": 0, **older}, {"step": 1, **newer}]
+    (tmp_path / records.RECORDS_FILE).write_text("".join(records.to_json(line) + "\n" for line in lines))
+    first, second = records.read_records(tmp_path)
+    assert first == {"step": 0, "probe/hg_norm": 1.0, "probe/decrease_ratio": 0.5}
+    assert second == {"step": 1, **newer}
+    for metrics, expected in ((older, {"probe/hg_norm": 1.0, "probe/decrease_ratio": 0.5}), (newer, newer)):
+        (tmp_path / records.SUMMARY_FILE).write_text(json.dumps({"status": "completed", "metrics": metrics}))
+        assert records.read_summary(tmp_path) == {"status": "completed", "metrics": expected}
+
+
 def test_row_11_a_torn_last_line_is_left_out(tmp_path) -> None:
     (tmp_path / records.RECORDS_FILE).write_text('{"step": 0}\n{"step": 1, "tra')
     assert list(records.read_records(tmp_path)) == [{"step": 0}]

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 from tqdm import tqdm
 
-from corridor_exp import records
+from corridor_exp import records, targets
 from corridor_exp.cli.arguments import Parser
 from corridor_exp.config import Config
 from corridor_exp.errors import RunError, UsageError
@@ -18,15 +18,21 @@ def main(argv: list[str] | None = None) -> None:
     """Print the table of a run, and write atlas.png, atlas.pdf and atlas.csv into its directory."""
     parser = Parser(
         prog="corridor-atlas",
-        description="From a run's records: its tenths of training, the median corridor index (by autodiff, and over "
-        "CLR's step) and decrease ratio in each, the share of looks beyond what a convex quadratic can reach (index "
-        "below ½, decrease ratio above ¾), and the layer that holds most of ‖Hg‖². A run whose records have no looks "
-        "is looked at now, at each checkpoint that it has kept (checkpoint.keep=N keeps more), on one fixed batch.",
+        usage="%(prog)s RUN [allow_targets=[PREFIX]]",
+        description="From a run's records: its tenths of training, the median corridor index (by autodiff, and by a "
+        "secant to the midpoint of CLR's step), the gradient's alignment there and the decrease ratio in each, the "
+        "share of looks beyond what a convex quadratic can reach (index below ½, the other two above ¾), and the layer "
+        "that holds most of ‖Hg‖². A run whose records have no looks is looked at now, at each checkpoint that it has "
+        "kept (checkpoint.keep=N keeps more), on one fixed batch. If it has targets of your own, add "
+        "allow_targets=[PREFIX].",
         epilog="Example: corridor-train dataset=digits model=mlp probe.every=10 out_dir=run; corridor-atlas run. "
         "Exit codes: 0 done, 2 bad usage.",
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="a run directory")
-    args = parser.parse_args(argv)
+    try:
+        args = parser.parse_args(targets.take(sys.argv[1:] if argv is None else argv))
+    except UsageError as error:
+        parser.error(str(error))
     try:
         written = list(records.read_records(args.run))
     except (FileNotFoundError, NotADirectoryError):

@@ -80,7 +80,7 @@ class Runs:
         manifest: dict[str, Any] = {}
         if (directory / MANIFEST).exists():
             manifest = json.loads((directory / MANIFEST).read_text())
-            folders = [directory / run for run in manifest["runs"]]
+            folders = records.run_folders(directory, manifest["runs"])
         else:
             folders = [file.parent for file in sorted(directory.rglob(records.RECORDS_FILE), key=_in_number_order)]
         runs = [Run.read(folder) for folder in folders]

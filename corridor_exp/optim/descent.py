@@ -5,6 +5,7 @@ An optimizer says only how long the step is (`step_size`), and, if it must, what
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -48,8 +49,9 @@ class Descent(Optimizer):
     ``maximize``: climb instead, towards an upper bound ``f_star``.
 
     All on the device, without a host sync. The step m h is left as a 0-dim tensor in ``group["lr"]`` and ‖g‖² in
-    ``grad_norm_sq``. If E or ‖g‖² is not finite, or g = 0, the parameters keep their bits and h is 0. Schedulers
-    may overwrite ``lr`` as they like: it is written anew at every step and never read.
+    ``grad_norm_sq``. If E or ‖g‖² is not finite, or g = 0, the parameters keep their bits and h is 0. ``lr`` is
+    written anew at every step and never read: a learning-rate schedule changes nothing, which a warning says.
+    `copy.deepcopy` and `pickle` keep all that later steps depend on, but no hooks, as with torch's optimizers.
 
     Errors: `TypeError` without a loss; `ValueError` for sparse gradients and impossible settings.
     """
@@ -93,16 +95,20 @@ class Descent(Optimizer):
         loss: Tensor | float | None = None,
         f_star: Tensor | float | None = None,
     ) -> Any:
-        """One update. The loss is ``loss``, or what ``closure`` returns; a closure may compute the gradient too.
+        """One update. The loss is ``loss``, or else what ``closure`` returns; a closure may compute the gradient too.
 
         ``f_star`` takes the place of the optimizer's own in this step: the bound of this batch.
         """
+        name = type(self).__name__
         if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+            if not callable(closure):
+                raise TypeError(f"{name}.step takes a closure first; give it the loss by its name: step(loss=loss)")
+            returned = self._evaluate(closure)
+            loss = returned if loss is None else loss
         if loss is None:
-            name = type(self).__name__
             raise TypeError(f"{name} needs the loss: optimizer.step(lambda: loss) or optimizer.step(loss=loss)")
+        if "initial_lr" in self.param_groups[0]:
+            warnings.warn(f"{name} computes its own step: a learning-rate schedule changes nothing", stacklevel=2)
         parts = [_part(group) for group in self.param_groups]
         grads = parts[0].grads if len(parts) == 1 else [g for part in parts for g in part.grads]
         if not grads:
@@ -122,12 +128,41 @@ class Descent(Optimizer):
         self.took(h, sound)
         return loss
 
+    def _evaluate(self, closure: Callable[[], Any]) -> Any:
+        """The closure's loss. Warns where it may be that of the last part only of an accumulated gradient.
+
+        A closure that changes a gradient exactly once has added to it. One that computes the whole gradient puts
+        another tensor in its place, or zeroes it first.
+        """
+        before = next((p.grad for group in self.param_groups for p in group["params"] if p.grad is not None), None)
+        version = before._version if before is not None else 0
+        with torch.enable_grad():
+            loss = closure()
+        if before is not None and before._version == version + 1:
+            warnings.warn(
+                "the closure added its gradient to an earlier one; if the loss it returned is not the mean over all "
+                "parts of the accumulated gradient, the step is wrong: see docs/step-sizes.md",
+                stacklevel=3,
+            )
+        return loss
+
+    def __getstate__(self) -> dict[str, Any]:
+        return attributes(self)
+
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "memory": dict(self.memory)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self.memory = {key: value.to(self.memory[key].device, copy=True) for key, value in state_dict["memory"].items()}
+
+
+def attributes(optimizer: Optimizer) -> dict[str, Any]:
+    """All that makes a copy of an optimizer: its data, but no hooks, nor a `step` that a scheduler has wrapped.
+
+    (Torch keeps three attributes, and so loses those of any subclass.)
+    """
+    return {k: v for k, v in vars(optimizer).items() if not (k.startswith("_optimizer_") or callable(v))}
 
 
 def descend(params: list[Tensor], grads: list[Tensor], h: Tensor, unsound: Tensor, maximize: bool = False) -> None:

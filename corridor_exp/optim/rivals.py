@@ -1,21 +1,43 @@
 """Rival methods from their authors' or others' packages: the optional extra [rivals].
 
 Each function builds the package's own optimizer and adds what a run asks of it and it lacks: `tell_step_size`, where
-it has a step size but not in `group["lr"]`, and a complete `state_dict`.
+it has a step size but not in `group["lr"]`, a complete `state_dict`, and copies by `copy.deepcopy` and `pickle`.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
 from torch.optim import SGD, Optimizer
 
-from corridor_exp.errors import UsageError
+from corridor_exp.errors import UsageError, extra
+from corridor_exp.optim.descent import attributes
+
+Builder = Callable[..., Optimizer]
 
 
+def copyable(build: Builder) -> Builder:
+    """Let a copy be built anew and then given the data of the original: closures and local classes have no copies."""
+
+    @functools.wraps(build)
+    def built(params: Iterable[Tensor], **options: Any) -> Optimizer:
+        optimizer: Any = build(params, **options)
+
+        def reduce(protocol: object) -> tuple[Any, ...]:
+            params = [p for group in optimizer.param_groups for p in group["params"]]
+            return functools.partial(built, **options), (params,), attributes(optimizer)
+
+        optimizer.__reduce_ex__ = reduce
+        return optimizer
+
+    return built
+
+
+@copyable
 def alig(params: Iterable[Tensor], *, step_cap: float | None = None, momentum: float = 0.0) -> Optimizer:
     """ALI-G (Berrada et al., ICML 2020), h = min{E/(‖g‖² + 1e-6), step_cap}, of `pytorch_optimizer`."""
     optimizer: Any = _package("pytorch_optimizer").AliG(params, max_lr=step_cap, momentum=momentum)
@@ -23,6 +45,7 @@ def alig(params: Iterable[Tensor], *, step_cap: float | None = None, momentum: f
     return optimizer
 
 
+@copyable
 def dadapt_sgd(params: Iterable[Tensor], *, lr: float = 1.0, momentum: float = 0.0, d0: float = 1e-6) -> Optimizer:
     """D-Adaptation of SGD (Defazio & Mishchenko, ICML 2023), of `pytorch_optimizer`; h = d·lr/‖g₀‖."""
     optimizer: Any = _package("pytorch_optimizer").DAdaptSGD(params, lr=lr, momentum=momentum, d0=d0)
@@ -35,6 +58,7 @@ def dadapt_sgd(params: Iterable[Tensor], *, lr: float = 1.0, momentum: float = 0
     return optimizer
 
 
+@copyable
 def prodigy(
     params: Iterable[Tensor],
     *,
@@ -50,6 +74,7 @@ def prodigy(
     return optimizer
 
 
+@copyable
 def schedule_free(
     params: Iterable[Tensor],
     *,
@@ -64,6 +89,7 @@ def schedule_free(
     return optimizer
 
 
+@copyable
 def momo(params: Iterable[Tensor], *, step_cap: float = 1.0, beta: float = 0.9, f_star: float = 0.0) -> Optimizer:
     """MoMo (Schaipp et al., ICML 2024), Polyak on moving averages with decay `beta`, of `momo-opt`.
 
@@ -84,6 +110,7 @@ def momo(params: Iterable[Tensor], *, step_cap: float = 1.0, beta: float = 0.9, 
     return optimizer
 
 
+@copyable
 def dog(params: Iterable[Tensor], *, reps_rel: float = 1e-6) -> Optimizer:
     """DoG (Ivgi et al., ICML 2023), h = max‖θ_i − θ₀‖/√Σ‖g_i‖², of the authors' `dog-optimizer`. Not averaged."""
     optimizer: Any = _package("dog").DoG(params, reps_rel=reps_rel)
@@ -98,6 +125,7 @@ def dog(params: Iterable[Tensor], *, reps_rel: float = 1e-6) -> Optimizer:
     return optimizer
 
 
+@copyable
 def mechanic(
     params: Iterable[Tensor], *, lr: float = 1.0, momentum: float = 0.0, s_decay: float = 0.01, s_init: float = 1e-8
 ) -> Optimizer:
@@ -136,4 +164,4 @@ def _package(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise UsageError(f"{name} is not installed: pip install 'corridor-exp[rivals]'") from error
+        raise UsageError(f"{name} is not installed: {extra('rivals')}") from error

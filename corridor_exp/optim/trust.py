@@ -34,6 +34,8 @@ class CLRTrust(Descent):
     rule was chosen, and where it loses: docs/step-sizes.md.
     """
 
+    _loss_at: Callable[[dict[Tensor, Tensor]], Tensor] | None = None  # on the batch of the coming step
+
     def __init__(self, params: ParamsT, step_cap: float | None = None, f_star: float = 0.0) -> None:
         super().__init__(params, step_cap=step_cap, f_star=f_star)
         self.memory = {
@@ -41,7 +43,6 @@ class CLRTrust(Descent):
             "first": self.number(torch.inf),
             "count": torch.tensor(0),
         }
-        self._loss_at: Callable[[dict[Tensor, Tensor]], Tensor] | None = None
 
     def look(self, objective: Objective, batch: Batch) -> None:
         trial, theta = objective.trial(batch), objective.theta

@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
+from tqdm import tqdm
 
 from corridor_exp import records
 from corridor_exp.config import REDACTED, Config, is_secret, leaves, refuse_to_start, secret_variable
@@ -42,7 +43,7 @@ class Sweep:
 
     @property
     def folders(self) -> list[Path]:
-        return [self.directory / run for run in self.runs]
+        return records.run_folders(self.directory, self.runs)
 
     @classmethod
     def freeze(cls, directory: Path, configs: Sequence[Config], command: list[str]) -> Sweep:
@@ -54,12 +55,15 @@ class Sweep:
             time=datetime.now(UTC).isoformat(timespec="seconds"),
             git_commit=git_commit(),
         )
-        for config, folder in zip(configs, sweep.folders, strict=True):
+        runs = list(zip(configs, sweep.folders, strict=True))
+        for config, folder in runs:
             refuse_to_start(config, folder)
-        for config, folder in zip(configs, sweep.folders, strict=True):
+        for config, folder in tqdm(runs, "freezing", unit="run", delay=0.5, leave=False):
             folder.mkdir(parents=True, exist_ok=True)
             text = yaml.safe_dump(config.public(), sort_keys=False, allow_unicode=True)
             records.write_atomically(folder / records.CONFIG_FILE, text.encode())
+            if config.resume.override:  # a run that has ended goes on
+                (folder / records.SUMMARY_FILE).unlink(missing_ok=True)
         manifest = {key: value for key, value in asdict(sweep).items() if key != "directory"}
         records.write_atomically(directory / MANIFEST, (records.to_json(manifest, indent=2) + "\n").encode())
         return sweep

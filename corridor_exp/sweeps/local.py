@@ -20,6 +20,7 @@ from types import FrameType
 
 from tqdm import tqdm
 
+from corridor_exp import targets
 from corridor_exp.signals import StopSignals
 from corridor_exp.sweeps.worker import fail, last_line, work
 
@@ -46,7 +47,7 @@ def run_here(folders: list[Path], processes: int) -> bool:
             while active or (waiting and not stopped):
                 while waiting and len(active) < processes and not stopped:
                     folder = waiting.popleft()
-                    process = context.Process(target=_child, args=(folder,), name=folder.name)
+                    process = context.Process(target=_child, args=(folder, targets.allowed()), name=folder.name)
                     process.start()
                     active[process.sentinel] = process, folder
                 if stopped and not told:
@@ -71,11 +72,11 @@ def run_here(folders: list[Path], processes: int) -> bool:
     return not stopped
 
 
-def _child(folder: Path) -> None:
+def _child(folder: Path, allow_targets: tuple[str, ...]) -> None:
     for number in StopSignals.NUMBERS:
         signal.signal(number, signal.SIG_DFL)  # its own again: see `forkserver`
     threading.Thread(target=_stop_with_the_sweep, daemon=True).start()
-    work(folder)
+    work(folder, allow_targets)
 
 
 def _stop_with_the_sweep() -> None:

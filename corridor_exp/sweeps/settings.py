@@ -50,6 +50,8 @@ class Settings(Keys):
             key, _, value = argument.partition("=")
             if key.startswith("slurm.sbatch."):
                 sbatch[key.removeprefix("slurm.sbatch.")] = value
+            elif key == "slurm":
+                raise UsageError(f"{argument}: write slurm.KEY=VALUE ({', '.join(Slurm.model_fields)})")
             elif key.startswith("slurm."):
                 slurm[key.removeprefix("slurm.")] = value
             elif key in cls.model_fields:
@@ -61,3 +63,9 @@ class Settings(Keys):
             return cls.model_validate({**own, "slurm": {"sbatch": sbatch, **slurm}}), others
         except ValidationError as error:
             raise UsageError(first_problem(error, keys)) from None
+
+
+def is_of_a_sweep(argument: str) -> bool:
+    """Whether an argument of the command line is a setting that a single run does not have."""
+    key = argument.partition("=")[0]
+    return key in ("executor", "processes", "slurm") or key.startswith("slurm.")

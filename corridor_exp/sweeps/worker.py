@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from corridor_exp import records
+from corridor_exp import records, targets
 from corridor_exp.errors import UsageError
 from corridor_exp.signals import StopSignals
 from corridor_exp.sweeps.frozen import thaw
@@ -19,8 +19,11 @@ LOG = "log.txt"
 PATIENCE = 60.0
 
 
-def work(folder: Path) -> str:
-    """Begin or go on with the run of `folder`, all output to its log. Returns its status."""
+def work(folder: Path, allow_targets: tuple[str, ...] = ()) -> str:
+    """Begin or go on with the run of `folder`, all output to its log. Returns its status.
+
+    `allow_targets` is what the sweep's command line trusts.
+    """
     log = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
@@ -30,6 +33,7 @@ def work(folder: Path) -> str:
         with StopSignals() as stop:
             from corridor_exp.run import run  # torch, only now
 
+            targets.allow(allow_targets)
             # One whose sweep was killed may still be saving, and is worth waiting for.
             return run(thaw(folder), folder, lambda: stop.asked, patience=PATIENCE)
     except UsageError as error:

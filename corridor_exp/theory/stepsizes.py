@@ -1,6 +1,7 @@
 """Step sizes h of gradient descent θ′ = θ − h g, as functions of 0-dim tensors.
 
-Symbols: E the loss, g its gradient, f_star a lower bound of E. All return a 0-dim tensor and never sync.
+`loss` is E, or E − f* where the loss E has another lower bound f* than 0; g is its gradient. All return a 0-dim tensor
+and never sync.
 """
 
 from __future__ import annotations
@@ -8,14 +9,14 @@ from __future__ import annotations
 from torch import Tensor
 
 
-def clr(loss: Tensor, grad_norm_sq: Tensor, f_star: float = 0.0, scale: float = 1.0) -> Tensor:
-    """Eq. 3: the Corridor Learning Rate h = scale · (E − f_star)/‖g‖², never negative.
+def clr(loss: Tensor, grad_norm_sq: Tensor, scale: float = 1.0) -> Tensor:
+    """Eq. 3: the Corridor Learning Rate h = scale · E/‖g‖², never negative.
 
-    In a corridor E(θ − hg) = E − h‖g‖² (Prop. 2.10), so with scale 1 one step reaches f_star. With f_star = 0 it
-    is the paper's; with f_star = E* it is Polyak's step (1987); with scale 1/c it is that of SPS (Loizou et al.,
-    arXiv 2002.10542, Eq. 4), with scale ½ that of Hazan & Kakade (arXiv 1905.00313). Infinite or NaN where g = 0.
+    In a corridor E(θ − hg) = E − h‖g‖² (Prop. 2.10), so with scale 1 one step reaches 0. Of E − E* it is Polyak's step
+    (1987); with scale 1/c it is that of SPS (Loizou et al., arXiv 2002.10542, Eq. 4), with scale ½ that of Hazan &
+    Kakade (arXiv 1905.00313). Infinite or NaN where g = 0.
     """
-    return scale * (loss - f_star).clamp(min=0) / grad_norm_sq
+    return scale * loss.clamp(min=0) / grad_norm_sq
 
 
 def clr_momentum(loss: Tensor, grad_norm_sq: Tensor, slope: Tensor) -> Tensor:
@@ -27,9 +28,9 @@ def clr_momentum(loss: Tensor, grad_norm_sq: Tensor, slope: Tensor) -> Tensor:
 
 
 def decsps(loss: Tensor, grad_norm_sq: Tensor, bound: Tensor, c: Tensor | float) -> Tensor:
-    """DecSPS (Orvieto et al., NeurIPS 2022, arXiv 2205.04583): h_k = min{(E − f_star)/‖g‖², c_{k−1} h_{k−1}}/c_k.
+    """DecSPS (Orvieto et al., NeurIPS 2022, arXiv 2205.04583): h_k = min{(E − f*)/‖g‖², c_{k−1} h_{k−1}}/c_k.
 
-    `loss` is E − f_star, for any lower bound f_star; `bound` is c_{k−1} h_{k−1}; `c` is c_k = c₀√(k+1).
+    `loss` is E − f*, for any lower bound f*; `bound` is c_{k−1} h_{k−1}; `c` is c_k = c₀√(k+1).
     """
     return clr(loss, grad_norm_sq).minimum(bound) / c
 

@@ -208,6 +208,8 @@ def test_the_official_release_is_read_and_its_absence_names_the_cures(tmp_path: 
         datasets.cifar10(root=str(tmp_path), download=False, **CPU)
 
     class Release:
+        classes = ("a", "b", "c")
+
         def __init__(self, root: str, train: bool, download: bool) -> None:
             n = 6 if train else 3
             self.data = np.arange(n * 32 * 32 * 3, dtype=np.int64).reshape(n, 32, 32, 3).astype(np.uint8)
@@ -321,9 +323,9 @@ def test_crops_are_a_function_of_seed_epoch_and_image_in_any_worker(tmp_path: Pa
 
 def test_pixels_are_standardised_by_the_given_mean_and_deviation(tmp_path: Path) -> None:
     root = tmp_path / "data"
-    for split in ("train", "val"):
-        (root / split / "a").mkdir(parents=True)
-        Image.fromarray(np.full((20, 20, 3), 51, np.uint8)).save(root / split / "a" / "0.png")
+    for split, name in (("train", "a"), ("train", "b"), ("val", "a")):
+        (root / split / name).mkdir(parents=True)
+        Image.fromarray(np.full((20, 20, 3), 51, np.uint8)).save(root / split / name / "0.png")
     x, _ = all_of(folder(root))
     torch.testing.assert_close(x, torch.full_like(x, (0.2 - 0.5) / 0.25))
 

@@ -146,7 +146,7 @@ def test_where_an_image_of_a_tar_lies_is_found_once(tmp_path: Path, samples: Sam
 def test_a_changed_tar_is_indexed_again(tmp_path: Path, samples: Samples) -> None:
     as_tar(tmp_path / "shards", samples, shards=1)
     assert images(tmp_path / "shards").train_size == 20
-    as_tar(tmp_path / "shards", samples[:7], shards=1)
+    as_tar(tmp_path / "shards", samples[6:13], shards=1)
     assert images(tmp_path / "shards").train_size == 7
 
 

@@ -294,6 +294,7 @@ def test_accumulated_gradients_are_those_of_the_mean_loss() -> None:
         torch.testing.assert_close(p, q, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.filterwarnings("ignore:.*schedule")
 def test_a_scheduler_that_overwrites_the_step_and_max_lr_changes_nothing() -> None:
     ends = []
     for scheduled in (False, True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 
 import pytest
@@ -74,3 +75,55 @@ def test_a_step_never_waits_for_the_device(make: Callable[..., Descent]) -> None
         optimizer.step(lambda: loss)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def what_is_said(optimizer: Descent, closure: Callable[[], object], steps: int = 3) -> list[str]:
+    """The warnings of a few steps, of which Python shows each once."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("default")
+        for _ in range(steps):
+            optimizer.step(closure)
+    return [str(warning.message) for warning in said]
+
+
+def test_a_schedule_is_said_once_to_change_nothing() -> None:
+    p = nn.Parameter(torch.tensor([1.0, 2.0]))
+    optimizer = CLR([p])
+    p.grad = torch.ones(2)
+    assert what_is_said(optimizer, lambda: 1.0) == []
+    torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 10)
+    (said,) = what_is_said(optimizer, lambda: 1.0)
+    assert said == "CLR computes its own step: a learning-rate schedule changes nothing"
+
+
+def test_a_loss_in_the_closures_place_is_told_its_name() -> None:
+    p = nn.Parameter(torch.ones(2))
+    loss = p.square().sum()
+    loss.backward()
+    for given in (loss, loss.item()):
+        with pytest.raises(TypeError, match=r"CLR.*step\(loss=loss\)"):
+            CLR([p]).step(given)
+    assert p.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("set_to_none", [True, False])
+def test_a_closure_that_adds_to_an_earlier_gradient_is_noticed(set_to_none: bool) -> None:
+    """Then its loss is rarely the one that the gradient belongs to. A closure with the whole gradient is left alone."""
+    p = nn.Parameter(torch.tensor([1.0, 2.0]))
+    optimizer = CLR([p], step_cap=1e-3)
+
+    def part() -> torch.Tensor:
+        loss = p.square().sum() / 2
+        loss.backward()
+        return loss
+
+    def whole() -> torch.Tensor:
+        optimizer.zero_grad(set_to_none)
+        return part() + part()
+
+    part()
+    assert len(what_is_said(optimizer, part)) == 1
+    assert what_is_said(optimizer, whole) == []
+    optimizer.zero_grad(set_to_none)
+    total = part() + part()
+    assert what_is_said(optimizer, lambda: total) == []

@@ -225,9 +225,9 @@ def test_a_refused_submission_is_one_line(corridor_sweep: Run, capsys) -> None:
     assert "invalid partition" in err
 
 
-def test_hydras_own_launchers_run_a_multirun(digits_run: Run, tmp_path) -> None:
-    argv = ["-m", "max_steps=3", "seed=0,1", "engine.threads=1"]
-    for launcher in ("slurm", "processes"):
-        assert digits_run(*argv, f"hydra/launcher={launcher}", f"out_dir={launcher}") == 0
-    for run in (0, 1):
-        assert without_time(tmp_path / f"slurm/{run}") == without_time(tmp_path / f"processes/{run}")
+def test_a_multirun_is_submitted_as_a_sweep_is(digits_run: Run, corridor_sweep: Run, capsys, tmp_path) -> None:
+    argv = ["-m", *DIGITS, "max_steps=3", "seed=0,1", "executor=slurm", "out_dir=out"]
+    assert digits_run(*argv) == 0
+    assert "2 runs submitted as Slurm job" in capsys.readouterr().err
+    until(lambda: not queue())
+    assert states(corridor_sweep, capsys, "out") == ["completed", "completed"]
