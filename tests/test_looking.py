@@ -100,13 +100,13 @@ class Recurrent(nn.Module):
 
 
 class Attention(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, fused: bool = False) -> None:
         super().__init__()
-        self.attention = nn.MultiheadAttention(2, 1, batch_first=True)
+        self.attention, self.fused = nn.MultiheadAttention(2, 1, batch_first=True), fused
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.view(-1, 2, 2)
-        y: Tensor = self.attention(x, x, x)[0].flatten(1)
+        y: Tensor = self.attention(x, x, x, need_weights=not self.fused)[0].flatten(1)
         return y
 
 
@@ -396,6 +396,18 @@ def test_a_backward_pass_that_fills_p_grad_by_itself_is_refused_by_the_parameter
             look(BATCH)
         before.assert_same(Everything(model))
     objective.loss(BATCH)
+
+
+def test_fused_attention_has_a_gradient_elsewhere_and_its_hg_is_refused_by_name() -> None:
+    fused, plain = (
+        Objective(made(lambda plain, f=f: nn.Sequential(Attention(f), nn.Linear(4, 3)))) for f in (True, False)
+    )
+    moved = [p.detach() + 0.1 for p in fused.theta]
+    torch.testing.assert_close(fused.gradient(BATCH, moved), plain.gradient(BATCH, moved))
+    before = Everything(fused.model)
+    with pytest.raises(RunError, match=r"^this model has no second derivatives .*attention.*set probe=none$"):
+        fused.gradient_and_hg(BATCH)
+    before.assert_same(Everything(fused.model))
 
 
 def test_the_cache_of_autocast_does_not_take_the_parameters_for_where_they_stood() -> None:
