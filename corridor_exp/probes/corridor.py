@@ -44,21 +44,17 @@ class Corridor:
         g_norm, hg_norm = norm(g), norm(hg)
         self.relative = hg_norm / g_norm
         h = stepsizes.clr(E.double(), g_norm.square())
-
-        def after(share: float) -> list[Tensor]:
-            return [p - (share * h).to(p.dtype) * t for p, t in zip(objective.theta, g, strict=True)]
-
-        _, g_midpoint = objective.gradient(images, after(0.5))
+        _, g_midpoint = objective.gradient(images, measures.after(measures.MIDPOINT, objective.theta, g, h))
         change = torch._foreach_sub(g, g_midpoint)
         told_apart = 100 * torch.finfo(E.dtype).eps < E
-        decrease = measures.decrease_ratio(E, objective.loss(images, after(1.0)))
+        decrease = measures.decrease_ratio(E, objective.loss(images, measures.after(1.0, objective.theta, g, h)))
         seen = {
             records.PROBE_VERSION: torch.tensor(records.MIDPOINT_VERSION),
             records.HG_NORM: hg_norm,
             records.CORRIDOR_INDEX: measures.corridor_index(E, g, hg),
             records.GRADIENT_CURVATURE: inner(g, hg, torch.float64) / g_norm.square(),
             records.CLR_STEP: h,
-            records.SECANT_HG_NORM: norm(change) / (h / 2),
+            records.SECANT_HG_NORM: norm(change) / (measures.MIDPOINT * h),
             records.SECANT_COSINE: inner(change, hg, torch.float64) / (norm(change) * hg_norm),
             records.SECANT_CORRIDOR_INDEX: measures.secant_corridor_index(g, g_midpoint),
             records.DECREASE_RATIO: torch.where(told_apart, decrease, torch.nan),

@@ -15,6 +15,7 @@ sequences of tensors; all results are 0-dim float64 tensors without a unit, NaN 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -22,6 +23,12 @@ from torch import Tensor
 from corridor_exp.theory.vectors import inner, norm
 
 Vector = Sequence[Tensor]
+MIDPOINT: Final = 0.5  # of CLR's step
+
+
+def after(share: float, theta: Vector, g: Vector, h: Tensor) -> list[Tensor]:
+    """θ − share · hg, the point on CLR's step where a share of it is done."""
+    return [p - (share * h).to(p.dtype) * t for p, t in zip(theta, g, strict=True)]
 
 
 def corridor_index(loss: Tensor, g: Vector, hg: Vector) -> Tensor:
@@ -31,7 +38,7 @@ def corridor_index(loss: Tensor, g: Vector, hg: Vector) -> Tensor:
 
 def secant_corridor_index(g: Vector, g_midpoint: Vector) -> Tensor:
     """‖g − g(θ − ½hg)‖/(½‖g‖): the corridor index by a secant over the first half of CLR's step."""
-    return norm(torch._foreach_sub(list(g), list(g_midpoint))) / (norm(g) / 2)
+    return norm(torch._foreach_sub(list(g), list(g_midpoint))) / (MIDPOINT * norm(g))
 
 
 def gradient_alignment(g: Vector, g_midpoint: Vector) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from corridor_exp.ledger import Check, corridors, descent, measures, methods, quadratics, steps
 from corridor_exp.optim import Descent
 from corridor_exp.theory import flows, stepsizes, surfaces, vectors
+from corridor_exp.theory import measures as formulas
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -23,6 +24,14 @@ def red_rows(section: ModuleType) -> set[str]:
 
 def times(factor: float, f: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *args, **kwargs: factor * f(*args, **kwargs)
+
+
+def squared(f: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *args: f(*args) ** 2
+
+
+def one_minus(f: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *args: 1 - f(*args)
 
 
 def overflows(*args: Any, **kwargs: Any) -> Any:
@@ -76,6 +85,7 @@ def steep_gradient(E, theta, create_graph=False):
 
 clr, descent_init, rk4_step = stepsizes.clr, Descent.__init__, flows.rk4_step
 momentum, gradient_flow = flows.momentum, flows.gradient_flow
+index, alignment, decrease = formulas.corridor_index, formulas.gradient_alignment, formulas.decrease_ratio
 gradient, hessian_gradient = surfaces.gradient, surfaces.hessian_gradient
 
 
@@ -83,7 +93,7 @@ class Planted(NamedTuple):
     error: str
     where: Any
     name: str
-    wrong: Callable[..., Any]
+    wrong: Any
     section: ModuleType
     red: set[str]
 
@@ -92,6 +102,11 @@ AFTER_GRADIENT = {"characterization", "derivatives_of_a_cone", "flow_of_a_bowl",
 ON_CONES = {"circle_of_a_cone", "derivatives_of_a_cone", "height_of_the_concave_cone"}
 ON_LINES = {"gradient_on_the_line", "loss_on_the_line"}
 SGD = {"modified_flow_of_sgd", "sgd_in_a_corridor"}
+
+AT_MIDPOINT = {"secant_of_powers", "alignment_of_powers", "alignment_of_bowls"}
+TANGENT = {"index_of_powers", "secant_of_bowls"}
+ALIGNMENT = {"alignment_of_powers", "alignment_of_bowls"}
+DECREASE = {"decrease_of_powers", "decrease_of_bowls", "alignment_of_bowls"}
 
 PLANTED = [
     # Section 2
@@ -361,8 +376,12 @@ PLANTED = [
         "clr",
         times(0.5, clr),
         measures,
-        {"index_of_powers", "index_of_bowls", "decrease_of_powers", "contraction"},
+        AT_MIDPOINT | {"secant_of_bowls", "decrease_of_powers", "contraction"},
     ),
+    Planted("the secant over the whole step", formulas, "MIDPOINT", 1.0, measures, AT_MIDPOINT),
+    Planted("a corridor index times two", formulas, "corridor_index", times(2, index), measures, TANGENT),
+    Planted("the alignment's square", formulas, "gradient_alignment", squared(alignment), measures, ALIGNMENT),
+    Planted("E(θ − hg)/E for 1 − it", formulas, "decrease_ratio", one_minus(decrease), measures, DECREASE),
 ]
 
 
