@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from corridor_exp.config import Checkpoint, Config
-from corridor_exp.datasets.base import Dataset, mixed_seed
+from corridor_exp.datasets.base import Dataset, Images, mixed_seed
 from corridor_exp.distributed import ALONE, Ranks, shard
 from corridor_exp.engine import Engine, Plan
 from corridor_exp.errors import RunError
+from corridor_exp.models.haiku import DebiasedBatchNorm2d
 from corridor_exp.objective import Objective
 from corridor_exp.optim import build_schedule
 
@@ -36,9 +39,9 @@ def pick_device(asked: str, ranks: Ranks = ALONE) -> torch.device:
 
 def build_engine(config: Config, should_stop: Callable[[], bool] = lambda: False, ranks: Ranks = ALONE) -> Engine:
     """Everything that a run needs, as it is before the first step. The seed decides the initial θ."""
-    settings, trust = config.engine, {"allow_targets": config.allow_targets}
+    settings = config.engine
     for component in config.components().values():
-        component.factory(config.allow_targets)  # refuse what is not to be trusted before anything is built
+        component.factory()  # refuse what is not to be trusted before anything is built
     device = pick_device(settings.device, ranks)
     if settings.threads:
         torch.set_num_threads(settings.threads)
@@ -48,10 +51,10 @@ def build_engine(config: Config, should_stop: Callable[[], bool] = lambda: False
     if precision == "auto":
         precision = "bf16" if computes_bf16(device) else "fp32"
     channels_last = precision != "fp32" if settings.channels_last == "auto" else settings.channels_last
-    dataset: Dataset = config.dataset.build(device=device, seed=config.seed, channels_last=channels_last, **trust)
+    dataset: Dataset = config.dataset.build(device=device, seed=config.seed, channels_last=channels_last)
     dataset.ranks = ranks
     torch.manual_seed(config.seed)
-    model: nn.Module = config.model.build(dataset.images, **trust)
+    model: nn.Module = config.model.build(dataset.images)
     if ranks.rank:
         torch.manual_seed(mixed_seed("rank", config.seed, ranks.rank))  # its dropout is its own
     convolutional = any(isinstance(module, nn.Conv2d) for module in model.modules())
@@ -69,7 +72,11 @@ def build_engine(config: Config, should_stop: Callable[[], bool] = lambda: False
     smallest = batch_size if config.dataset.drop_last else dataset.train_size % batch_size or batch_size
     if smallest < ranks.size:
         raise RunError(f"the smallest batch, of {smallest} images, has none for some of the {ranks.size} ranks")
+    if not settings.sync_batch_norm or ranks.size == 1:
+        _refuse_a_single_image(config, model, dataset, batch_size, ranks)
     if settings.sync_batch_norm:
+        if any(isinstance(module, DebiasedBatchNorm2d) for module in model.modules()):
+            raise RunError("engine.sync_batch_norm=true: torch's has not the running statistics of Haiku's networks")
         if device.type != "cuda":
             raise RunError("engine.sync_batch_norm=true: torch has it for CUDA devices only")
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
@@ -103,13 +110,45 @@ def build_engine(config: Config, should_stop: Callable[[], bool] = lambda: False
         optimizer,
         plan,
         schedule=schedule,
-        probes=[
-            probe.build(dataset=dataset, batch_size=batch_size, **trust) for probe in config.probe.components().values()
-        ],
+        probes=[probe.build(dataset=dataset, batch_size=batch_size) for probe in config.probe.components().values()],
         scaler=torch.amp.GradScaler(device.type) if precision == "fp16" else None,
         should_stop=should_stop,
         show_progress=ranks.is_first,
     )
+
+
+def _refuse_a_single_image(config: Config, model: nn.Module, dataset: Dataset, batch_size: int, ranks: Ranks) -> None:
+    """Raise `RunError` if the model's batch norm would meet one value a channel, of which there is no variance.
+
+    torch would say so in the middle of the run: where an epoch's last batch, or the last micro-batch, is one image.
+    """
+    ends_epoch = config.max_steps is None or config.max_steps >= dataset.steps(batch_size)
+    sees_all = ends_epoch or any(probe.images == "train" for probe in config.probe.components().values())
+    last = dataset.train_size % batch_size if sees_all and not config.dataset.drop_last else 0
+    sizes = {min(batch_size, dataset.train_size), last}
+    parts = {part for size in sizes for part in (size // ranks.size, -(-size // ranks.size)) if part}
+    micro_batch = config.engine.micro_batch
+    cuts = {cut for part in parts for cut in (min(part, micro_batch or part), part % (micro_batch or part))}
+    if 1 in cuts and _needs_several_images(model, dataset.images):
+        micro = f" in micro-batches of {micro_batch}" if micro_batch else ""
+        raise RunError(
+            f"batch_size={batch_size}{micro} leaves one image of {dataset.train_size} alone, and batch norm needs more "
+            "than one value a channel: set dataset.drop_last=true, or another batch_size or engine.micro_batch"
+        )
+
+
+def _needs_several_images(model: nn.Module, images: Images) -> bool:
+    """Whether the model's batch norm refuses one image, which depends on the pixels that it sees of it."""
+    if not any(isinstance(module, _BatchNorm) for module in model.modules()):
+        return False
+    device = next(model.parameters()).device
+    pixels = () if images.stem == "none" else (images.size, images.size)
+    try:
+        with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+            copy.deepcopy(model).train()(torch.zeros(1, images.channels, *pixels, device=device))
+    except Exception as error:  # also that a model of one's own takes no such input
+        return "more than 1 value per channel" in str(error)
+    return False
 
 
 def build_optimizer(config: Config, model: nn.Module, steps_per_epoch: int) -> tuple[Optimizer, LRScheduler | None]:
@@ -118,9 +157,9 @@ def build_optimizer(config: Config, model: nn.Module, steps_per_epoch: int) -> t
     if config.optim.target.startswith("torch.optim."):
         # One pass over memory, and a guard against NaN: see `guarded_step`. Of shards torch has no such kernel of SGD.
         options["fused"] = not config.engine.shard
-    elif "steps_per_epoch" in inspect.signature(config.optim.factory(config.allow_targets)).parameters:
+    elif "steps_per_epoch" in inspect.signature(config.optim.factory()).parameters:
         options["steps_per_epoch"] = steps_per_epoch  # by which SPS smooths its bound
-    optimizer: Optimizer = config.optim.build(model.parameters(), allow_targets=config.allow_targets, **options)
+    optimizer: Optimizer = config.optim.build(model.parameters(), **options)
     schedule = config.optim.schedule
     return optimizer, build_schedule(optimizer, schedule, config.epochs * steps_per_epoch) if schedule else None
 

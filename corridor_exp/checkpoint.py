@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from corridor_exp.errors import RunError, UsageError
+from corridor_exp.errors import RunError, UsageError, in_words
 from corridor_exp.records import write_atomically
 
 Kind = Literal["step", "best"]
@@ -65,17 +65,15 @@ class Saver:
 
 def save(directory: Path, step: int, state: dict[str, Any], keep: int, kind: Kind = "step") -> Path:
     """Write `state` as the checkpoint of `step`, then drop all but the newest `keep` of its kind."""
-    directory.mkdir(exist_ok=True)
     buffer = io.BytesIO()
     torch.save(state, buffer)
     content = buffer.getvalue()
     path = directory / f"{kind}_{step:09d}.{_digest(content)}.pt"
     try:
+        directory.mkdir(exist_ok=True)
         write_atomically(path, content)
-    except OSError as error:
-        raise RunError(
-            f"cannot write {path} ({len(content):,} bytes): {error.strerror}; the checkpoints before it are intact"
-        ) from error
+    except (RunError, OSError) as error:
+        raise RunError(f"{in_words(error)}; the checkpoints before it are intact") from error
     others = [file for file in _files(directory) if file.kind == kind and file.path != path]
     same_step = [file for file in others if file.step == step]  # such as before an evaluation
     older = [file for file in others if file.step != step]
@@ -124,7 +122,11 @@ def _files(directory: Path) -> list[_File]:
 
 def _load(files: list[_File], tell: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     for file in files:
-        content = file.path.read_bytes()
+        try:
+            content = file.path.read_bytes()
+        except OSError as error:
+            tell(f"{in_words(error)}; trying the checkpoint before it")
+            continue
         if _digest(content) != file.digest:
             tell(f"{file.path} is damaged (its content does not match the hash in its name); trying the one before it")
             continue

@@ -9,29 +9,32 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import importlib
+import inspect
 import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from corridor_exp import targets
 from corridor_exp.errors import UsageError
-from corridor_exp.records import CHECKPOINTS, CONFIG_FILE, RECORDS_FILE
+from corridor_exp.records import CHECKPOINTS, RECORDS_FILE, SAFE_NAME
+from corridor_exp.runs import reading
 
-CONF_DIR = next(
-    folder for folder in (Path(__file__).parent / "conf", Path(__file__).parent.parent / "conf") if folder.is_dir()
-)
-TRUSTED_TARGETS = ("corridor_exp.", "torch.", "torchvision.")
+PACKAGE = Path(__file__).parent
+SHIPPED = PACKAGE if (PACKAGE / "conf").is_dir() else PACKAGE.parent  # an installed wheel has them inside
+CONF_DIR, SBATCH = SHIPPED / "conf", SHIPPED / "scripts" / "train.sbatch"
 SWEEP_GROUPS = ("figure", "scale")  # of corridor-sweep: they hold command lines, not a part of a configuration
+TOO_MANY = 2**31  # images, steps, units: what a tensor cannot count, or a user cannot mean
+MOST_THREADS = 1024
 
 
 def _slug(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", text):
+    if not SAFE_NAME.fullmatch(text):
         raise ValueError("must be 1 to 100 letters, digits, dots, dashes or underscores, not starting with a dot")
     return text
 
@@ -43,16 +46,22 @@ def _path(text: str) -> str:
 
 
 def _batch_size(value: int | str) -> int | str:
-    if value != "full" and not (isinstance(value, int) and value > 0):
+    if value != "full" and not (isinstance(value, int) and 0 < value < TOO_MANY):
         raise ValueError("must be a positive whole number, or full")
     return value
 
 
 def _interval(value: int | str) -> int | str:
-    minutes = re.fullmatch(r"(\d+(?:\.\d+)?)min", str(value))
-    if (float(minutes[1]) if minutes else 0) > 0 or (isinstance(value, int) and value > 0):
+    minutes = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)min", str(value))
+    if (float(minutes[1]) if minutes else 0) > 0 or (isinstance(value, int) and 0 < value < TOO_MANY):
         return value
     raise ValueError("must be a positive whole number of steps, or minutes such as 10min")
+
+
+def _float32(value: float) -> float:
+    if abs(value) > 3.4e38:
+        raise ValueError("must be at most 3.4e38, as float32 has no larger number")
+    return value
 
 
 def _device(text: str) -> str:
@@ -63,11 +72,11 @@ def _device(text: str) -> str:
 
 Slug = Annotated[str, AfterValidator(_slug)]
 PathStr = Annotated[str, AfterValidator(_path)]
-Count = Annotated[int, Field(gt=0)]
-Whole = Annotated[int, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+Count = Annotated[int, Field(gt=0, lt=TOO_MANY)]
+Whole = Annotated[int, Field(ge=0, lt=TOO_MANY)]
+Finite = Annotated[float, Field(allow_inf_nan=False), AfterValidator(_float32)]
+Positive = Annotated[Finite, Field(gt=0)]
+NonNegative = Annotated[Finite, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Triple = Annotated[list[Finite], Field(min_length=3, max_length=3)]
 
@@ -95,26 +104,21 @@ class Component(BaseModel):
         set_keys = self.model_dump(exclude_unset=True)
         return {key: value for key, value in set_keys.items() if key not in ("name", "_target_", "schedule")}
 
-    def factory(self, allow_targets: Iterable[str] = ()) -> Callable[..., Any]:
-        """What `_target_` names. Raises `UsageError` if it only looks trusted.
+    def factory(self) -> Callable[..., Any]:
+        """What `_target_` names. Raises `UsageError` if that is not to be trusted."""
+        return targets.load(self.target, our_targets())
 
-        `Config.parse` has seen a trusted prefix, but `torch.load` has one too. So of torch only classes are taken:
-        none of its functions that load code is an option. And what a module merely imports is not its own.
-        """
-        module, _, name = self.target.rpartition(".")
-        try:
-            factory = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise UsageError(f"_target_={self.target}: {error}") from None
-        home = f"{getattr(factory, '__module__', None)}."
-        trusted = home.startswith((*TRUSTED_TARGETS, *allow_targets))
-        if not callable(factory) or not trusted or (home.startswith("torch.") and not isinstance(factory, type)):
-            raise UsageError(f"_target_={self.target} is {home[:-1]}'s, which is not trusted: see allow_targets")
-        return factory
-
-    def build(self, *args: Any, allow_targets: Iterable[str] = (), **kwargs: Any) -> Any:
+    def build(self, *args: Any, **kwargs: Any) -> Any:
         """Call the target with the option's keys and `kwargs`, which win."""
-        return self.factory(allow_targets)(*args, **{**self.keywords(), **kwargs})
+        factory, keywords = self.factory(), {**self.keywords(), **kwargs}
+        try:
+            inspect.signature(factory).bind(*args, **keywords)
+        except ValueError:  # one of C's, which has no signature
+            pass
+        except TypeError as error:
+            called = ", ".join([*(type(argument).__name__ for argument in args), *(f"{key}=" for key in keywords)])
+            raise UsageError(f"_target_={self.target}: {error}; it is called with ({called})") from None
+        return factory(*args, **keywords)
 
 
 class Dataset(Component):
@@ -130,7 +134,7 @@ class Dataset(Component):
     skip_corrupt: bool = False
     workers: Whole = 0
     mean: Triple = []
-    std: Triple = []
+    std: Annotated[list[Positive], Field(min_length=3, max_length=3)] = []
 
 
 class Model(Component):
@@ -224,7 +228,7 @@ class Engine(Strict):
     sync_batch_norm: bool
     shard: bool
     micro_batch: Count | None
-    threads: Count | None
+    threads: Annotated[int, Field(gt=0, le=MOST_THREADS)] | None
     tf32: bool
 
 
@@ -241,7 +245,7 @@ class Resume(Strict):
 class Config(Strict):
     """Everything that decides a run."""
 
-    NOT_IDENTITY: ClassVar = ("out_dir", "resume")
+    NOT_IDENTITY: ClassVar = ("out_dir", "resume", targets.SETTING)
 
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     batch_size: Annotated[int | str, AfterValidator(_batch_size)]
@@ -254,7 +258,6 @@ class Config(Strict):
     name: Slug
     out_dir: PathStr | None
     fork_from: PathStr | None
-    allow_targets: list[str]
     dataset: Dataset
     model: Model
     optim: Optimizer
@@ -266,20 +269,18 @@ class Config(Strict):
 
     @classmethod
     def parse(cls, composed: Mapping[str, Any]) -> Config:
-        """Check a composed configuration. Raises `UsageError`, one line, for the first thing wrong."""
+        """Check a composed configuration. Raises `UsageError`, one line, for the first thing wrong.
+
+        What a run of an older version says of its own trust is passed over.
+        """
         try:
-            config = cls.model_validate(composed)
+            config = cls.model_validate({key: value for key, value in composed.items() if key != targets.SETTING})
         except ValidationError as error:
             raise UsageError(first_problem(error, cls.model_fields)) from None
         if config.optim.adaptive and config.batch_size != "full":
             raise UsageError("optim.adaptive=true needs the whole loss at every step: set batch_size=full")
-        trusted = (*TRUSTED_TARGETS, *config.allow_targets)
         for key, component in config.components().items():
-            if not component.target.startswith(trusted):
-                raise UsageError(
-                    f"{key}._target_={component.target} is not trusted: only {', '.join(trusted)} are; "
-                    "add a prefix of your own with allow_targets=[PREFIX]"
-                )
+            targets.check(component.target, our_targets(), f"{key}._target_")
         if config.engine.threads is None:
             engine = config.engine.model_copy(update={"threads": available_threads()})
             config = config.model_copy(update={"engine": engine})
@@ -315,6 +316,19 @@ class Config(Strict):
         return f"{self.optim.name or 'run'}-seed{self.seed}-{fingerprint([self.identity()])}"
 
 
+def refuse_place(directory: Path) -> None:
+    """Raise `UsageError` if no run can lie there: a file is in the way, or a name is too long."""
+    there = next(place for place in (directory, *directory.parents) if os.path.lexists(place))
+    if not there.is_dir():
+        raise UsageError(f"out_dir={directory}: {there} is not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"out_dir={directory}: {there} cannot be written")
+    longest = max(len(os.fsencode(name)) for name in directory.parts)
+    below = len(os.fsencode(directory)) + 200  # room for the names in a run directory
+    if longest > os.pathconf(there, "PC_NAME_MAX") or below > os.pathconf(there, "PC_PATH_MAX"):
+        raise UsageError(f"out_dir={directory}: the name is too long for this file system")
+
+
 def refuse_to_start(config: Config, directory: Path) -> None:
     """Raise `UsageError` if the directory is another configuration's, with the difference, or a parent is missing.
 
@@ -329,7 +343,9 @@ def refuse_to_start(config: Config, directory: Path) -> None:
         return
     if config.resume.override:
         return
-    stored = yaml.safe_load((directory / CONFIG_FILE).read_text())
+    stored, faults = reading.read_config(directory)
+    if faults:
+        raise UsageError(f"{directory}: {faults[0]}; choose another out_dir, or go on by resume.override=true")
     old = {key: value for key, value in stored.items() if key not in config.NOT_IDENTITY}
     if lines := difference(old, config.identity()):
         raise UsageError(
@@ -346,32 +362,47 @@ def first_problem(error: ValidationError, known: Iterable[str]) -> str:
         return f"unknown key {key!r}{suggestion(key, known)}"
     reason = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
     value = problem["input"]
+    group, _, name = key.rpartition(".")
+    if group and isinstance(value, list | dict) and problem["type"] != "missing":
+        return f"{key}: {reason}; {name} means the same in all options of {group}: call a key of your own otherwise"
     shown = f"={value}" if isinstance(value, str | int | float) and not is_secret(key, value) else ""
     return f"{key}{shown}: {reason}"
 
 
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'clr'?`, or nothing if no known word is close."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
+def suggestion(word: str, known: Iterable[str], parent: str = "", cutoff: float = 0.6) -> str:
+    """`; did you mean 'clr'?`, or nothing if no known word is close. Keys are compared without their `parent.`."""
+    close = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=cutoff)
+    return f"; did you mean '{parent}{close[0]}'?" if close else ""
 
 
 def available_threads() -> int:
     """The cores that this process may use, or OMP_NUM_THREADS if the user has set it."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdigit() and int(asked) > 0:
+    if asked.isdigit() and 0 < int(asked) <= MOST_THREADS:
         return int(asked)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def option_groups(folders: Iterable[Path]) -> dict[str, list[str]]:
     """The groups of one or more configuration folders, and the options of each, sorted."""
-    files = sorted(file.relative_to(folder) for folder in folders for file in folder.glob("*/**/*.yaml"))
+    patterns = ("*/*.yaml", "*/*/*.yaml")  # optim/sgd.yaml, optim/schedule/cosine.yaml
+    try:
+        found = [(folder, file) for folder in folders for pattern in patterns for file in folder.glob(pattern)]
+    except OSError as error:
+        raise UsageError(f"a configuration folder cannot be read: {error}") from None
+    files = sorted(file.relative_to(folder) for folder, file in found)
     groups: dict[str, list[str]] = {}
     for file in files:
         if file.parts[0] not in SWEEP_GROUPS:
             groups.setdefault(file.parent.as_posix(), []).append(file.stem)
     return dict(sorted(groups.items()))
+
+
+@cache
+def our_targets() -> frozenset[str]:
+    """Every `_target_` that the packaged `conf/` names."""
+    named = re.compile(r"^ *_target_: *(\S+)", re.MULTILINE)
+    return frozenset(target for file in CONF_DIR.rglob("*.yaml") for target in named.findall(file.read_text()))
 
 
 def fingerprint(configs: list[dict[str, Any]]) -> str:
@@ -428,13 +459,10 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any
             yield f"{prefix}{key}", value
 
 
-def written_keys(directory: Path) -> dict[str, str]:
-    """The configuration in a run directory, flat and as text, without what is not identity; {} where there is none."""
-    file = directory / CONFIG_FILE
-    if not file.exists():
-        return {}
-    stored = {key: value for key, value in yaml.safe_load(file.read_text()).items() if key not in Config.NOT_IDENTITY}
-    return {key: str(value) for key, value in leaves(stored)}
+def written_keys(stored: Mapping[str, Any]) -> dict[str, str]:
+    """A configuration as a run directory holds it, flat and as text, without what is not identity."""
+    identity = {key: value for key, value in stored.items() if key not in Config.NOT_IDENTITY}
+    return {key: str(value) for key, value in leaves(identity)}
 
 
 def varied_keys(configs: Iterable[Mapping[str, str]]) -> list[str]:

@@ -21,6 +21,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from corridor_exp.errors import UsageError
+from corridor_exp.launcher import rank_size_and_local
 
 TIMEOUT = timedelta(minutes=10)  # after which a rank that hears nothing of another gives up
 BUCKET = 25 << 20  # bytes that are added up at a time
@@ -140,12 +141,7 @@ def cut_like(tensor: Any, p: Tensor | None) -> Any:
 
 def launched() -> Ranks:
     """The ranks that torchrun or srun has started; one if neither has."""
-    env = os.environ
-    if "TORCHELASTIC_RUN_ID" in env or {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= env.keys():
-        return Ranks(int(env["RANK"]), int(env["WORLD_SIZE"]), int(env.get("LOCAL_RANK", 0)))
-    if int(env.get("SLURM_STEP_NUM_TASKS", 1)) > 1:  # of a step that srun has started, not of a batch script
-        return Ranks(int(env["SLURM_PROCID"]), int(env["SLURM_STEP_NUM_TASKS"]), int(env["SLURM_LOCALID"]))
-    return ALONE
+    return Ranks(*rank_size_and_local())
 
 
 @contextmanager

@@ -1,9 +1,29 @@
 """The two errors that a user meets: each is one line that names the cure."""
 
 
-class UsageError(Exception):
+class _OneLineError(Exception):
+    """A message that any console and file takes: a file's name may hold a line break, or bytes that are no text."""
+
+    def __init__(self, message: str) -> None:
+        printable = message.encode(errors="backslashreplace").decode()
+        super().__init__("\\n".join(printable.splitlines()))
+
+
+class UsageError(_OneLineError):
     """What was asked for makes no sense; nothing was started. Exit code 2."""
 
 
-class RunError(Exception):
+class RunError(_OneLineError):
     """The run cannot go on: missing data, an unreadable image, too little memory. Exit code 1."""
+
+
+def in_words(error: Exception) -> str:
+    """What went wrong, in one line; of an error of the system, the file and the reason."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def extra(name: str) -> str:
+    """How to install what an extra of the package needs. The package is on no index."""
+    return f"pip install '.[{name}]' in the checkout, or make setup"

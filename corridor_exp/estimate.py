@@ -38,16 +38,25 @@ class Estimate:
         return self.step * self.steps + self.look * self.looks + self.evaluation * self.evaluations
 
 
-def estimate(config: Config) -> Estimate:
-    """Train for a few seconds, look once, and test one batch. The memory is this process's or the device's peak."""
+PHASES = ("building", "warming up", "training", "looking", "testing")
+
+
+def estimate(config: Config, begins: Callable[[str], object] = lambda phase: None) -> Estimate:
+    """Train for a few seconds, look once, and test one batch. The memory is this process's or the device's peak.
+
+    `begins` is told each of `PHASES` as it begins.
+    """
+    begins("building")
     engine = build_engine(config)
     engine.show_progress = False
     plan, objective, dataset, steps = engine.plan, engine.objective, engine.dataset, engine.total_steps
     epochs = -(-steps // engine.steps_per_epoch)
     probes = engine.probes
-    step = _step(engine)
+    step = _step(engine, begins)
+    begins("looking")
     batch = next(iter(dataset.train_batches(0, plan.batch_size)))
     look = _seconds(engine, lambda: [probe.look(objective, batch) for probe in probes]) if probes else 0.0
+    begins("testing")
     tested = next(iter(dataset.test_batches(TEST_BATCH)), None)
     a_test = _seconds(engine, lambda: tested and objective.evaluate(tested))
     is_cuda = objective.device.type == "cuda"
@@ -65,12 +74,14 @@ def estimate(config: Config) -> Estimate:
     )
 
 
-def _step(engine: Engine) -> float:
+def _step(engine: Engine, begins: Callable[[str], object]) -> float:
     """The mean seconds of a step, without probes and evaluations."""
     engine.probes = ()
     engine.plan = replace(engine.plan, epochs=10**9, max_steps=None, eval_every=10**9, target_loss=None)
     engine.should_stop = lambda: engine.progress.step >= WARM_UP
+    begins("warming up")
     engine.train()
+    begins("training")
     begun, before = time.perf_counter(), engine.progress.step
     engine.should_stop = lambda: time.perf_counter() - begun > ENOUGH
     seconds = _seconds(engine, engine.train, warm_up=False)

@@ -1,8 +1,9 @@
 """E(θ), g(θ) and H(θ)v on a batch: the one place where a loss is evaluated.
 
 `backward` and `evaluate` are training's: they run under autocast, fill `p.grad`, and move batch norm's running
-statistics. The others only look. They run without autocast on copies of the buffers, replay the random numbers
-that training is about to draw, and leave no trace: no running statistic, no generator, no gradient buffer changes.
+statistics. The others only look. They run without autocast on copies of the parameters and buffers, replay the random
+numbers that training is about to draw, and leave no trace: no parameter, running statistic, generator or gradient
+buffer changes, and no attribute of a module. See `looking.py`.
 
 E is the mean over the whole batch. A batch may be cut into micro-batches, weighted by their sizes; with batch norm
 the cut changes E, so E, g and Hg all use the same one. What looks also takes a `Stream`, such as the training set;
@@ -25,12 +26,12 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
-from torch.func import functional_call
 from torch.nn.parallel import DistributedDataParallel
 
-from corridor_exp.batch_norm import ShortDoubleBackward
 from corridor_exp.distributed import ALONE, Ranks
+from corridor_exp.double_backward import own_double_backward
 from corridor_exp.errors import RunError
+from corridor_exp.looking import borrowed
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Vector = tuple[Tensor, ...]
@@ -154,9 +155,9 @@ class Objective:
         parts = list(self._cut(batch))
         for number, (part, weight) in enumerate(parts, 1):
             with self._without_sync(forward, number < len(parts)):
-                with self._autocast(self.precision) if self.precision else nullcontext():
+                with torch.autocast(self.device.type, self.precision) if self.precision else nullcontext():
                     outputs = forward(part.x)
-                E = _weighted(weight, self._mean_loss(outputs, part.y, self.theta))
+                E = _weighted(weight, self._mean_loss(outputs, part.y))
                 each(E)
             losses.append(E.detach())
             if count:
@@ -168,9 +169,6 @@ class Objective:
     def _sum(self, numbers: list[Tensor]) -> Tensor:
         return reduce(torch.add, numbers) if numbers else torch.zeros((), device=self.device)
 
-    def _autocast(self, precision: torch.dtype | None) -> torch.autocast:
-        return torch.autocast(self.device.type, precision, enabled=precision is not None)
-
     def _without_sync(self, forward: object, is_wanted: bool) -> AbstractContextManager[None]:
         """Under it gradients only add up: ranks exchange them once a batch, while the last backward runs."""
         if isinstance(forward, FSDPModule):
@@ -181,8 +179,8 @@ class Objective:
 
     def loss(self, batch: Batch | Stream, theta: Sequence[Tensor] | None = None) -> Tensor:
         """E at θ, or at another point of parameter space."""
-        with torch.no_grad(), self._traceless():
-            return self._total(batch, self._point(theta))
+        with torch.no_grad(), self._looking(theta):
+            return self._total(batch)
 
     def trial(self, batch: Batch) -> Callable[[Sequence[Tensor]], Tensor]:
         """The loss that the coming `backward` of this batch will compute, as a function of θ.
@@ -194,33 +192,32 @@ class Objective:
             generators.append(torch.cuda.get_rng_state(self.device))
 
         def loss(theta: Sequence[Tensor]) -> Tensor:
-            with torch.no_grad(), self._traceless(self.precision):
+            with torch.no_grad(), self._looking(theta, self.precision):
                 torch.set_rng_state(generators[0])
                 if self.device.type == "cuda":
                     torch.cuda.set_rng_state(generators[1], self.device)
-                return self._total(batch, self._point(theta))
+                return self._total(batch)
 
         return loss
 
     def gradient(self, batch: Batch | Stream, theta: Sequence[Tensor] | None = None) -> tuple[Tensor, Vector]:
         """E and g at θ, or at another point."""
-        point = self._point(theta)
         E = torch.zeros((), device=self.device)
-        g = tuple(torch.zeros_like(p) for p in point)
-        with self._traceless():
-            for share in self._losses(batch, point):
-                torch._foreach_add_(g, _grad(share, point))
+        with self._looking(theta):
+            g = tuple(torch.zeros_like(p) for p in self.theta)
+            for share in self._losses(batch):
+                torch._foreach_add_(g, _grad(share, self.theta))
                 E = E + share.detach()
         E, *total = self.ranks.added_up([E, *g])
         return E, tuple(total)
 
     def hessian_product(self, batch: Batch | Stream, v: Sequence[Tensor]) -> Vector:
         """H(θ)v for any constant vector v of parameter space, by double backward: the gradient of ⟨g, v⟩."""
-        point = self._point(None)
-        total = tuple(torch.zeros_like(p) for p in point)
-        with self._traceless(), ShortDoubleBackward():
-            for share in self._losses(batch, point):
-                torch._foreach_add_(total, _product(_grad(share, point, create_graph=True), v, point))
+        total = tuple(torch.zeros_like(p) for p in self.theta)
+        with self._looking(), own_double_backward():
+            for share in self._losses(batch):
+                g = _grad(share, self.theta, create_graph=True)
+                torch._foreach_add_(total, _product(g, v, self.theta))
         return tuple(self.ranks.added_up(total))
 
     def gradient_and_hg(self, batch: Batch | Stream) -> tuple[Tensor, Vector, Vector]:
@@ -233,56 +230,52 @@ class Objective:
         if isinstance(batch, Stream) or (self.micro_batch is not None and largest_part > self.micro_batch):
             E, g = self.gradient(batch)
             return E, g, self.hessian_product(batch, g)
-        point = self._point(None)
-        with self._traceless(), ShortDoubleBackward():
-            (E,) = self._losses(batch, point)
-            g = _grad(E, point, create_graph=True)
+        with self._looking(), own_double_backward():
+            (E,) = self._losses(batch)
+            g = _grad(E, self.theta, create_graph=True)
             E, *constant = self.ranks.added_up([E.detach(), *(t.detach() for t in g)])
-            return E, tuple(constant), tuple(self.ranks.added_up(_product(g, constant, point)))
+            return E, tuple(constant), tuple(self.ranks.added_up(_product(g, constant, self.theta)))
 
     def fits(self, batch: Batch, hessian: bool) -> bool:
         """Whether this rank has the memory for its part of a batch, in training or, with `hessian`, for Hg too."""
-        point = self._point(None)
         try:
-            with self._traceless(self.precision):
-                for share in self._losses(batch, point):
-                    _grad(share, point)
+            with self._looking(precision=self.precision):
+                for share in self._losses(batch):
+                    _grad(share, self.theta)
             if hessian:
-                with self._traceless(), ShortDoubleBackward():
-                    for share in self._losses(batch, point):
-                        g = _grad(share, point, create_graph=True)
-                        _product(g, [t.detach() for t in g], point)
+                with self._looking(), own_double_backward():
+                    for share in self._losses(batch):
+                        g = _grad(share, self.theta, create_graph=True)
+                        _product(g, [t.detach() for t in g], self.theta)
         except torch.OutOfMemoryError:
             return False
         return True
 
-    def _total(self, batch: Batch | Stream, point: Vector) -> Tensor:
-        """E at a point."""
-        E = sum(self._losses(batch, point), torch.zeros((), device=self.device))
+    def _total(self, batch: Batch | Stream) -> Tensor:
+        """E where the parameters stand."""
+        E = sum(self._losses(batch), torch.zeros((), device=self.device))
         return self.ranks.added_up([E])[0]
 
-    def _losses(self, batch: Batch | Stream, point: Vector) -> Iterator[Tensor]:
-        """Each micro-batch's share of E at a point, on one copy of the buffers."""
-        buffers = {name: b.clone() for name, b in self.model.named_buffers()}
-        state = {**dict(zip(self.names, point, strict=True)), **buffers}
+    def _losses(self, batch: Batch | Stream) -> Iterator[Tensor]:
+        """Each micro-batch's share of E."""
         for part, weight in self._cut(batch):
-            yield _weighted(weight, self._mean_loss(functional_call(self.model, state, (part.x,)), part.y, point))
+            yield _weighted(weight, self._mean_loss(self.model(part.x), part.y))
 
-    def _mean_loss(self, outputs: Tensor, y: Tensor, point: Vector) -> Tensor:
-        """The loss of a micro-batch at a point. The shares of a batch add up to 1, and so to one regulariser."""
+    def _mean_loss(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """The loss of a micro-batch. The shares of a batch add up to 1, and so to one regulariser."""
         E = self.loss_fn(_wide(outputs), y)
-        return E + self.l2 / 2 * sum(p.square().sum() for p in point) if self.l2 else E
-
-    def _point(self, theta: Sequence[Tensor] | None) -> Vector:
-        """A point to differentiate at, apart from the parameters, so that nothing accumulates into them."""
-        if self.is_sharded:
-            raise RunError("engine.shard=true: no rank has the whole θ to look at; set probe=none, and take optim=clr")
-        return tuple(t.detach().requires_grad_() for t in (self.theta if theta is None else theta))
+        return E + self.l2 / 2 * sum(p.square().sum() for p in self.theta) if self.l2 else E
 
     @contextmanager
-    def _traceless(self, precision: torch.dtype | None = None) -> Iterator[None]:
+    def _looking(self, theta: Sequence[Tensor] | None = None, precision: torch.dtype | None = None) -> Iterator[None]:
+        """While this is open the parameters stand at θ, or at another point; then nothing has changed."""
+        if self.is_sharded:
+            raise RunError("engine.shard=true: no rank has the whole θ to look at; set probe=none, and take optim=clr")
         devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices), self._autocast(precision):
+        values = {} if theta is None else dict(zip(self.theta, theta, strict=True))
+        # The cache would know a parameter again, wherever it stands.
+        autocast = torch.autocast(self.device.type, precision, enabled=precision is not None, cache_enabled=False)
+        with borrowed(self.model, values), torch.random.fork_rng(devices), autocast:
             yield
 
     def _cut(self, batch: Batch | Stream) -> Iterator[tuple[Batch, float]]:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from corridor_exp.errors import RunError
+from corridor_exp.errors import RunError, UsageError
 
 Record: TypeAlias = dict[str, Any]
 Metrics: TypeAlias = dict[str, float | None]
@@ -37,17 +39,22 @@ SECANT_CORRIDOR_INDEX: Final = "probe/secant_corridor_index"
 DECREASE_RATIO: Final = "probe/decrease_ratio"
 GRADIENT_ALIGNMENT: Final = "probe/gradient_alignment"
 LAYER_HG_NORM: Final = "probe/layer_hg_norm/"  # and the layer's name
+PROBE_VERSION: Final = "probe/version"  # which definition the secants of this record have
 SHARPNESS: Final = "probe/sharpness"
 STABILITY_EDGE: Final = "probe/stability_edge"
 DRIFT_DESCENT: Final = "probe/drift_descent"
 DRIFT_CLR: Final = "probe/drift_clr"
 FLOW_STRAIGHTNESS: Final = "probe/flow_straightness"
 
+SECANTS: Final = (SECANT_HG_NORM, SECANT_COSINE, SECANT_CORRIDOR_INDEX, GRADIENT_ALIGNMENT)
+MIDPOINT_VERSION: Final = 2  # of the secants: the gradient is compared at the midpoint of CLR's step, before at its end
+
 RECORDS_FILE: Final = "records.jsonl"
 SUMMARY_FILE: Final = "summary.json"
 CONFIG_FILE: Final = "config.yaml"
 LOCK_FILE: Final = ".lock"
 CHECKPOINTS: Final = "checkpoints"  # the folder
+SAFE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # of a folder: one component, and never `..`
 NON_FINITE: Final = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -65,41 +72,62 @@ def _spelled(value: Any) -> Any:
 
 
 class RecordWriter:
-    """Appends records to a run directory; every line is handed to the system before the next step begins."""
+    """Appends records to a run directory; every line is handed to the system before the next step begins.
+
+    Raises `RunError` where a record cannot be written, or where one that was written is gone.
+    """
 
     def __init__(self, directory: Path, keep_bytes: int = 0) -> None:
         """Go on after the first `keep_bytes` bytes, which are the records that the checkpoint knows of."""
-        self.path = directory / RECORDS_FILE
+        self.path, self.bytes = directory / RECORDS_FILE, keep_bytes  # the length of what is known to be whole
         try:
-            self.file = open(self.path, "ab")  # noqa: SIM115
+            self.file = open(self.path, "ab", buffering=0)  # noqa: SIM115
+            self.dropped = self.file.tell() - keep_bytes  # bytes; of a torn last line, too
+            if self.dropped > 0:
+                self.file.truncate(keep_bytes)
         except OSError as error:
             raise RunError(f"cannot write {self.path}: {error.strerror}") from error
-        if self.file.tell() < keep_bytes:
+        if self.dropped < 0:
             raise RunError(f"{self.path} is shorter than its checkpoint says: records are lost; choose another out_dir")
-        self.dropped = self.file.tell() - keep_bytes  # bytes; of a torn last line, too
-        self.file.truncate(keep_bytes)
-        self.file.seek(keep_bytes)  # else `bytes` would be the old length until the next record
 
     def write(self, record: Record) -> None:
+        self.check()
+        line = to_json(record).encode() + b"\n"
         try:
-            self.file.write(to_json(record).encode() + b"\n")
-            self.file.flush()
+            written = 0
+            while written < len(line):  # on a disk that fills up a part is written, and the rest is the error
+                written += self.file.write(line[written:])
         except OSError as error:
+            with suppress(OSError):
+                self.file.truncate(self.bytes)  # half a line would be in everyone's way
             raise RunError(
                 f"cannot write {self.path}: {error.strerror}; stopping, so that no record is lost"
             ) from error
+        self.bytes += len(line)
 
-    @property
-    def bytes(self) -> int:
-        """The length of the file."""
-        return self.file.tell()
+    def check(self) -> None:
+        """See whether all that was written is still there. May be called while another thread writes."""
+        known = self.bytes
+        try:
+            there = os.stat(self.path)
+        except OSError as error:
+            raise RunError(f"{self.path} is gone: {error.strerror}; choose another out_dir") from None
+        if not os.path.samestat(there, os.fstat(self.file.fileno())) or there.st_size < known:
+            raise RunError(f"{self.path} was cut or replaced: records are lost; choose another out_dir")
 
     def sync(self) -> None:
         """Wait until all of it is on the disk."""
+        self.check()
         os.fsync(self.file.fileno())
 
     def close(self) -> None:
         self.file.close()
+
+
+def current(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics without the secants of an older probe, which are other numbers of the same names."""
+    is_current = metrics.get(PROBE_VERSION) == MIDPOINT_VERSION
+    return {key: value for key, value in metrics.items() if is_current or key not in SECANTS}
 
 
 def read_records(directory: Path) -> Iterator[Record]:
@@ -112,21 +140,29 @@ def read_records(directory: Path) -> Iterator[Record]:
 
 
 def from_json(line: str | bytes) -> Record:
-    """One line of `records.jsonl`, numbers restored."""
-    return {k: NON_FINITE.get(v, v) if isinstance(v, str) else v for k, v in json.loads(line).items()}
+    """One line of `records.jsonl`, as `restored`."""
+    return restored(json.loads(line))
 
 
-def read_summary(directory: Path) -> dict[str, Any] | None:
-    """A run's summary, or None where there is none yet."""
-    try:
-        summary: dict[str, Any] = json.loads((directory / SUMMARY_FILE).read_text())
-    except FileNotFoundError:
-        return None
-    return summary
+def restored(metrics: Mapping[str, Any]) -> Record:
+    """The same metrics, the non-finite ones as numbers again, secants of an older probe left out."""
+    return current({k: NON_FINITE.get(v, v) if isinstance(v, str) else v for k, v in metrics.items()})
+
+
+def run_folders(sweep: Path, runs: Iterable[Any]) -> list[Path]:
+    """The folders of the runs that a manifest names. Raises `UsageError` for a name that could lead out of `sweep`."""
+    names = list(runs)
+    for name in names:
+        if not isinstance(name, str) or not SAFE_NAME.fullmatch(name):
+            raise UsageError(f"the manifest of {sweep} is damaged: {name!r} is no folder of a run")
+    return [sweep / name for name in names]
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write, flush to the disk, rename: a reader sees the old file or the new one, never half of it."""
+    """Write, flush to the disk, rename: a reader sees the old file or the new one, never half of it.
+
+    Raises `RunError` where that cannot be done; the old file is as it was.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with open(temporary, "wb") as file:
@@ -134,6 +170,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)  # on a full disk half a file is in everyone's way
-        raise
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()  # on a full disk half a file is in everyone's way
+        raise RunError(f"cannot write {path} ({len(content):,} bytes): {error.strerror}") from error

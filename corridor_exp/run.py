@@ -21,9 +21,10 @@ from corridor_exp.build import build_engine
 from corridor_exp.config import Config, changes, difference, refuse_to_start
 from corridor_exp.distributed import Ranks
 from corridor_exp.engine import Engine, State
-from corridor_exp.errors import RunError, UsageError
+from corridor_exp.errors import RunError, UsageError, in_words
 from corridor_exp.loggers import Mirrors
 from corridor_exp.provenance import git_commit
+from corridor_exp.runs import reading
 
 
 def tell(message: str) -> None:
@@ -34,19 +35,30 @@ def run(config: Config, directory: Path, should_stop: Callable[[], bool], patien
     """Begin or go on with the run of `directory`. Returns its status, which `summary.json` has too.
 
     `completed`, `diverged`, `preempted` (stopped by a signal after saving; the same command goes on) or `failed`.
-    Raises `UsageError` where another process holds the directory for longer than `patience` seconds (one that only
-    asks whether it is in use holds it for a moment), or where it belongs to another run.
+    Where the directory cannot be written, that is told, and the status is `failed` too. Raises `UsageError` where
+    another process holds the directory for longer than `patience` seconds (one that only asks whether it is in use
+    holds it for a moment), or where it belongs to another run.
 
     Several ranks call it alike. The first one holds the directory and writes; of the others nothing is seen, unless one
     of them fails.
     """
     ranks = distributed.launched()
+    try:
+        return _alone_there(config, directory, should_stop, patience, ranks)
+    except (RunError, OSError) as problem:  # a full disk, a folder that is gone
+        tell(f"{in_words(problem)}; nothing that was saved is lost: once it can be written, the same command goes on")
+        return "failed"
+
+
+def _alone_there(
+    config: Config, directory: Path, should_stop: Callable[[], bool], patience: float, ranks: Ranks
+) -> str:
     with distributed.connected(ranks), ExitStack() as stack:
         with ranks.together():
             if ranks.is_first:
                 stack.enter_context(_held(directory, patience))
                 refuse_to_start(config, directory)
-        old = (records.read_summary(directory) or {}).get("status")
+        old = reading.read_summary(directory).get("status")
         ranks.wait()  # until all have read it: the first one is about to remove it
         if old in ("completed", "diverged") and not config.resume.override:
             if ranks.is_first:
@@ -79,8 +91,8 @@ def _run(config: Config, directory: Path, should_stop: Callable[[], bool], ranks
     except torch.OutOfMemoryError:
         error = "out of memory: set engine.micro_batch to a part of batch_size; the batch stays what it is"
         tell(f"{who}{error}")
-    except RunError as problem:
-        error = str(problem)
+    except (RunError, OSError) as problem:
+        error = in_words(problem)
         tell(f"{who}{error}")
     except UsageError:
         raise
@@ -126,7 +138,7 @@ def _train(engine: Engine, config: Config, directory: Path) -> str:
             tell(f"{writer.dropped:,} bytes of records are newer than the checkpoint: dropped, and trained again")
         saver = checkpoint.Saver(directory / records.CHECKPOINTS, config.checkpoint.keep, before=writer.sync)
         stack.callback(saver.close)
-        mirrors = Mirrors([option.build(allow_targets=config.allow_targets) for option in config.logger.values()], tell)
+        mirrors = Mirrors([option.build() for option in config.logger.values()], tell)
         mirrors.start(directory, config.public(), name=f"{config.name}/{directory.name}")
 
         def emit(record: records.Record) -> None:
@@ -144,6 +156,7 @@ def _train(engine: Engine, config: Config, directory: Path) -> str:
         try:
             status = engine.train()
             saver.wait()
+            writer.check()  # a diverged run saves no more
         finally:  # a mirror left open would take the records of a sweep's next run
             mirrors.finish(status)
     return status
@@ -163,14 +176,24 @@ def _take_over(saved: dict[str, Any], engine: Engine, config: Config) -> None:
 
 
 def _refuse_another_machine(old: dict[str, Any], engine: Engine, config: Config) -> None:
-    lines = difference(old, portable_bits(engine))
+    here = portable_bits(engine)
+    lines = difference({**here, **old}, here)  # an older checkpoint does not name all of them
     if lines and not config.resume.override:
         raise UsageError(f"the checkpoint comes from elsewhere ({'; '.join(lines)}); go on by resume.override=true")
 
 
 def portable_bits(engine: Engine) -> dict[str, Any]:
     """What must be the same for a resumed run to continue with the same bits, and is not in the configuration."""
-    return {"torch": str(torch.__version__), "device": engine.objective.device.type, "world_size": engine.ranks.size}
+    return {
+        "torch": str(torch.__version__),
+        "device": engine.objective.device.type,
+        "precision": _precision(engine),  # `auto` is each machine's own choice
+        "world_size": engine.ranks.size,
+    }
+
+
+def _precision(engine: Engine) -> str:
+    return str(engine.objective.precision or engine.objective.theta[0].dtype).removeprefix("torch.")
 
 
 # ------------------------------------------------------------------------- telling
@@ -203,7 +226,7 @@ def outcome(engine: Engine) -> dict[str, Any]:
         "batch_size": engine.plan.batch_size,
         "ranks": engine.ranks.size,
         "micro_batch": objective.micro_batch,
-        "precision": str(objective.precision or objective.theta[0].dtype).removeprefix("torch."),
+        "precision": _precision(engine),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
     }

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import sys
+from contextlib import suppress
 from types import FrameType
 
 
 class StopSignals:
-    """While this is open, a signal to stop only sets `asked`: the run finishes its step, saves, and ends."""
+    """While this is open, a signal to stop only sets `asked`: the run finishes its step, saves, and ends.
 
-    NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+    A signal that was ignored before stays ignored: so `nohup` and a shell's background jobs want it.
+    """
 
-    def __init__(self) -> None:
-        self.asked = False
+    NUMBERS = (
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+        signal.SIGHUP,
+        signal.SIGQUIT,
+        signal.SIGXCPU,
+    )
+
+    def __init__(self, promise: str = "corridor-train: {}: finishing this step, then saving") -> None:
+        """`promise` is what the first signal, named in place of `{}`, is answered by."""
+        self.asked, self.promise = False, promise
 
     def __enter__(self) -> StopSignals:
-        self.old = {number: signal.signal(number, self._ask) for number in self.NUMBERS}
+        heeded = [number for number in self.NUMBERS if signal.getsignal(number) is not signal.SIG_IGN]
+        self.old = {number: signal.signal(number, self._ask) for number in heeded}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -26,5 +40,6 @@ class StopSignals:
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if not self.asked:
             self.asked = True
-            name = signal.Signals(number).name
-            print(f"corridor-train: {name}: finishing this step, then saving", file=sys.stderr, flush=True)
+            line = f"{self.promise.format(signal.Signals(number).name)}\n"
+            with suppress(OSError):  # the terminal may be gone
+                os.write(2, line.encode())  # not by `print`, which may be what the signal has interrupted

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +22,17 @@ from corridor_exp.cli.train import main
 from corridor_exp.engine import Engine
 from corridor_exp.objective import Batch
 from corridor_exp.records import Record
+from corridor_exp.signals import StopSignals
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 # submitit configures logging when it is imported, which closes absl's handler (jax has that), and absl's handler
 # closes its stream: under capsys that is pytest's own.
 os.environ.setdefault("SUBMITIT_LOG_LEVEL", "NOCONFIG")
+
+for number in StopSignals.NUMBERS:  # tests may run in the background or under nohup, where some are ignored
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -73,6 +81,33 @@ def corridor_sweep() -> Callable[..., int]:
         return int(exit_.value.code or 0)
 
     return command
+
+
+class SmallDisk:
+    """A real file system of 1 MB."""
+
+    def __init__(self, place: Path) -> None:
+        self.place, self.filler = place, place / "filler"
+
+    def fill(self) -> None:
+        with suppress(OSError), open(self.filler, "wb", buffering=0) as file:
+            while file.write(bytes(1 << 16)):
+                pass
+
+    def free(self) -> None:
+        self.filler.unlink()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """A disk of its own, mounted at `disk`. Only root may mount one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"no disk can be mounted here: {mounted.stderr.strip()}")
+    yield SmallDisk(place)
+    subprocess.run(["umount", "--lazy", place], check=True)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import torch
 
 from corridor_exp import checkpoint
 from corridor_exp.errors import RunError
+from tests.conftest import SmallDisk
 
 
 def save(directory, step: int, keep: int = 9):
@@ -44,6 +45,16 @@ def test_row_3_a_damaged_file_is_named_and_the_one_before_it_taken(tmp_path, dam
     assert newest.name in told[0]
 
 
+def test_row_3_a_file_that_cannot_be_read_is_passed_over_too(tmp_path) -> None:
+    save(tmp_path, 1)
+    newest = save(tmp_path, 2)
+    newest.unlink()
+    newest.symlink_to(newest)
+    told: list[str] = []
+    assert checkpoint.load_newest(tmp_path, told.append)["step"] == 1
+    assert newest.name in told[0]
+
+
 def test_what_a_kill_left_behind_is_removed(tmp_path) -> None:
     save(tmp_path, 1)
     leftover = tmp_path / ".step_000000002.0123456789abcdef.pt.tmp"
@@ -75,6 +86,22 @@ def test_row_10_a_full_disk_leaves_the_old_checkpoint_and_says_how_much_was_need
         save(tmp_path, 2)
     assert checkpoint.load_newest(tmp_path, pytest.fail)["step"] == 1
     assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_row_10_on_a_disk_that_is_really_full_the_save_after_the_next_works_again(disk: SmallDisk) -> None:
+    save(disk.place, 1)
+    disk.fill()
+    with pytest.raises(RunError, match="No space left on device; the checkpoints before it are intact"):
+        checkpoint.save(disk.place, 2, {"step": 2, "weights": torch.zeros(100_000)}, keep=9)
+    assert checkpoint.load_newest(disk.place, pytest.fail)["step"] == 1
+    disk.free()
+    save(disk.place, 3)
+    assert checkpoint.load_newest(disk.place, pytest.fail)["step"] == 3
+
+
+def test_a_folder_that_is_gone_is_told_in_one_line(tmp_path) -> None:
+    with pytest.raises(RunError, match="No such file or directory; the checkpoints"):
+        save(tmp_path / "gone" / "checkpoints", 1)
 
 
 def test_the_best_is_kept_beside_the_newest_and_is_a_checkpoint_like_any_other(tmp_path) -> None:

@@ -3,8 +3,10 @@ from __future__ import annotations
 import pytest
 import yaml
 
+from corridor_exp import targets
 from corridor_exp.cli.compose import compose_jobs
 from corridor_exp.config import CONF_DIR, Component, Config, difference, option_groups, redact, refuse_to_start
+from corridor_exp.datasets.base import Images
 from corridor_exp.errors import UsageError
 
 
@@ -47,24 +49,76 @@ def test_a_folder_of_ones_own_adds_options(tmp_path) -> None:
     (tmp_path / "optim" / "mine.yaml").write_text("name: mine\n_target_: mylib.Best\nspeed: 3\n")
     with pytest.raises(UsageError, match=r"mylib\.Best is not trusted"):
         compose_jobs(["optim=mine"], False, str(tmp_path))
-    (config,) = compose_jobs(["optim=mine", "allow_targets=[mylib.]"], False, str(tmp_path))
+    targets.allow(["mylib"])
+    (config,) = compose_jobs(["optim=mine"], False, str(tmp_path))
+    targets.allow([])
     assert config.optim.keywords() == {"speed": 3}
 
 
+def test_only_an_option_of_ones_own_takes_keys_that_its_file_lacks(tmp_path) -> None:
+    for name in ("optim/mine", "probe/spy"):
+        (tmp_path / name).parent.mkdir()
+    (tmp_path / "optim/mine.yaml").write_text("_target_: torch.optim.RMSprop\nlr: 0.1\n")
+    (tmp_path / "probe/spy.yaml").write_text("spy:\n  _target_: corridor_exp.probes.Corridor\n")
+    argv = ["optim=mine", "+optim.alpha=0.9", "probe=[spy,corridor]", "+probe.spy.depth=3"]
+    (config,) = compose_jobs(argv, False, str(tmp_path))
+    assert config.optim.keywords() == {"lr": 0.1, "alpha": 0.9}
+    assert config.optim.name == "mine"  # its file's
+    with pytest.raises(UsageError, match=r"unknown key 'probe\.corridor\.depth'"):
+        compose_jobs([*argv, "+probe.corridor.depth=3"], False, str(tmp_path))
+    other = compose("optim=sgd", "optim._target_=torch.optim.RMSprop", "+optim.alpha=0.9")
+    assert other.optim.keywords()["alpha"] == 0.9  # whose keys no file of ours tells
+    with pytest.raises(UsageError, match=r"unknown key 'optim\.alpha'"):
+        compose("optim=sgd", "+optim.alpha=0.9")
+
+
+def test_the_grammar_is_hydras(tmp_path) -> None:
+    def sgd(*overrides: str) -> list[tuple[int, float]]:
+        return [(job.seed, job.optim.lr) for job in compose_jobs(["optim=sgd", *overrides], multirun=True)]
+
+    assert sgd("seed=range(0,4,2)", "optim.lr=0.1,1") == [(0, 0.1), (0, 1.0), (2, 0.1), (2, 1.0)]
+    assert sgd("seed=choice(3,1)", "seed=5,6") == [(5, 0.1), (6, 0.1)]  # the later one holds
+    assert sgd("++optim.lr=4", "seed=sort(2,1)") == [(1, 4.0), (2, 4.0)]
+    assert compose("optim=sgd", "optim={lr: 3}").optim.keywords()["lr"] == 3
+    assert "schedule" not in compose("optim=sgd", "~optim/schedule").optim.keywords()
+    assert compose("~optim.scale").optim.keywords().keys() == {"step_cap", "f_star"}
+    assert compose("name=${model.name}-${seed}", "seed=3").name == "resnet18-3"
+    names = [job.optim.name for job in compose_jobs(["optim=glob([clr*,sgd],exclude=*trust)"], multirun=True)]
+    assert names == ["clr", "clr_momentum", "sgd"]
+
+
+def net(width: int) -> object:
+    """A model's factory that forgets that the data's shape is its first argument."""
+
+
 @pytest.mark.parametrize(
-    ("target", "reason"),
+    ("target", "keys", "said"),
     [
-        ("torch.load", "not trusted"),
-        ("torch.os.system", "No module named"),
-        ("torch.hub.load_state_dict_from_url", "not trusted"),
-        ("torchvision.os.system", "No module named"),
-        ("torch.optim.Nope", "Nope"),
-        ("corridor_exp.provenance.subprocess", "not trusted"),
+        (
+            "tests.test_config.net",
+            {"width": 3},
+            r"multiple values for argument 'width'; it is called with \(Images, width=\)",
+        ),
+        ("tests.test_config.net", {}, None),
+        (
+            "corridor_exp.models.mlp",
+            {"speed": 3},
+            r"unexpected keyword argument 'speed'; it is called with \(Images, speed",
+        ),
+        ("nowhere_at_all.net", {}, r"No module named 'nowhere_at_all'; PYTHONPATH=\. before the command"),
     ],
 )
-def test_row_17_a_target_that_only_looks_trusted_is_refused(target: str, reason: str) -> None:
-    with pytest.raises(UsageError, match=reason):
-        Component(name="x", _target_=target).factory()
+def test_a_factory_that_cannot_be_called_is_told_how_it_is_called(
+    monkeypatch, target: str, keys: dict, said: str | None
+) -> None:
+    monkeypatch.setattr(targets, "_allowed", ("tests", "nowhere_at_all"))
+    component = Component(_target_=target, **keys)
+    images = Images(channels=1, size=8, outputs=10, stem="none")
+    if said is None:
+        component.build(images)
+    else:
+        with pytest.raises(UsageError, match=said):
+            component.build(images)
 
 
 def test_what_is_written_down_holds_no_secret() -> None:

@@ -295,8 +295,8 @@ class Memory:
     def __enter__(self) -> None:
         memory = self
 
-        def losses(objective: Objective, batch: Batch, point: tuple[Tensor, ...]) -> Iterator[Tensor]:
-            for share in memory.losses(objective, batch, point):
+        def losses(objective: Objective, batch: Batch) -> Iterator[Tensor]:
+            for share in memory.losses(objective, batch):
                 if min(objective.micro_batch or len(batch.x), len(batch.x)) > memory.room:
                     raise torch.OutOfMemoryError
                 yield share

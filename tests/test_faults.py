@@ -165,14 +165,27 @@ def images(tmp_path: Path) -> list[str]:
     return [*data, "model=linear", "logger=jsonl", "probe=none", "batch_size=6", "log_every=1", "epochs=2"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
-@pytest.mark.parametrize("records_before", [3, 19], ids=["loading", "evaluating"])
+LOADING, EVALUATING = 3, 19  # records that are there by then
+
+
+@pytest.mark.parametrize(
+    ("number", "records_before"),
+    [
+        (signal.SIGTERM, LOADING),
+        (signal.SIGTERM, EVALUATING),
+        (signal.SIGUSR2, LOADING),
+        (signal.SIGUSR2, EVALUATING),
+        (signal.SIGHUP, LOADING),
+        (signal.SIGQUIT, EVALUATING),
+        (signal.SIGXCPU, LOADING),
+    ],
+)
 def test_row_4_a_signal_to_the_group_of_a_run_with_workers_costs_one_more_step_and_saves(
     images: list[str], number: int, records_before: int
 ) -> None:
     process = started([*images, "out_dir=out"], slow_images)
     wait_until(process, lambda: len(written()) >= records_before)
-    if records_before == 19:  # the record of an epoch's last step waits for its evaluation
+    if records_before == EVALUATING:  # the record of an epoch's last step waits for its evaluation
         time.sleep(0.3)
     seen = len(written())
     os.killpg(process.pid, number)
@@ -186,6 +199,22 @@ def test_row_4_a_signal_to_the_group_of_a_run_with_workers_costs_one_more_step_a
     Path("out").rename("stopped")
     assert exit_code(started([*images, "out_dir=out"])) == 0
     assert resumed == without_time(written())
+
+
+def no_hangup() -> None:
+    """A run as `nohup` starts it."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def test_a_signal_that_was_ignored_at_the_start_stays_ignored() -> None:
+    argv = [*SMALL, "log_every=1", "probe=none", "epochs=100000", "checkpoint.every=1000000", "out_dir=out"]
+    process = started(argv, no_hangup)
+    wait_until(process, lambda: len(written()) > 5)
+    os.kill(process.pid, signal.SIGHUP)
+    seen = len(written())
+    wait_until(process, lambda: len(written()) > seen + 50)
+    os.kill(process.pid, signal.SIGTERM)
+    assert exit_code(process) == 75
 
 
 def test_row_6_a_second_signal_while_saving_lets_the_save_complete() -> None:

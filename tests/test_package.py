@@ -19,6 +19,10 @@ def test_an_installed_wheel_works_from_any_folder(tmp_path: Path) -> None:
     pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--quiet", "--target", str(site), str(wheel)]
     subprocess.run(pip, check=True)
     assert (site / "corridor_exp" / "conf" / "config.yaml").is_file()
+    code = f"import sys; sys.path.insert(0, {str(site)!r}); from corridor_exp.cli.train import main; main(['--sbatch'])"
+    printed = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True).stdout
+    assert Path(printed.rstrip("\n")).is_relative_to(site)
+    assert Path(printed.rstrip("\n")).read_text() == (ROOT / "scripts" / "train.sbatch").read_text()
     code = (
         f"import sys; sys.path.insert(0, {str(site)!r}); import corridor_exp.config as c;"
         f"assert c.CONF_DIR.is_relative_to({str(site)!r}), c.CONF_DIR;"

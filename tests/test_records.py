@@ -1,10 +1,15 @@
 import json
 import math
+import os
+import shutil
+from collections import deque
 
 import pytest
 
 from corridor_exp import records
 from corridor_exp.errors import RunError
+from corridor_exp.runs import reading
+from tests.conftest import SmallDisk
 
 
 def test_records_come_back_as_they_were_and_every_line_is_standard_json(tmp_path) -> None:
@@ -25,6 +30,20 @@ def test_nan_is_written_as_a_string(tmp_path) -> None:
     assert '"nan"' in (tmp_path / records.RECORDS_FILE).read_text()
     (record,) = records.read_records(tmp_path)
     assert math.isnan(record["train/loss"])
+
+
+def test_secants_of_an_older_probe_are_not_read(tmp_path) -> None:
+    """Before version 2 they were taken over the whole of CLR's step: other numbers by the same names."""
+    older = {"probe/hg_norm": 1.0, "probe/decrease_ratio": 0.5, **dict.fromkeys(records.SECANTS, 1.0)}
+    newer = {**older, "probe/version": 2}
+    lines = [{"step": 0, **older}, {"step": 1, **newer}]
+    (tmp_path / records.RECORDS_FILE).write_text("".join(records.to_json(line) + "\n" for line in lines))
+    first, second = records.read_records(tmp_path)
+    assert first == {"step": 0, "probe/hg_norm": 1.0, "probe/decrease_ratio": 0.5}
+    assert second == {"step": 1, **newer}
+    for metrics, expected in ((older, {"probe/hg_norm": 1.0, "probe/decrease_ratio": 0.5}), (newer, newer)):
+        (tmp_path / records.SUMMARY_FILE).write_text(json.dumps({"status": "completed", "metrics": metrics}))
+        assert reading.read_summary(tmp_path) == {"status": "completed", "metrics": expected}
 
 
 def test_row_11_a_torn_last_line_is_left_out(tmp_path) -> None:
@@ -50,8 +69,41 @@ def test_lost_records_are_an_error_and_not_a_hole(tmp_path) -> None:
         records.RecordWriter(tmp_path, keep_bytes=10)
 
 
-def test_row_11_a_full_disk_is_one_clear_error() -> None:
-    writer = records.RecordWriter.__new__(records.RecordWriter)
-    writer.path, writer.file = "/dev/full", open("/dev/full", "wb")  # noqa: SIM115
+def test_row_11_a_full_disk_is_one_clear_error(tmp_path) -> None:
+    (tmp_path / records.RECORDS_FILE).symlink_to("/dev/full")
     with pytest.raises(RunError, match="No space left"):
-        writer.write({"step": 0})
+        records.RecordWriter(tmp_path).write({"step": 0})
+
+
+def test_row_11_on_a_full_disk_no_half_line_stays_and_there_is_a_way_on(disk: SmallDisk) -> None:
+    writer = records.RecordWriter(disk.place)
+    disk.fill()
+    with pytest.raises(RunError, match="No space left"):
+        deque(map(writer.write, ({"step": step} for step in range(10_000))))
+    writer.close()
+    written = list(records.read_records(disk.place))
+    assert (disk.place / records.RECORDS_FILE).stat().st_size == writer.bytes
+    assert [record["step"] for record in written] == list(range(len(written)))
+    disk.free()
+    resumed = records.RecordWriter(disk.place, keep_bytes=writer.bytes)
+    resumed.write({"step": len(written)})
+    assert len(list(records.read_records(disk.place))) == len(written) + 1
+
+
+@pytest.mark.parametrize("call", ["write", "check", "sync"])
+@pytest.mark.parametrize("damage", ["cut", "deleted", "replaced", "folder gone"])
+def test_records_that_are_lost_while_a_run_writes_them_are_noticed(tmp_path, damage: str, call: str) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    writer = records.RecordWriter(folder)
+    writer.write({"step": 0})
+    if damage == "cut":
+        os.truncate(writer.path, writer.bytes - 1)
+    elif damage == "folder gone":
+        shutil.rmtree(folder)
+    else:
+        writer.path.rename(folder / "aside")
+    if damage == "replaced":
+        shutil.copy(folder / "aside", writer.path)
+    with pytest.raises(RunError, match="choose another out_dir"):
+        writer.write({"step": 1}) if call == "write" else getattr(writer, call)()

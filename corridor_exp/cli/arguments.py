@@ -1,21 +1,53 @@
-"""Flags of the small commands: argparse, with mistakes told in one line."""
+"""Flags of the commands: argparse, with mistakes told in one line."""
 
 from __future__ import annotations
 
 import argparse
 import re
 import sys
+from collections.abc import Callable
 from typing import NoReturn
 
 from corridor_exp.config import suggestion
+from corridor_exp.errors import RunError, UsageError, in_words
+
+STOPPED = 75  # by a signal, resumable
+NO_HYDRA = (
+    "has no meaning here, because Hydra only composes: executor=local|slurm and processes=N start the runs of -m, "
+    "out_dir=DIR places them, and corridor-sweep runs a union of grids"
+)
 
 
 class Parser(argparse.ArgumentParser):
     """Exits with 2 after one line that names the closest flag, instead of the usage."""
 
     def error(self, message: str) -> NoReturn:
-        if unknown := re.match(r"unrecognized arguments: (\S+)", message):
+        if unknown := re.match(r"unrecognized arguments: (.+)", message, re.DOTALL):
+            word = unknown[1].split(" ")[0]
             flags = re.findall(r"--[a-z-]+", self.format_usage())
-            message = f"unknown argument {unknown[1]}{suggestion(unknown[1], flags)} (see --help)"
-        print(f"{self.prog}: {message}", file=sys.stderr)
-        sys.exit(2)
+            kind = "flag" if word.startswith("-") else "argument"
+            message = f"unknown {kind} {word}{suggestion(word.split('=')[0], flags)} (see --help)"
+        self.fail(2, message)
+
+    def fail(self, code: int, message: str) -> NoReturn:
+        print(f"{self.prog}: {_printable(message)}", file=sys.stderr)
+        sys.exit(code)
+
+    def carry_out(self, command: Callable[[argparse.Namespace], int], argv: list[str] | None) -> NoReturn:
+        """Exit with the code of the command, with 2 after one line on what it refuses, or 1 on what has failed."""
+        args = self.parse_intermixed_args(argv)
+        try:
+            sys.exit(command(args))
+        except UsageError as error:
+            self.error(str(error))
+        except (RunError, OSError) as error:
+            self.fail(1, in_words(error))
+        except KeyboardInterrupt:
+            self.fail(STOPPED, "stopped before anything ran; the same command begins again")
+
+
+def _printable(text: str) -> str:
+    """The text in one line of a bearable length: a control character is written as in Python."""
+    if len(text) > 1200:
+        text = f"{text[:600]} … {text[-500:]}"
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

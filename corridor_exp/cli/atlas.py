@@ -2,52 +2,68 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
-import yaml
 from tqdm import tqdm
 
-from corridor_exp import records
+from corridor_exp import records, targets
 from corridor_exp.cli.arguments import Parser
 from corridor_exp.config import Config
-from corridor_exp.errors import RunError, UsageError
+from corridor_exp.errors import RunError, UsageError, in_words
+from corridor_exp.runs import reading
+from corridor_exp.streams import steady_streams
+
+OF_A_LOOK = (records.CORRIDOR_INDEX, records.HG_NORM, records.TRAIN_LOSS)
 
 
+@steady_streams()
 def main(argv: list[str] | None = None) -> None:
     """Print the table of a run, and write atlas.png, atlas.pdf and atlas.csv into its directory."""
     parser = Parser(
         prog="corridor-atlas",
-        description="From a run's records: its tenths of training, the median corridor index (by autodiff, and over "
-        "CLR's step) and decrease ratio in each, the share of looks beyond what a convex quadratic can reach (index "
-        "below ½, decrease ratio above ¾), and the layer that holds most of ‖Hg‖². A run whose records have no looks "
-        "is looked at now, at each checkpoint that it has kept (checkpoint.keep=N keeps more), on one fixed batch.",
+        usage="%(prog)s RUN [allow_targets=[PREFIX]]",
+        description="From a run's records: its tenths of training, the median corridor index (by autodiff, and by a "
+        "secant to the midpoint of CLR's step), the gradient's alignment there and the decrease ratio in each, the "
+        "share of looks beyond what a convex quadratic can reach (index below ½, the other two above ¾), and the layer "
+        "that holds most of ‖Hg‖². A run whose records have no looks is looked at now, at each checkpoint that it has "
+        "kept (checkpoint.keep=N keeps more), on one fixed batch. If it has targets of your own, add "
+        "allow_targets=[PREFIX].",
         epilog="Example: corridor-train dataset=digits model=mlp probe.every=10 out_dir=run; corridor-atlas run. "
-        "Exit codes: 0 done, 2 bad usage.",
+        "Exit codes: 0 done, 1 a file could not be written, 2 bad usage.",
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="a run directory")
-    args = parser.parse_args(argv)
     try:
-        written = list(records.read_records(args.run))
-    except (FileNotFoundError, NotADirectoryError):
+        args = parser.parse_args(targets.take(sys.argv[1:] if argv is None else argv))
+    except UsageError as error:
+        parser.error(str(error))
+    if not os.path.lexists(args.run / records.RECORDS_FILE):
         parser.error(f"{args.run} is no run directory: it has no {records.RECORDS_FILE}")
-    looks = [r for r in written if r.get(records.CORRIDOR_INDEX) is not None]
+    stored = reading.read(args.run)
+    looks = [r for r in stored.records if all(r.get(key) is not None for key in OF_A_LOOK)]
     try:
         looks = looks or looks_at_checkpoints(args.run)
     except (UsageError, RunError) as error:
-        parser.error(str(error))
+        parser.error(stored.complaint or str(error))
     if not looks:
-        parser.error(f"{args.run} has neither looks nor checkpoints: train with probe=corridor")
+        parser.error(stored.complaint or f"{args.run} has neither looks nor checkpoints: train with probe=corridor")
+    if stored.complaint:
+        print(f"corridor-atlas: {stored.complaint}; what stands before it is drawn", file=sys.stderr)
 
     from corridor_exp.figures import atlas  # matplotlib, only now
 
-    summary = atlas.phases(looks, total_steps=written[-1]["step"] + 1)
+    summary = atlas.phases(looks, total_steps=(stored.records or looks)[-1]["step"] + 1)
     print(atlas.table(summary))
     print("\nmedian (share of looks beyond the threshold, which no convex quadratic with minimum 0 reaches)")
-    atlas.write_csv(summary, args.run / "atlas.csv")
     figure = atlas.draw(looks, summary, title=f"{args.run.resolve().parent.name}/{args.run.resolve().name}")
-    for kind in ("png", "pdf"):
-        figure.savefig(args.run / f"atlas.{kind}", dpi=200)
+    try:
+        atlas.write_csv(summary, args.run / "atlas.csv")
+        for kind in ("png", "pdf"):
+            figure.savefig(args.run / f"atlas.{kind}", dpi=200)
+    except OSError as error:
+        print(f"corridor-atlas: cannot write {in_words(error)}", file=sys.stderr)
+        sys.exit(1)
     print(f"written: {args.run / 'atlas.png'}, atlas.pdf, atlas.csv", file=sys.stderr)
 
 
@@ -58,7 +74,10 @@ def looks_at_checkpoints(directory: Path) -> list[records.Record]:
     from corridor_exp.probes import Corridor
     from corridor_exp.run import tell
 
-    config = Config.parse(yaml.safe_load((directory / records.CONFIG_FILE).read_text()))
+    stored, faults = reading.read_config(directory)
+    if faults:
+        raise UsageError(f"{directory}: {faults[0]}")
+    config = Config.parse(stored)
     engine = build_engine(config)
     probe = Corridor("fixed", dataset=engine.dataset, batch_size=engine.plan.batch_size)
     looks = []

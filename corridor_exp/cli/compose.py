@@ -1,146 +1,218 @@
 """From a command line to checked configurations, by Hydra's own parser and composer.
 
 Hydra's errors name its internals; these name the closest valid word. Every job of a sweep is composed and checked
-before the first one starts.
+before the first one starts. The files of one choice of options are read once, however many jobs make that choice.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
+import copy
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from itertools import islice
+from math import prod
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
-from corridor_exp.config import CONF_DIR, SWEEP_GROUPS, Config, is_secret, option_groups, secret_variable, suggestion
+from corridor_exp import targets
+from corridor_exp.cli.arguments import NO_HYDRA
+from corridor_exp.config import CONF_DIR, SWEEP_GROUPS, Config, is_secret, option_groups, suggestion
 from corridor_exp.errors import UsageError
+from corridor_exp.sweeps.settings import Settings
 
-
-def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """Hydra's flags; an unknown one is a `UsageError` that names the closest."""
-    parser = get_args_parser()
-    parser.add_argument("--estimate", action="store_true")  # ours
-
-    def refuse(message: str) -> NoReturn:
-        raise UsageError(message)
-
-    parser.error = refuse
-    args, unknown = parser.parse_known_intermixed_args(argv)
-    if unknown:
-        flags = re.findall(r"--[a-z-]+", parser.format_usage())
-        raise UsageError(f"unknown flag {unknown[0]}{suggestion(unknown[0].split('=')[0], flags)} (see --help)")
-    for flag in ("config_path", "config_name", "experimental_rerun"):
-        if getattr(args, flag):
-            raise UsageError(f"--{flag.replace('_', '-')} is not supported; add options of your own with --config-dir")
-    return args
+MOST_RUNS = 10_000  # of one grid
+# Hydra's and OmegaConf's errors, and those that the two let through: an unreadable file, a number of 5,000 digits.
+ERRORS = (
+    HydraException,
+    OmegaConfBaseException,
+    yaml.YAMLError,
+    OSError,
+    ValueError,
+    ArithmeticError,
+    RecursionError,
+)
 
 
 def compose_jobs(overrides: Sequence[str], multirun: bool, config_dir: str | None = None) -> list[Config]:
-    """One checked configuration for each job of the command line, in the order in which Hydra runs them."""
-    conf = Conf([CONF_DIR, *([Path(config_dir).absolute()] if config_dir else [])])
-    parsed = [_parse(text) for text in overrides]
-    for override in parsed:
-        conf.check_option(override)
-        if override.is_sweep_override() and not multirun:
-            raise UsageError(f"{override.input_line}: several values are a sweep; add -m to run them all")
-    if config_dir:
-        overrides = [*overrides, f"hydra.searchpath=[{quoted(conf.folders[1].as_uri())}]"]
-        parsed.append(_parse(overrides[-1]))
-    try:
-        jobs = BasicSweeper.split_arguments(parsed, None)[0] if multirun else [list(overrides)]
-    except HydraException as error:
-        raise UsageError(_one_line(error)) from None
+    """One checked configuration for each job of the command line, in the order of Hydra's multirun."""
+    with opened(config_dir) as conf:
+        parsed = [conf.parse(text) for text in overrides]
+        for override in parsed:
+            conf.check(override)
+            if override.is_sweep_override() and not multirun:
+                raise UsageError(f"{_line(override)}: several values are a sweep; add -m to run them all")
+        if not multirun:
+            return [conf.job(parsed)]
+        from tqdm import tqdm
+
+        jobs = [[conf.parse(text) for text in job] for job in _product(parsed)]
+        return [conf.job(job) for job in tqdm(jobs, "composing", unit="run", delay=0.5, leave=False)]
+
+
+@contextmanager
+def opened(config_dir: str | None = None) -> Iterator[Conf]:
+    """Our configuration folder and perhaps a user's own, while Hydra is set up to read them."""
+    folders = [CONF_DIR, *([Path(config_dir).absolute()] if config_dir is not None else [])]
+    if not folders[-1].is_dir():
+        raise UsageError(f"--config-dir {folders[-1]}: no such folder")
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        return [Config.parse(_compose(job, conf)) for job in jobs]
-
-
-def _parse(text: str) -> Override:
-    try:
-        return OverridesParser.create().parse_override(text)
-    except HydraException as error:
-        if "=" not in text and not text.startswith("~"):
-            raise UsageError(f"{text!r} is not an override: write key=value (see --help)") from None
-        key, _, value = text.partition("=")
-        if is_secret(key, value):
-            raise UsageError(f"cannot read the value of {key}; quote it: '{key}=\"…\"'") from None
-        raise UsageError(f"cannot read {text!r}: {_one_line(error)}") from None
-
-
-def _compose(overrides: list[str], conf: Conf) -> dict[str, Any]:
-    try:
-        composed = compose("config", overrides)
-        resolved = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-    except YAMLError as error:  # in an option's file
-        raise UsageError(" ".join(str(error).split())) from None
-    except (HydraException, OmegaConfBaseException) as error:
-        _explain_unknown_key(error, overrides, conf)
-        raise UsageError(_one_line(error)) from None
-    assert isinstance(resolved, dict)
-    return {str(key): value for key, value in resolved.items()}
-
-
-def _explain_unknown_key(error: Exception, overrides: list[str], conf: Conf) -> None:
-    """If a key is what Hydra choked on, say which word was meant: compare with what the chosen options hold."""
-    parsed = [_parse(text) for text in overrides]
-    for override in parsed:
-        key = override.key_or_group
-        if key in SWEEP_GROUPS:
-            raise UsageError(f"{override.input_line} names the runs of a sweep: corridor-sweep {override.input_line}")
-        parent, _, part = key.rpartition("/")
-        if parent and conf.is_group(override) and f"'{key}'" in str(error):
-            raise UsageError(f"{key}: the chosen {parent} option has no {part} to choose")
-    composed = getattr(error.__cause__, "parent_node", None)  # where OmegaConf looked for the key
-    if composed is None:
-        return
-    known = [key for key in _keys(OmegaConf.to_container(composed._get_root())) if not key.startswith("hydra")]
-    for override in parsed:
-        key = override.key_or_group
-        if key in known or key.startswith("hydra") or conf.is_group(override) or override.is_add():
-            continue
-        siblings = [name for name in known if name.rpartition(".")[0] == key.rpartition(".")[0]]
-        raise UsageError(f"unknown key {key!r}{suggestion(key, siblings) or suggestion(key, known)}")
+        yield Conf(folders)
 
 
 class Conf:
-    """The groups and options that the configuration folders hold."""
+    """The groups and options of the configuration folders, and how a job is composed of them."""
 
     def __init__(self, folders: list[Path]) -> None:
-        for folder in folders:
-            if not folder.is_dir():
-                raise UsageError(f"--config-dir {folder}: no such folder")
-        self.folders, self.groups = folders, option_groups(folders)
+        self.folders, self.groups, self.ours = folders, option_groups(folders), option_groups(folders[:1])
+        defaults = yaml.safe_load((CONF_DIR / "config.yaml").read_text())["defaults"]
+        chosen = [item for default in defaults if isinstance(default, dict) for item in default.items()]
+        self.several = {group for group, options in chosen if isinstance(options, list)}
+        self.loader = GlobalHydra.instance().config_loader()
+        self.parse, self.chosen = cache(self._parse), cache(self._chosen)
 
-    def is_group(self, override: Override) -> bool:
-        return override.key_or_group in self.groups or override.key_or_group.startswith("hydra/")
+    def _parse(self, text: str) -> Override:
+        key, has_value, value = text.partition("=")
+        name = key.lstrip("+~")
+        if re.match(r"hydra([./@]|$)", name):
+            raise UsageError(f"{name} {NO_HYDRA}")
+        if not name or not (has_value or key.startswith("~")):
+            raise UsageError(f"{text!r} is not an override: write key=value (see --help)")
+        try:
+            return OverridesParser.create(self.loader).parse_overrides([text])[0]
+        except ERRORS as error:
+            said = "the value" if is_secret(name, value) else f"{text!r}: {_one_line(error)}; the value"
+            raise UsageError(f"cannot read {said} of {name} may need quotes: '{name}=\"…\"'") from None
 
-    def check_option(self, override: Override) -> None:
-        group = override.key_or_group
-        if group not in self.groups or override.is_delete():
+    def check(self, override: Override) -> None:
+        """Refuse a group or an option that does not exist, and a sweep without values."""
+        group, line = override.key_or_group, _line(override)
+        if group in SWEEP_GROUPS:
+            raise UsageError(f"{line} names the runs of a sweep: corridor-sweep {line}")
+        if group == targets.SETTING:  # in a file, say of a figure: a command line's own was taken out
+            raise UsageError(f"{targets.SETTING} is no key of a run: write {targets.SETTING}=[PREFIX] as an argument")
+        values = _values(override)
+        if not self.chooses(override) or (override.is_delete() and "/" in group):
             return
-        options = self.groups[group]
-        for value in _elements(override):
-            if value not in options:
-                raise UsageError(
-                    f"{group}={value}: no such option{suggestion(str(value), options)} "
-                    f"({group} is one of: {', '.join(options)})"
-                )
+        if override.is_delete():
+            raise UsageError(f"{line}: every run has an option of {group}; write {group}=OPTION")
+        if override.package or override.is_add() or override.is_force_add():
+            raise UsageError(f"{line}: {group} has an option already; to choose another one, write {group}=OPTION")
+        for value in values:
+            self._check_option(group, value if isinstance(value, list) else [value])
+
+    def _check_option(self, group: str, options: list[Any]) -> None:
+        known = self.groups[group]
+        for option in options:
+            if option not in known:
+                close = suggestion(str(option), known)
+                raise UsageError(f"{group}={option}: no such option{close} ({group} is one of: {', '.join(known)})")
+        if group not in self.several and len(options) != 1:
+            raise UsageError(f"{group}={options}: a run has one {group}; -m {group}={','.join(options)} runs each")
+
+    def chooses(self, override: Override) -> bool:
+        """Whether it chooses an option of a group; `optim={lr: 1}` sets keys instead."""
+        return override.key_or_group in self.groups and not isinstance(override.value(), dict)
+
+    def job(self, overrides: list[Override]) -> Config:
+        """Compose the chosen options, then set the values in the order of the command line, then check."""
+        files, choices = self.chosen(tuple(str(o.input_line) for o in overrides if self.chooses(o)))
+        known: Any = OmegaConf.to_container(files)
+        config = copy.deepcopy(files)
+        for override in overrides:
+            if not self.chooses(override):
+                _set(override, config, known, choices)
+        try:
+            for group in ("dataset", "model", "optim"):
+                if isinstance(option := config.get(group), DictConfig):
+                    with open_dict(option):
+                        option.setdefault("name", choices.get(group))  # its file's, where the option has none
+            composed: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        except ERRORS as error:
+            raise UsageError(_one_line(error)) from None
+        for key in self._unknown(composed, known, choices):
+            raise UsageError(unknown_key(key, known, choices))
+        return Config.parse(composed)
+
+    def _chosen(self, lines: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]:
+        """What the files of the chosen options hold, and the option of each group that has one."""
+        search = [f"hydra.searchpath=[{quoted(f'file://{folder}')}]" for folder in self.folders[1:]]
+        try:
+            config = compose("config", [*lines, *search], return_hydra_config=True)
+        except ERRORS as error:
+            for key in [self.parse(line).key_or_group for line in lines]:
+                group, _, part = key.rpartition("/")
+                if group and f"'{key}'" in str(error):
+                    raise UsageError(f"{key}: the chosen {group} option has no {part} to choose") from None
+            said = " ".join(str(error).split()) if isinstance(error, yaml.YAMLError) else _one_line(error)
+            raise UsageError(f"cannot compose {' '.join(lines)}: {said}") from None
+        choices: Any = OmegaConf.to_container(config.hydra.runtime.choices)
+        with open_dict(config):
+            del config["hydra"]
+        return config, choices
+
+    def _unknown(self, composed: Any, known: Any, choices: dict[str, str], path: tuple[str, ...] = ()) -> Iterable[str]:
+        """The keys that + has added to an option of ours. A user's option, or another target, may have any key."""
+        if self._is_users(path, choices) or composed.get("_target_") != known.get("_target_"):
+            return
+        for key, value in composed.items():
+            if key not in known and not (key == "name" and len(path) == 1):
+                yield ".".join((*path, str(key)))
+            elif isinstance(value, dict) and isinstance(known.get(key), dict):
+                yield from self._unknown(value, known[key], choices, (*path, str(key)))
+
+    def _is_users(self, path: tuple[str, ...], choices: dict[str, str]) -> bool:
+        """Whether the option at this place of the configuration is a file of `--config-dir`."""
+        group, *names = path or ("",)
+        if group in self.several:
+            return any(name in self.groups[group] and name not in self.ours[group] for name in names[:1])
+        return group in choices and choices[group] not in self.ours.get(group, ())
 
 
-def _elements(override: Override) -> Iterable[Any]:
-    """The options that an override of a group names: one, those of a list, or those of a sweep."""
-    for element in override.sweep_iterator() if override.is_sweep_override() else [override.value()]:
-        yield from element if isinstance(element, list) else [element]
+def _set(override: Override, config: DictConfig, known: Any, choices: dict[str, str]) -> None:
+    """Set, add or delete a value, as Hydra does it."""
+    key = override.key_or_group
+    try:
+        ConfigLoaderImpl._apply_overrides_to_config([override], config)
+    except ERRORS as error:
+        value = override.value()
+        for set_key in [f"{key}.{name}" for name in value] if isinstance(value, dict) else [key]:
+            if _unheld(set_key, known)[1] and not override.is_add():
+                raise UsageError(unknown_key(set_key, known, choices)) from None
+        raise UsageError(f"{key}: {_one_line(error.__cause__ or error)}") from None
+
+
+def unknown_key(key: str, known: Any, choices: dict[str, str]) -> str:
+    """One line on a key that the chosen options do not hold, with the closest one that they do."""
+    if key == "optim.lr":
+        return f"unknown key 'optim.lr': optim={choices['optim']} computes its step; optim=sgd has a learning rate"
+    node, rest = _unheld(key, known)
+    parent = key.removesuffix(".".join(rest))
+    if not isinstance(node, dict):
+        return f"unknown key {key!r}: {parent[:-1]} is a value, and has no keys"
+    siblings = map(str, node if parent else [*node, *Settings.model_fields, targets.SETTING])
+    elsewhere = [held for held in _keys(known) if held.endswith(f".{rest[-1]}")]
+    return f"unknown key {key!r}{suggestion(rest[0], siblings, parent) or suggestion(key, elsewhere, cutoff=0)}"
+
+
+def _unheld(key: str, tree: Any) -> tuple[Any, list[str]]:
+    """The deepest node of the tree on the way to a key, and the parts of the key that the tree does not hold."""
+    rest = key.split(".")
+    while rest and isinstance(tree, dict) and rest[0] in tree:
+        tree = tree[rest.pop(0)]
+    return tree, rest
 
 
 def _keys(tree: Any, prefix: str = "") -> Iterable[str]:
@@ -150,9 +222,39 @@ def _keys(tree: Any, prefix: str = "") -> Iterable[str]:
             yield from _keys(value, f"{prefix}{key}.")
 
 
-def _one_line(error: Exception) -> str:
+def _values(override: Override) -> list[Any]:
+    """The value of an override, or those of a sweep: at most one more than a grid may have."""
+    value = override.value()
+    if not override.is_sweep_override():
+        return [value]
+    try:
+        values = iter(value.range()) if isinstance(value, RangeSweep) else override.sweep_iterator()
+        found = list(islice(values, MOST_RUNS + 1))
+    except ERRORS as error:
+        raise UsageError(f"{_line(override)}: {_one_line(error)}") from None
+    if not found:
+        raise UsageError(f"{_line(override)} has no value")
+    return found
+
+
+def _line(override: Override) -> str:
+    """The override as it was typed; of a secret only the key."""
+    line = str(override.input_line)
+    key, _, value = line.partition("=")
+    return key if is_secret(key.lstrip("+~"), value) else line
+
+
+def _product(overrides: list[Override]) -> list[list[str]]:
+    """The jobs of a grid. Of two overrides of a key the later one holds."""
+    last = {override.get_key_element(): override for override in overrides}
+    if prod(len(_values(override)) for override in last.values()) > MOST_RUNS:
+        raise UsageError(f"this grid has more than {MOST_RUNS:,} runs; cut it into several sweeps")
+    return BasicSweeper.split_arguments(list(last.values()), None)[0]
+
+
+def _one_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    return lines[0] if lines else _one_line(error.__cause__) if error.__cause__ else type(error).__name__
 
 
 def quoted(text: str) -> str:
@@ -160,21 +262,11 @@ def quoted(text: str) -> str:
     return "'" + re.sub(r"(\\+)('|$)", r"\1\1\2", text).replace("'", r"\'") + "'"
 
 
-def hide_secrets(overrides: Sequence[str]) -> list[str]:
-    """The same overrides with every secret moved to the environment, so that no file of Hydra's can hold it."""
-    hidden = []
-    for text in overrides:
-        key, _, value = text.partition("=")
-        if is_secret(key.lstrip("+"), value) and isinstance(secret := _parse(text).value(), str):
-            variable = secret_variable(key)
-            os.environ[variable] = secret
-            text = f"{key}=${{oc.env:{variable}}}"
-        hidden.append(text)
-    return hidden
-
-
-def to_config(composed: DictConfig) -> Config:
-    """What `hydra.main` hands to a job, checked again, as the job may run in another process."""
-    resolved = OmegaConf.to_container(composed, resolve=True)
-    assert isinstance(resolved, dict)
-    return Config.parse({str(key): value for key, value in resolved.items()})
+def folder_of_sweep(text: str) -> str:
+    """`out_dir=DIR` of a whole sweep, its value read as that of a run is."""
+    with opened() as conf:
+        override = conf.parse(text)
+    if override.is_sweep_override():
+        raise UsageError("out_dir is the folder of the whole sweep, and cannot be swept itself")
+    value = override.value()
+    return f"out_dir={'' if value is None else value}"

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from corridor_exp.config import Config, fingerprint
 
+if TYPE_CHECKING:
+    from corridor_exp.estimate import Estimate
+
 
 def report(configs: Sequence[Config], processes: int = 1) -> str:
     """The cost of one run of each kind, and of all together; runs that differ in seed or rate are of one kind."""
-    from corridor_exp.estimate import estimate  # torch, only now
-
     kinds: dict[str, list[Config]] = {}
     for config in configs:
         kinds.setdefault(_kind(config), []).append(config)
+    costs = _measure([members[0] for members in kinds.values()])
     lines, total = [], 0.0
-    for members in tqdm(kinds.values(), "measuring", unit="kind of run", disable=len(kinds) == 1, leave=False):
-        cost = estimate(members[0])
+    for members, cost in zip(kinds.values(), costs, strict=True):
         total += cost.seconds * len(members)
         lines += [
             f"{members[0].name}, {members[0].optim.name}, batch {cost.batch_size}: {len(members)} "
@@ -34,6 +36,22 @@ def report(configs: Sequence[Config], processes: int = 1) -> str:
         at_once = f", {_time(total / processes)} with {processes} at a time" if processes > 1 else ""
         lines.append(f"in all: {len(configs)} runs, {_time(total)} one after the other{at_once}")
     return "\n".join(lines)
+
+
+def _measure(configs: Sequence[Config]) -> list[Estimate]:
+    """Measure each, with a bar that says from the first moment on what is being done."""
+    with tqdm(desc="loading torch", bar_format="{desc} {n_fmt}/{total_fmt} |{bar}| {elapsed}", leave=False) as bar:
+        from corridor_exp.estimate import PHASES, estimate  # torch, only now
+
+        def begins(phase: str) -> None:
+            bar.set_description(f"{phase} {config.name}, {config.optim.name}")
+            bar.update()
+
+        bar.total = len(configs) * len(PHASES)
+        costs = []
+        for config in configs:
+            costs.append(estimate(config, begins))  # noqa: PERF401, as `begins` reads the loop's variable
+        return costs
 
 
 def _kind(config: Config) -> str:

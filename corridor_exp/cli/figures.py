@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corridor_exp.cli.arguments import Parser
 from corridor_exp.config import CONF_DIR, suggestion
-from corridor_exp.errors import UsageError
+from corridor_exp.errors import UsageError, in_words
 from corridor_exp.records import to_json
+from corridor_exp.streams import steady_streams
 from corridor_exp.sweeps import grids
 from corridor_exp.sweeps.frozen import Sweep
 
@@ -19,6 +22,7 @@ OUTPUTS, REFERENCE = Path("outputs"), Path("outputs/reference")
 PAPER = [f"fig{number}" for number in range(1, 10)]
 
 
+@steady_streams()
 def main(argv: list[str] | None = None) -> None:
     """Draw a figure, all nine, or the stability plot of any sweep; or print the claims."""
     parser = Parser(
@@ -28,7 +32,8 @@ def main(argv: list[str] | None = None) -> None:
         "claims with statistic, values by seed and verdict). Writes OUT/NAME.pdf, .png, .csv (the plotted numbers) "
         "and .txt (the caption), or OUT/claims.json.",
         epilog="Runs are those of the newest corridor-sweep of that figure under outputs/, or else outputs/reference/. "
-        "Example: corridor-sweep figure=fig2 scale=mini && corridor-figures fig2. Exit codes: 0 done, 2 bad usage.",
+        "Example: corridor-sweep figure=fig2 scale=mini && corridor-figures fig2. Exit codes: 0 done, 1 a file could "
+        "not be written, 2 bad usage.",
     )
     parser.add_argument("what", metavar="WHAT", help="fig1 … fig9 | all | claims | stability")
     parser.add_argument("--runs", type=Path, metavar="DIR", help="a folder of runs, or of one such folder a figure")
@@ -41,11 +46,12 @@ def main(argv: list[str] | None = None) -> None:
         elif args.what == "stability":
             stability(args.runs, args.out)
         else:
-            names = PAPER if args.what == "all" else [args.what]
-            for name, figure in [(name, option(name)) for name in names]:
-                draw(name, figure, args.runs, args.out)
+            draw_all(PAPER if args.what == "all" else [args.what], args.runs, args.out)
     except UsageError as error:
         parser.error(str(error))
+    except OSError as error:
+        tell(f"cannot write {in_words(error)}")
+        sys.exit(1)
 
 
 def option(name: str) -> grids.Figure:
@@ -56,19 +62,45 @@ def option(name: str) -> grids.Figure:
     return grids.load_figure([CONF_DIR], name)
 
 
-def draw(name: str, figure: grids.Figure, place: Path | None, out: Path) -> None:
+def draw_all(names: list[str], place: Path | None, out: Path) -> None:
+    """Draw those whose runs are there. Raises `UsageError` that names the others."""
+    figures = {name: option(name) for name in names}
+    missing = [name for name, figure in figures.items() if not draw(name, figure, place, out)]
+    if missing:
+        where = place or f"{OUTPUTS}/ and {REFERENCE}/"
+        raise UsageError(
+            f"no runs of {', '.join(missing)} in {where}: corridor-sweep figure={missing[0]} scale=mini makes them; "
+            "those of the paper lie in outputs/reference of the repository (--runs DIR)"
+        )
+
+
+def draw(name: str, figure: grids.Figure, place: Path | None, out: Path) -> bool:
+    """Draw a figure, unless it needs runs that are not there; whether it was drawn."""
     from corridor_exp.figures import curves, relief, style  # matplotlib, only now
 
     if not figure.grids:
         style.save(*relief.draw(figure.title), out / name)
-        return _caption(out / name, f"{figure.title}. No runs: surfaces of corridor_exp.theory.")
+        _caption(out / name, f"{figure.title}. No runs: surfaces of corridor_exp.theory.")
+        return True
     runs = find(name, place)
     if runs is None:
-        where = place or f"{OUTPUTS}/ and {REFERENCE}/"
-        raise UsageError(f"no runs of {name} in {where}: corridor-sweep figure={name} scale=mini")
+        return False
+    _complain(runs)
     smaller = f" (scale={runs.scale})" if runs.scale not in (None, "full") else ""
     style.save(*curves.draw(runs, figure.panels, figure.title + smaller), out / name)
     _caption(out / name, runs.caption(figure.title))
+    return True
+
+
+def _complain(runs: Runs) -> None:
+    """Name the runs that cannot be read: they are no evidence, and the others are drawn."""
+    for run in runs.runs:
+        if run.complaint:
+            tell(run.complaint)
+
+
+def tell(message: str) -> None:
+    print(f"corridor-figures: {message}", file=sys.stderr, flush=True)
 
 
 def _caption(figure: Path, caption: str) -> None:
@@ -86,6 +118,7 @@ def stability(place: Path | None, out: Path) -> None:
     runs = Runs.read(place)
     if not runs:
         raise UsageError(f"no runs in {place}: corridor-sweep dataset=digits model=mlp optim=sgd optim.lr=0.01,0.1,1")
+    _complain(runs)
     style.save(*stability.draw(runs, "How training ends, by learning rate"), out / "stability")
     _caption(out / "stability", runs.caption("How training ends, by learning rate"))
 
@@ -99,6 +132,8 @@ def claims(place: Path | None, out: Path, as_json: bool) -> None:
     if not found:
         where = place or f"{OUTPUTS}/ and {REFERENCE}/"
         raise UsageError(f"no figure's runs in {where}: corridor-sweep figure=fig2 scale=mini")
+    for runs in filter(None, found.values()):
+        _complain(runs)
     rows = [judge(claim, found.get(claim.figure)) for claim in CLAIMS]
     as_text = to_json([row.as_dict() for row in rows], indent=2)
     out.mkdir(parents=True, exist_ok=True)
@@ -112,11 +147,23 @@ def find(figure: str, place: Path | None) -> Runs | None:
 
     if place is None:
         folders = [folder for pattern in (figure, f"{figure}-*") for folder in OUTPUTS.glob(f"{pattern}/sweep-*")]
-        sweeps = sorted(filter(None, map(Sweep.open, folders)), key=lambda sweep: sweep.time, reverse=True)
+        sweeps = sorted(_sweeps(folders), key=lambda sweep: sweep.time, reverse=True)
         places = [*(sweep.directory for sweep in sweeps), REFERENCE / figure]
     else:
         places = [place / figure if (place / figure).is_dir() else place]
     return next((runs for runs in map(Runs.read, places) if runs and runs.figure in (figure, None)), None)
+
+
+def _sweeps(folders: list[Path]) -> Iterator[Sweep]:
+    """Those that can be read; the others are told."""
+    for folder in folders:
+        try:
+            sweep = Sweep.open(folder)
+        except UsageError as error:
+            tell(str(error))
+        else:
+            if sweep:
+                yield sweep
 
 
 if __name__ == "__main__":

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from corridor_exp.cli.arguments import Parser
+from corridor_exp.errors import RunError
+from corridor_exp.runs import reading
+from corridor_exp.streams import steady_streams
 
 
+@steady_streams()
 def main(argv: list[str] | None = None) -> None:
     """Write the page, and print where it is."""
     parser = Parser(
@@ -26,12 +31,15 @@ def main(argv: list[str] | None = None) -> None:
 
     from corridor_exp.figures import report  # jinja2, only now
 
-    if not report.find_runs(args.directory):
+    if not reading.find(args.directory):
         parser.error(f"{args.directory} holds no run: train one with corridor-train, or give another DIR")
     try:
         runs = report.write(args.directory, out, [args.directory, args.directory / "figures", Path("outputs/figures")])
-    except OSError as error:
-        parser.error(f"cannot write {out}: {error.strerror}; give another place by --out FILE")
+    except RunError as error:
+        parser.error(f"{error}; give another place by --out FILE")
+    for run in runs:
+        if run.complaint:
+            print(f"corridor-report: {run.complaint}", file=sys.stderr)
     print(f"{len(runs)} run{'s' * (len(runs) != 1)}: {out}")
 
 

@@ -8,23 +8,36 @@ import platform
 import signal
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
+from typing import NoReturn
 
-from corridor_exp.cli.arguments import Parser
+from corridor_exp import targets
+from corridor_exp.cli.arguments import STOPPED, Parser
 from corridor_exp.cli.estimate import report
-from corridor_exp.cli.table import beside_differences
-from corridor_exp.config import CONF_DIR, REDACTED, Config, available_threads, difference, fingerprint, is_secret
-from corridor_exp.errors import UsageError
+from corridor_exp.cli.table import beside_differences, table
+from corridor_exp.config import (
+    CONF_DIR,
+    REDACTED,
+    Config,
+    available_threads,
+    difference,
+    fingerprint,
+    is_secret,
+    refuse_place,
+)
+from corridor_exp.errors import UsageError, extra
+from corridor_exp.launcher import rank_size_and_local
+from corridor_exp.streams import steady_streams
 from corridor_exp.sweeps import grids
 from corridor_exp.sweeps.frozen import SUBMITTED, Sweep, leave_secrets, only_one, owner, thaw
 from corridor_exp.sweeps.settings import Settings
 from corridor_exp.sweeps.status import Look, look
 from corridor_exp.sweeps.worker import LOG
 
-PREEMPTED = 75
 FINISHED = ("completed", "diverged")
 RETRIED = ("failed", "lost")
 UNSOUND = (*RETRIED, "diverged")
@@ -46,13 +59,15 @@ Examples
 
 Keys of the sweep (all others are those of corridor-train, where a value may be a list: seed=0,1,2)
   figure scale                            runs of conf/figure/NAME.yaml, at the size of conf/scale/NAME.yaml
-  out_dir=DIR                             its folder; otherwise outputs/<name>/sweep-<fingerprint of the command>/
+  out_dir=DIR                             its folder; otherwise outputs/<name>/sweep-<fingerprint of the command>/. A
+                                          command whose runs begin with those of the folder adds its other runs
   executor=local processes=N              N runs at a time, which share the cores (engine.threads, frozen with a run)
   executor=slurm                          one array job, submitted and left alone; needs the extra [slurm]
   slurm.partition slurm.time (minutes) slurm.cpus slurm.gpus slurm.mem (GB) slurm.parallel (tasks at a time)
   slurm.grace                             seconds before the time limit at which a run saves and queues again
   slurm.requeues                          how many time limits a run may hit
   slurm.sbatch.OPTION=VALUE               any other option of sbatch
+  allow_targets=[PREFIX]                  as of corridor-train: no file keeps it, so say it again when a sweep goes on
 """
 EPILOG = """\
 The folder holds sweep.json (which runs, command, commit, time) and a folder a run, 0, 1, …, as corridor-train writes
@@ -61,7 +76,8 @@ saving.
 """
 
 
-def main(argv: list[str] | None = None) -> None:
+@steady_streams()
+def main(argv: list[str] | None = None) -> NoReturn:
     """The command. Exits with the codes of the contract."""
     parser = Parser(
         prog="corridor-sweep",
@@ -78,19 +94,16 @@ def main(argv: list[str] | None = None) -> None:
     what.add_argument("--retry-failed", action="store_true", help="run only what has failed or was lost")
     parser.add_argument("--config-dir", metavar="DIR", help="a folder with options of your own, laid out as conf/ is")
     parser.add_argument("arguments", nargs="*", metavar="KEY=VALUE", help=argparse.SUPPRESS)
-    args = parser.parse_intermixed_args(argv)
-    try:
-        sys.exit(_main(args))
-    except UsageError as error:
-        parser.error(str(error))
+    parser.carry_out(_main, argv)
 
 
 def _main(args: argparse.Namespace) -> int:
-    settings, overrides = Settings.take(args.arguments)
-    if settings.executor == "slurm":
-        _require_slurm()
-    asked = Asked(settings, overrides, args.config_dir)
-    if args.status or args.cancel:
+    asked = Asked.of(targets.take(args.arguments), args.config_dir)
+    if args.estimate:
+        estimate(asked)
+    elif not (args.status or args.cancel):
+        return carry_out(asked, args.retry_failed)
+    else:
         sweep = asked.find()
         if not sweep:
             raise UsageError(f"there is no sweep in {asked.directory}")
@@ -98,19 +111,22 @@ def _main(args: argparse.Namespace) -> int:
             cancel(sweep)
         else:
             print(status_table(sweep.folders, look_at(sweep)))
-        return 0
-    if args.estimate:
-        sweep = asked.find()
-        print(report([thaw(folder) for folder in sweep.folders] if sweep else asked.configs, settings.processes))
-        return 0
-    if not asked.find():
-        _ = asked.configs  # a mistake is told before anything is written
+    return 0
+
+
+def carry_out(asked: Asked, retry_failed: bool = False) -> int:
+    """Freeze what was asked for, unless that was done before, and run it. Returns the exit code."""
+    if rank_size_and_local()[1] > 1:
+        raise UsageError("several ranks are one run: leave out -m, or start the sweep without torchrun or srun")
+    refuse_place(asked.directory)
+    asked.refuse_mistakes()  # before anything is written
     with only_one(asked.directory):
-        if sweep := asked.find():
-            asked.tell_what_was_edited_since(sweep)
-        else:
-            sweep = Sweep.freeze(asked.directory, asked.configs, asked.command)
-        return run(sweep, settings, args.retry_failed)
+        return run(asked.frozen(), asked.settings, retry_failed)
+
+
+def estimate(asked: Asked) -> None:
+    sweep = asked.find()
+    print(report([thaw(folder) for folder in sweep.folders] if sweep else asked.configs, asked.settings.processes))
 
 
 class Asked:
@@ -124,6 +140,17 @@ class Asked:
             raise UsageError("say what to sweep: overrides, figure=NAME, or out_dir=DIR of a former sweep (see --help)")
         if settings.scale and not settings.figure:
             raise UsageError(f"scale={settings.scale} is the scale of a figure: add figure=NAME")
+
+    @classmethod
+    def of(cls, arguments: Sequence[str], config_dir: str | None) -> Asked:
+        """Read the arguments of corridor-sweep, or of corridor-train -m."""
+        from corridor_exp.cli.compose import folder_of_sweep
+
+        read = [folder_of_sweep(text) if text.startswith("out_dir=") else text for text in arguments]
+        settings, overrides = Settings.take(read)
+        if settings.executor == "slurm":
+            _require_slurm()
+        return cls(settings, overrides, config_dir)
 
     @cached_property
     def configs(self) -> list[Config]:
@@ -160,30 +187,74 @@ class Asked:
     def find(self) -> Sweep | None:
         """The sweep that lies there. Raises `UsageError` if it came from another command."""
         sweep = Sweep.open(self.directory)
-        if sweep and self.command and sweep.command != self.command:
-            raise UsageError(
-                f"{self.directory} holds another sweep ({' '.join(sweep.command)}): choose another out_dir"
-            )
+        if sweep and not self._is_command_of(sweep):
+            raise self._another(sweep, "")
         return sweep
+
+    def refuse_mistakes(self) -> None:
+        """Compose what the folder does not hold yet."""
+        sweep = Sweep.open(self.directory)
+        if not (sweep and self._is_command_of(sweep)):
+            self._runs(sweep)
+
+    def frozen(self) -> Sweep:
+        """The sweep of the folder, frozen now if it is new; a command whose runs begin with the folder's adds to it."""
+        sweep = Sweep.open(self.directory)
+        if sweep and self._is_command_of(sweep):
+            self.tell_what_was_edited_since(sweep)
+            return sweep
+        return Sweep.freeze(self.directory, self._runs(sweep), self.command)
+
+    def _is_command_of(self, sweep: Sweep) -> bool:
+        return not self.command or sweep.command == self.command
+
+    def _runs(self, sweep: Sweep | None) -> list[Config]:
+        """Every run of this command: as it was frozen, where the folder holds it, or else as it is composed now."""
+        if not sweep:
+            return self.configs
+        if len(sweep.runs) > len(self.configs):
+            raise self._another(sweep, f": {len(sweep.runs)} runs, here {len(self.configs)}")
+        runs = list(self.configs)
+        for number, folder in enumerate(sweep.folders):
+            frozen = thaw(folder)
+            lines = _changes(frozen, runs[number])
+            if not lines:
+                runs[number] = frozen
+            elif not (runs[number].resume.override or look(folder).state == "failed"):
+                raise self._another(sweep, f": run {folder.name}: {lines[0]}; resume.override=true goes on with it")
+        return runs
+
+    def _another(self, sweep: Sweep, how: str) -> UsageError:
+        command = " ".join(sweep.command)
+        return UsageError(f"{self.directory} holds another sweep ({command}{how}): choose another out_dir")
 
     def tell_what_was_edited_since(self, sweep: Sweep) -> None:
         """The frozen runs go on as they are; but who has edited conf/ should not think that it took effect."""
         if not self.command:
             return
         try:
-            now = [config.identity() for config in self.configs]
+            now = self.configs
         except UsageError as error:
             return tell(f"conf/ was edited since ({error}); going on with the runs as they were frozen")
-        frozen = [thaw(folder).identity() for folder in sweep.folders]
+        frozen = [_frozen(folder) for folder in sweep.folders]
         changes = [f"{len(frozen)} → {len(now)} runs"] if len(now) != len(frozen) else []
         for run, old, new in zip(sweep.runs, frozen, now, strict=False):
-            changes += [f"run {run}: {line}" for line in difference(old, new) if not line.startswith("engine.threads:")]
+            if old:
+                changes += [f"run {run}: {line}" for line in _changes(old, new)]
         if changes:
             more = f" and {len(changes) - 1} more" if changes[1:] else ""
             tell(
                 f"conf/ was edited since ({changes[0]}{more}); going on with the runs as they were frozen, "
                 "for the edited ones choose another out_dir"
             )
+
+
+def _frozen(folder: Path) -> Config | None:
+    """Its configuration, or None where that cannot be read, which the table of the runs tells."""
+    try:
+        return thaw(folder)
+    except UsageError:
+        return None
 
 
 def run(sweep: Sweep, settings: Settings, retry_failed: bool) -> int:
@@ -210,7 +281,7 @@ def run(sweep: Sweep, settings: Settings, retry_failed: bool) -> int:
         tell(f"{len(todo)} of {len(sweep.runs)} runs to do, in {sweep.directory}")
         stopped = not run_here(todo, settings.processes)
     looks = look_at(sweep)
-    print(status_table(sweep.folders, looks))
+    print(f"{table(sweep.folders)}\n\n{_counts(looks)}")
     bad = [(folder, seen) for folder, seen in zip(sweep.folders, looks, strict=True) if seen.state in UNSOUND]
     if bad:
         print(f"\n{len(bad)} of {len(looks)} runs failed, diverged or were lost:")
@@ -218,7 +289,7 @@ def run(sweep: Sweep, settings: Settings, retry_failed: bool) -> int:
         print(beside_differences([folder for folder, _ in bad], ["state", "why", "log"], rows))
     if stopped or any(seen.state == "preempted" for seen in looks):
         tell("stopped; the same command goes on from here")
-        return PREEMPTED
+        return STOPPED
     return 1 if bad else 0
 
 
@@ -232,9 +303,18 @@ def look_at(sweep: Sweep) -> list[Look]:
 
 
 def status_table(folders: list[Path], looks: list[Look]) -> str:
-    count = Counter(seen.state for seen in looks)
-    table = beside_differences(folders, list(Look.COLUMNS), [seen.row for seen in looks])
-    return f"{table}\n\n{', '.join(f'{number} {state}' for state, number in count.items())}"
+    """How far each run is."""
+    return f"{beside_differences(folders, list(Look.COLUMNS), [seen.row for seen in looks])}\n\n{_counts(looks)}"
+
+
+def _counts(looks: list[Look]) -> str:
+    return ", ".join(f"{number} {state}" for state, number in Counter(seen.state for seen in looks).items())
+
+
+def _changes(old: Config, new: Config) -> list[str]:
+    """In what two runs differ, but for their share of the cores, which is that of the sweep's first start."""
+    lines = difference(old.identity(), new.identity())
+    return [line for line in lines if not line.startswith("engine.threads:")]
 
 
 def cancel(sweep: Sweep) -> None:
@@ -266,7 +346,7 @@ def _shown(override: str) -> str:
 
 def _require_slurm() -> None:
     if not find_spec("submitit"):
-        raise UsageError("executor=slurm needs submitit: pip install 'corridor-exp[slurm]'")
+        raise UsageError(f"executor=slurm needs submitit: {extra('slurm')}")
     if not which("sbatch"):
         raise UsageError("executor=slurm: there is no Slurm here (no sbatch in PATH)")
 

@@ -14,36 +14,47 @@ from corridor_exp import records
 from corridor_exp.cli.arguments import Parser
 from corridor_exp.errors import RunError
 from corridor_exp.loggers import wandb
+from corridor_exp.runs import reading
+from corridor_exp.streams import steady_streams
 
 
+@steady_streams()
 def main(argv: list[str] | None = None) -> None:
-    """Upload runs from their `records.jsonl`. Exits with 1 if W&B could not be reached, 2 for bad usage."""
+    """Upload runs from their `records.jsonl`. Exits with 1 if W&B or a run could not be read, 2 for bad usage."""
     parser = Parser(
         prog="corridor-sync",
         description="Uploads runs to W&B from their records.jsonl, each under the id that its folder holds: runs that "
         "were mirrored offline, that lost their network, or that W&B has never heard of. What W&B has already is not "
         "sent again, so that the command can be repeated. It needs a key: WANDB_API_KEY, or `wandb login`.",
         epilog="Examples: corridor-sync outputs/cifar10-resnet18/clr-seed0-1a2b3c4d; corridor-sync outputs "
-        "--project corridor. Exit codes: 0 done, 1 W&B could not be reached, 2 bad usage.",
+        "--project corridor. Exit codes: 0 done, 1 W&B could not be reached or a run not be read, 2 bad usage.",
     )
     parser.add_argument("directory", type=Path, nargs="+", metavar="DIR", help="a run directory, or a folder of them")
     parser.add_argument("--project", metavar="NAME", help="instead of the project that the run's config.yaml names")
     parser.add_argument("--entity", metavar="NAME", help="instead of the entity that the run's config.yaml names")
     parser.add_argument("--follow", action="store_true", help=argparse.SUPPRESS)  # used by logger.wandb.mode=online
     args = parser.parse_args(argv)
-    runs = [file.parent for place in args.directory for file in sorted(place.rglob(records.RECORDS_FILE))]
+    runs = [run for place in args.directory for run in reading.find(place)]
     if not runs:
         parser.error(f"no run lies in {', '.join(map(str, args.directory))}: none has a {records.RECORDS_FILE}")
     if not wandb.has_key():
         parser.error("no W&B key found: set WANDB_API_KEY, or run `wandb login`")
     how_it_ended = _as_standard_input_says() if args.follow else lambda: ""
-    try:
-        for run in tqdm(runs, unit="run", disable=len(runs) == 1):
-            sent = wandb.upload(run, args.project, args.entity, how_it_ended)
+    complaints = []
+    for run in tqdm(runs, unit="run", disable=len(runs) == 1):
+        stored = reading.read(run)
+        if stored.faults:
+            complaints.append(stored.complaint)
+        elif stored.records or args.follow:
+            try:
+                sent = wandb.upload(stored, args.project, args.entity, how_it_ended)
+            except RunError as error:  # W&B, or the network: the next run would fare no better
+                complaints.append(str(error))
+                break
             tqdm.write(f"{run}: {sent} records uploaded")
-    except RunError as error:
-        print(f"corridor-sync: {error}", file=sys.stderr)
-        sys.exit(1)
+    for complaint in complaints:
+        print(f"corridor-sync: {complaint}", file=sys.stderr)
+    sys.exit(1 if complaints else 0)
 
 
 def _as_standard_input_says() -> Callable[[], str | None]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from corridor_exp import records
 from corridor_exp.config import varied_keys, written_keys
+from corridor_exp.runs import reading
 
 COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "status": lambda summary: summary["status"],
@@ -21,14 +22,14 @@ COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
 
 def table(directories: list[Path]) -> str:
     """One line a run: how it ended, and the keys in which the runs differ. Runs that never started are there too."""
-    summaries = [records.read_summary(directory) for directory in directories]
+    summaries = [reading.read_summary(directory) for directory in directories]
     rows = [[column(s) for column in COLUMNS.values()] if s else ["not started"] for s in summaries]
     return beside_differences(directories, list(COLUMNS), rows)
 
 
 def beside_differences(directories: list[Path], columns: list[str], rows: list[list[str]]) -> str:
     """One line a run: its name, the keys in which the runs differ, and its row of `columns`, which may be short."""
-    configs = [written_keys(directory) for directory in directories]
+    configs = [written_keys(reading.read_config(directory)[0]) for directory in directories]
     varied = varied_keys(configs)
     lines = [["run", *varied, *columns]]
     for directory, config, row in zip(directories, configs, rows, strict=True):

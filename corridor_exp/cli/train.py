@@ -1,27 +1,29 @@
-"""`corridor-train`: one run, or a Hydra multirun."""
+"""`corridor-train`: one run, or with -m a sweep of one grid."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NoReturn
 
 import yaml
 
-from corridor_exp import __version__
-from corridor_exp.cli.estimate import report
-from corridor_exp.cli.table import table
-from corridor_exp.config import CONF_DIR, Config, fingerprint, option_groups, refuse_to_start
+from corridor_exp import __version__, targets
+from corridor_exp.cli.arguments import NO_HYDRA, STOPPED, Parser
+from corridor_exp.config import CONF_DIR, SBATCH, Config, option_groups, refuse_place, refuse_to_start
 from corridor_exp.errors import UsageError
-from corridor_exp.records import read_summary
+from corridor_exp.launcher import rank_size_and_local
 from corridor_exp.signals import StopSignals
+from corridor_exp.streams import steady_streams
+from corridor_exp.sweeps.settings import is_of_a_sweep
 
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
-PREEMPTED = 75
-EXIT_CODES = {"completed": 0, "preempted": PREEMPTED}
+EXIT_CODES = {"completed": 0, "preempted": STOPPED}
+# Hydra's flags that mean nothing where Hydra only composes, and those instead of which there is --config-dir.
+NO_FLAGS = ("--info", "-i", "--hydra-help", "--package", "-p", "--resolve", "--run", "-r", "--experimental-rerun")
+NO_CONFIG = ("--config-name", "-cn", "--config-path", "-cp")
 
 HELP = """corridor-train: train a network under the corridor learning rate, or any other, and record the geometry.
 
@@ -33,7 +35,7 @@ Examples
   corridor-train model=resnet18 optim=clr                        CIFAR-10; downloaded to ./data if it is not there
   corridor-train model=resnet18 optim=clr dataset.root=DIR       CIFAR-10 from DIR (release, or train/<class>/*.jpg)
   corridor-train optim=sgd optim.lr=0.5 optim/schedule=cosine optim.schedule.warmup=200
-  corridor-train -m optim=sgd optim.lr=0.01,0.1,1 seed=0,1,2     nine runs, into out_dir/0 … out_dir/8
+  corridor-train -m optim=sgd optim.lr=0.01,0.1,1 seed=0,1,2     nine runs, into out_dir/0 … out_dir/8: a sweep
   corridor-train dataset=imagenet dataset.root=DIR model=resnet50 optim.step_cap=10 engine.micro_batch=256
 
 Groups (an option is a file of conf/, whose comments explain its keys)
@@ -45,15 +47,19 @@ Keys for every run
   engine.device=auto|cpu|cuda   engine.precision=auto|fp32|bf16|fp16   engine.compile=true   engine.micro_batch=N
   probe=none                no Hg;  probe.every=N: a look every N steps
   checkpoint.every=N|10min  steps or minutes between two saves;  checkpoint.best=test/accuracy: also the best epoch
+  allow_targets=[PREFIX]    trust modules or objects of your own as a `_target_`: counts on a command line alone
   fork_from=RUN[@STEP]      begin with another run's checkpoint (also RUN@best), with other keys than it had
   resume.override=true      go on in a run directory although the configuration has changed
 
 Flags
-  -m, --multirun            run every combination of comma-separated values
+  -m, --multirun            run every combination of comma-separated values, as corridor-sweep runs a grid: all runs
+                            are frozen first; processes=N runs N at a time, executor=slurm submits them
   --estimate                train for a few seconds, and say what the whole would take: time, images/s, memory
   --cfg job                 print the configuration and stop
   --config-dir DIR          a folder with options of your own, laid out as conf/ is
   --shell-completion install=bash|zsh|fish   prints what to evaluate for tab completion
+  --sbatch                  print where the script is that runs one command as a Slurm job:
+                            sbatch "$(corridor-train --sbatch)" model=resnet18 optim=clr
   --version, --help
 
 A run lies in outputs/<name>/<run id>/, or exactly in out_dir: config.yaml, records.jsonl, summary.json, checkpoints/.
@@ -62,97 +68,104 @@ signal after saving.
 """
 
 
-def main(argv: list[str] | None = None) -> None:
+@steady_streams()
+def main(argv: list[str] | None = None) -> NoReturn:
     """The command. Exits with the codes of the contract."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    try:
-        sys.exit(_main(argv))
-    except UsageError as error:
-        print(f"corridor-train: {error}", file=sys.stderr)
-        sys.exit(2)
-
-
-def _main(argv: list[str]) -> int:
     if "--help" in argv or "-h" in argv:
         print(HELP.format(groups=_groups()), end="")
-        return 0
-    if "--version" in argv:
-        print(f"corridor-exp {__version__}")
-        return 0
-    from corridor_exp.cli.compose import compose_jobs, hide_secrets, parse_arguments, quoted
-
-    args = parse_arguments(argv)
-    overrides = hide_secrets(args.overrides)
-    flags = [arg for arg in argv if arg not in args.overrides and (arg != "--resolve" or overrides == args.overrides)]
-    if args.shell_completion or args.info or args.hydra_help:
-        _hydra([*flags, *overrides])
-        return 0
-    jobs = compose_jobs(args.overrides, args.multirun, args.config_dir)
-    if args.cfg == "job" and not args.package:
-        for job in jobs:
-            print(yaml.safe_dump(job.public(), sort_keys=False, allow_unicode=True), end="")
-        return 0
-    if args.estimate:
-        print(report(jobs))
-        return 0
-    directories = run_directories(jobs, args.multirun)
-    for job, directory in zip(jobs, directories, strict=True):
-        refuse_to_start(job, directory)
-    key, place = ("sweep", directories[0].parent) if args.multirun else ("run", directories[0])
-    _hydra([*flags, *overrides, f"hydra.{key}.dir={quoted(str(place))}"])
-    if args.multirun:
-        print(table(directories))
-    return max(exit_code(directory) for directory in directories)
+        sys.exit(0)
+    parser = Parser(prog="corridor-train", add_help=False)
+    parser.add_argument("--multirun", "-m", action="store_true")
+    parser.add_argument("--config-dir", "-cd", metavar="DIR")
+    parser.add_argument("--version", action="version", version=f"corridor-exp {__version__}")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--cfg", "-c", metavar="job")
+    what.add_argument("--estimate", action="store_true")
+    what.add_argument("--shell-completion", "-sc", action="store_true")
+    what.add_argument("--sbatch", action="store_true")
+    parser.add_argument("overrides", nargs="*")
+    for flag in [word.partition("=")[0] for word in argv]:
+        if flag in NO_FLAGS:
+            parser.error(f"{flag} {NO_HYDRA}")
+        if flag in NO_CONFIG:
+            parser.error(f"{flag} is not supported; add options of your own with --config-dir")
+    parser.carry_out(_main, argv)
 
 
-def run_directories(jobs: list[Config], multirun: bool) -> list[Path]:
-    """Where each job lies: in out_dir, or in outputs/<name>/<run id>; under a multirun in numbered folders below."""
-    places = {job.out_dir for job in jobs}
-    if len(places) > 1:
-        raise UsageError("out_dir is the folder of the whole sweep, and cannot be swept itself")
-    out_dir = places.pop()
-    if out_dir is not None:
-        place = Path(out_dir).expanduser().absolute()
+def _main(args: argparse.Namespace) -> int:
+    if args.cfg not in (None, "job"):
+        raise UsageError(f"--cfg {args.cfg} {NO_HYDRA}; --cfg job prints the configuration")
+    args.overrides = targets.take(args.overrides)
+    if args.sbatch:
+        print(SBATCH)
+    elif args.shell_completion:
+        from corridor_exp.cli.completion import complete
+
+        complete(args.overrides)
+    elif args.multirun:
+        return _sweep(args)
     else:
-        names = {job.name for job in jobs}
-        sweep = f"sweep-{fingerprint([job.identity() for job in jobs])}"
-        place = Path("outputs").absolute() / (names.pop() if len(names) == 1 else "sweep")
-        place /= sweep if multirun else jobs[0].run_id()
-    return [place / str(number) for number in range(len(jobs))] if multirun else [place]
+        return _run(args)
+    return 0
 
 
-def exit_code(directory: Path) -> int:
-    summary = read_summary(directory)
-    return EXIT_CODES.get(summary["status"], 1) if summary else 1
+def _sweep(args: argparse.Namespace) -> int:
+    from corridor_exp.cli.sweep import Asked, carry_out, estimate
+
+    asked = Asked.of(args.overrides, args.config_dir)
+    if args.estimate:
+        estimate(asked)
+    elif args.cfg:
+        _print(asked.configs)
+    else:
+        return carry_out(asked)
+    return 0
 
 
-def _hydra(argv: list[str]) -> None:
-    import hydra
+def _run(args: argparse.Namespace) -> int:
+    from corridor_exp.cli.compose import compose_jobs
 
-    sys.argv[1:] = argv
-    hydra.main(config_path=str(CONF_DIR), config_name="config", version_base="1.3")(_job)()
+    for override in args.overrides:
+        if is_of_a_sweep(override):
+            raise UsageError(
+                f"{override} is a key of a sweep: add -m; for one run as a Slurm job see --sbatch (--help)"
+            )
+    (config,) = compose_jobs(args.overrides, multirun=False, config_dir=args.config_dir)
+    if args.cfg:
+        _print([config])
+    elif args.estimate:
+        from corridor_exp.cli.estimate import report
+
+        print(report([config]))
+    else:
+        directory = run_directory(config)
+        refuse_place(directory)
+        refuse_to_start(config, directory)
+        return _start(config, directory)
+    return 0
 
 
-def _job(composed: DictConfig) -> None:
-    """One job, called by Hydra. A failed run is told in its summary, so that a sweep goes on with the others."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
+def run_directory(config: Config) -> Path:
+    """Where a run lies: in out_dir, or in outputs/<name>/<run id>."""
+    if config.out_dir is not None:
+        return Path(config.out_dir).expanduser().absolute()
+    return Path("outputs").absolute() / config.name / config.run_id()
 
-    from corridor_exp.cli.compose import to_config
 
-    try:
-        with StopSignals() as stop:
-            from corridor_exp.distributed import launched  # torch, only now
-            from corridor_exp.run import run
+def _start(config: Config, directory: Path) -> int:
+    """Begin or go on with one run, or with this process's part of it, and return its exit code."""
+    if rank_size_and_local()[0] == 0:
+        print(f"corridor-train: loading torch for {directory}", file=sys.stderr, flush=True)
+    with StopSignals() as stop:
+        from corridor_exp.run import run  # torch, only now
 
-            if launched().size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
-                raise UsageError("several ranks are one run: leave out -m, and sweep by corridor-sweep")
-            status = run(to_config(composed), Path(HydraConfig.get().runtime.output_dir), lambda: stop.asked)
-    except UsageError as error:
-        print(f"corridor-train: {error}", file=sys.stderr)
-        sys.exit(2)
-    if status == "preempted" or not launched().is_first:
-        sys.exit(EXIT_CODES.get(status, 1))  # the first rank's code is told by the summary, which it alone has written
+        return EXIT_CODES.get(run(config, directory, lambda: stop.asked), 1)
+
+
+def _print(configs: Sequence[Config]) -> None:
+    for config in configs:
+        print(yaml.safe_dump(config.public(), sort_keys=False, allow_unicode=True), end="")
 
 
 def _groups() -> str:

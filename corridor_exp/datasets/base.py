@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -74,3 +75,41 @@ def balanced_subset(labels: np.ndarray, size: int | None, key: str) -> np.ndarra
     rank = np.arange(len(labels)) - np.searchsorted(ordered, ordered)
     chosen = by_class[np.lexsort((ordered, rank))[:size]]
     return np.sort(chosen)
+
+
+def renumbered(labels: np.ndarray, names: Sequence[str], training: Sequence[str], where: object) -> np.ndarray:
+    """The labels of a split in training's numbers: `names` and `training` are the classes by number in either.
+
+    Raises `RunError` for a class that training does not have.
+    """
+    if list(names) == list(training):
+        return labels
+    numbers = {name: number for number, name in enumerate(training)}
+    used = np.unique(labels)
+    unknown = [names[number] for number in used if names[number] not in numbers]
+    if unknown:
+        raise RunError(
+            f"{where} has the class {unknown[0]!r}, which the training set does not have: "
+            "train on it too, or leave it out"
+        )
+    if len(numbers) < len(training):
+        raise RunError(f"{where} names its classes in another order than training, which has a name twice")
+    table = np.zeros(len(names), dtype=np.int64)
+    table[used] = [numbers[names[number]] for number in used]
+    return table[labels]
+
+
+def refuse_one_class(labels: np.ndarray, where: object) -> None:
+    """Raise `RunError` where there is nothing to tell apart: any output is right, the loss and its gradient are 0."""
+    if np.ptp(labels) == 0:
+        raise RunError(f"the training images of {where} are all of one class: there is nothing to learn")
+
+
+def data_path(root: str) -> Path:
+    """The path of `dataset.root`, with ~ replaced. Raises `RunError` where no file can have such a path."""
+    try:
+        path = Path(root).expanduser()
+        path.exists()
+    except (OSError, RuntimeError) as error:
+        raise RunError(f"dataset.root={root}: {getattr(error, 'strerror', None) or error}") from error
+    return path

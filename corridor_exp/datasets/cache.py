@@ -18,7 +18,7 @@ def kept(make: Callable[[], Arrays], what: str, files: Iterable[tuple[str, objec
     digest = hashlib.sha256(what.encode())
     for path, remark in files:
         status = Path(path).stat()
-        digest.update(f"{path}\0{remark}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        digest.update(f"{path}\0{remark}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
     cache = user_cache_path("corridor_exp") / f"{digest.hexdigest()[:32]}.npz"
     try:
         with np.load(cache) as stored:

@@ -23,7 +23,7 @@ REDUCTIONS = (8, 4, 2)  # by which a JPEG can be decoded smaller, at less cost
 MARGIN = 4  # decoded rows: where libjpeg ends, it lets the last row of colours stand for those that follow
 GAP = 2  # what must be left to resize after that; tests/datasets/test_crops.py bounds the error
 TABLES = bytes([0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)])  # JPEG's markers of what may come before an image
-UNREADABLE = (OSError, SyntaxError, ValueError)  # PIL's, for what is cut short or no image at all
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # of what is cut short, or no image
 
 
 class Box(NamedTuple):
@@ -88,10 +88,12 @@ def _shape(data: bytes) -> tuple[int, int, bool]:
     """
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-        return height, width, colours in ("YCbCr", "Gray", "RGB")
     except ValueError:
-        with _opened(data) as image:
+        with opened(data) as image:
             return image.height, image.width, False
+    if Image.MAX_IMAGE_PIXELS and height * width > 2 * Image.MAX_IMAGE_PIXELS:
+        opened(data)  # which says that it is too large
+    return height, width, colours in ("YCbCr", "Gray", "RGB")
 
 
 def _decoded(data: bytes, reduction: int = 1, rows: int | None = None) -> tuple[np.ndarray, int]:
@@ -107,7 +109,7 @@ def _decoded(data: bytes, reduction: int = 1, rows: int | None = None) -> tuple[
                 return pixels, reduction
         except ValueError:
             pass  # PIL knows what is wrong, and forgives what can be forgiven
-    with _opened(data) as image:
+    with opened(data) as image:
         return np.array(image.convert("RGB")), 1
 
 
@@ -131,7 +133,8 @@ def _cut_below(rows: int, data: bytes) -> bytes | None:
     return None
 
 
-def _opened(data: bytes) -> Image.Image:
+def opened(data: bytes) -> Image.Image:
+    """An encoded image, by PIL, which refuses one of more than twice `Image.MAX_IMAGE_PIXELS`."""
     try:
         return Image.open(io.BytesIO(data))
     except UnidentifiedImageError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from http.client import HTTPException
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from tqdm import tqdm
@@ -13,6 +14,7 @@ from corridor_exp.errors import RunError
 
 CHUNK = 1 << 20
 TIMEOUT = 60.0  # seconds without a byte
+RANGE_NOT_SATISFIABLE = 416
 
 
 def fetch(url: str, path: Path, md5: str) -> None:
@@ -36,18 +38,26 @@ def fetch(url: str, path: Path, md5: str) -> None:
 
 
 def _fetch(url: str, part: Path) -> None:
+    """Append to `part` what it lacks of the file. Raises `OSError` or `HTTPException` where that does not come."""
     done = part.stat().st_size if part.exists() else 0
-    with urlopen(Request(url, headers={"Range": f"bytes={done}-"}), timeout=TIMEOUT) as response:
+    try:
+        response = urlopen(Request(url, headers={"Range": f"bytes={done}-"}), timeout=TIMEOUT)
+    except HTTPError as error:
+        if done and error.code == RANGE_NOT_SATISFIABLE:
+            return  # there is no more of it: the checksum tells whether what is here is right
+        raise
+    with response:
         if response.status != 206:  # a server that does not know ranges begins at the beginning
             done = 0
-        total = done + int(response.headers["Content-Length"])
+        length = response.headers["Content-Length"]  # some servers do not say it
+        total = done + int(length) if length else None
         with (
             open(part, "ab" if done else "wb") as file,
             tqdm(desc=part.stem, total=total, initial=done, unit="B", unit_scale=True, mininterval=1) as bar,
         ):
             while chunk := response.read(CHUNK):
                 bar.update(file.write(chunk))
-    if part.stat().st_size < total:
+    if total and part.stat().st_size < total:
         raise OSError(f"cut after {part.stat().st_size:,} of {total:,} bytes")
 
 

@@ -8,7 +8,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -19,12 +18,21 @@ from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 from torch.utils.data import Dataset as TorchDataset
 
-from corridor_exp.datasets.base import Images, balanced_subset, batch_count, epoch_order, mixed_seed
+from corridor_exp.datasets.base import (
+    Images,
+    balanced_subset,
+    batch_count,
+    data_path,
+    epoch_order,
+    mixed_seed,
+    refuse_one_class,
+)
 from corridor_exp.datasets.crops import UNREADABLE, central_crop, random_crop
-from corridor_exp.datasets.sources import Source, find_source
+from corridor_exp.datasets.sources import Source, find_source, training_numbers
 from corridor_exp.distributed import ALONE
 from corridor_exp.errors import RunError
 from corridor_exp.objective import Batch, Loss, Part
+from corridor_exp.signals import StopSignals
 
 
 def imagefolder(**options: Any) -> FolderDataset:
@@ -59,7 +67,7 @@ class FolderDataset:
     ) -> None:
         self.seed, self.drop_last, self.device, self.workers = seed, drop_last, device, workers
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
-        folder = Path(root).expanduser()
+        folder = data_path(root)
         self.skip_corrupt = skip_corrupt
         self.skipped: set[str] = set()  # in this process: a resumed run begins anew
         train, test = find_source(folder, ["train"]), find_source(folder, ["val", "validation", "test"])
@@ -69,14 +77,17 @@ class FolderDataset:
                 "val/<class>/ images, or parquet or tar shards in train/ and val/ (ImageNet needs its licence "
                 "accepted, so there is no download), or take dataset=digits, which needs nothing"
             )
-        if test is None:
+        refuse_one_class(train.labels, train.place)
+        if test is not None:
+            test.labels = training_numbers(test, train)
+        else:
             print(f"corridor-train: {folder} has no val or test folder, so there are no test metrics", file=sys.stderr)
         self.train = _Crops(train, image_size, seed if augment else None)
         self.test = _Crops(test, image_size) if test else None
         self.train_indices = balanced_subset(train.labels, train_size, "dataset.train_size")
         self.test_indices = balanced_subset(test.labels, test_size, "dataset.test_size") if test else np.arange(0)
         self.train_size, self.test_size = len(self.train_indices), len(self.test_indices)
-        self.images = Images(3, image_size, train.classes, "imagenet")
+        self.images = Images(3, image_size, len(train.names), "imagenet")
         self.loss: Loss = F.cross_entropy
         self.shift, self.scale = (torch.tensor(t).view(1, 3, 1, 1).mul(255).to(device) for t in (mean, std))
 
@@ -105,9 +116,11 @@ class FolderDataset:
         )
         with _sigterm_blocked():  # so that no thread of a forked worker ever lets it through
             loading = iter(loader)
-        for batch, (images, corrupt) in zip(batches, loading, strict=True):
-            if corrupt and not (self.skip_corrupt and images and self.ranks.size == 1):
-                raise RunError(f"{corrupt[0]}; dataset.skip_corrupt=true leaves such files out")
+        for batch, (images, corrupt) in zip(batches, _from_living_workers(loading), strict=True):
+            if corrupt and not (self.skip_corrupt and self.ranks.size == 1):
+                raise RunError(f"{corrupt[0]}; dataset.skip_corrupt=true leaves such files out, on one rank")
+            if not images:
+                raise RunError(f"{corrupt[0]}; nor can any other of its batch be read")
             for error in sorted(set(corrupt) - self.skipped):
                 print(f"corridor-train: left out: {error}", file=sys.stderr)
             self.skipped.update(corrupt)
@@ -119,6 +132,16 @@ class FolderDataset:
         """Images × height × width × RGB, as a crop is laid out, to images × RGB × height × width."""
         x = x.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
         return x.to(torch.float32, memory_format=self.layout).sub_(self.shift).div_(self.scale)
+
+
+def _from_living_workers(loading: Iterator[Any]) -> Iterator[Any]:
+    """What the workers deliver. Raises `RunError` where one was killed, say by the system for want of memory."""
+    try:
+        yield from loading
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise RunError(f"{error}; dataset.workers=0 decodes in the training process") from error
 
 
 class _Crops(TorchDataset[Any]):
@@ -168,7 +191,7 @@ def _leave_signals_to_the_parent(worker: int) -> None:
 
     SIGTERM is also how a parent ends its workers: that one, and only when it is the sender, is obeyed.
     """
-    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+    for number in {*StopSignals.NUMBERS} - {signal.SIGTERM}:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     threading.Thread(target=_obey_the_parent, daemon=True).start()

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from corridor_exp.datasets.base import Images, balanced_subset, batch_count, epoch_order, mixed_seed
 from corridor_exp.distributed import ALONE
+from corridor_exp.errors import RunError
 from corridor_exp.objective import Batch, Loss, Part
 
 PADDING = 4
@@ -32,6 +33,8 @@ class Arrays(NamedTuple):
 
     def split(self, size: int, key: str) -> tuple[Arrays, Arrays]:
         """All but `size` rows, and these: balanced, and the last of each class, where `subset` takes the first."""
+        if size >= len(self.y):
+            raise RunError(f"{key}={size} leaves nothing to train on: there are {len(self.y)} images")
         held_out = len(self.y) - 1 - balanced_subset(self.y[::-1], size, key)
         others = np.setdiff1d(np.arange(len(self.y)), held_out)
         return Arrays(self.x[others], self.y[others]), Arrays(self.x[held_out], self.y[held_out])
@@ -196,7 +199,7 @@ def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _resized(arrays: Arrays, size: int | None) -> Arrays:
-    if not size or size == arrays.x.shape[-1]:
+    if not size or arrays.x.shape[-2:] == (size, size):
         return arrays
     x = torch.from_numpy(np.ascontiguousarray(arrays.x))
     parts = [F.interpolate(p.float(), (size, size), mode="bilinear", antialias=True) for p in x.split(4096)]

@@ -9,9 +9,12 @@ import numpy as np
 import torchvision
 from tqdm import tqdm
 
+from corridor_exp.datasets.base import data_path, refuse_one_class, renumbered
 from corridor_exp.datasets.cache import kept
+from corridor_exp.datasets.crops import UNREADABLE, opened
 from corridor_exp.datasets.download import fetch
 from corridor_exp.datasets.resident import Arrays, Augmentation, ResidentDataset
+from corridor_exp.datasets.tree import Tree, content, image_tree
 from corridor_exp.errors import RunError
 
 
@@ -39,64 +42,111 @@ def _small(
     release: Any, mode: str, augment: Augmentation, *, root: str, download: bool, **options: Any
 ) -> ResidentDataset:
     """Read `root`: class folders if it has a folder `train`, else the release, downloaded there if it is missing."""
-    folder = Path(root).expanduser()
+    folder = data_path(root)
     if (folder / "train").is_dir():
-        train, test = (_image_tree(folder / split, mode) for split in ("train", "test"))
+        train, test = _image_trees(folder, mode)
     else:
         train, test = (_official(release, folder, train, download) for train in (True, False))
+    refuse_one_class(train.y, folder)
     return ResidentDataset(train, test, augment=augment, **options)
 
 
 def _official(release: Any, folder: Path, train: bool, download: bool) -> Arrays:
+    split = "train" if train else "test"
     try:
+        _refuse_special_files(release, folder)
         try:
             data = release(str(folder), train=train, download=False)
         except RuntimeError:
             if not download:
                 raise
-            if hasattr(release, "tgz_md5"):  # CIFAR's one large file, which torchvision then unpacks
-                fetch(release.url, folder / release.filename, release.tgz_md5)
-            data = release(str(folder), train=train, download=True)
-    except (OSError, RuntimeError) as error:  # no network, no space; missing, or a checksum that does not match
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+            _download(release, folder)
+            data = release(str(folder), train=train, download=True)  # which unpacks them
+    except RunError:
+        raise
+    except Exception as error:  # torchvision's readers raise whatever comes of bytes that they did not expect
+        first = str(error).splitlines()[0] if str(error) else "its bytes are not what they should be"
+        raise _missing(release, folder, f"{split}: {first}") from error
+    images, labels = np.asarray(data.data), np.asarray(data.targets, dtype=np.int64)
+    if len(images) != len(labels) or not len(labels) or labels.max() >= len(data.classes):
         raise RunError(
-            f"no {release.__name__} under {folder.absolute()} ({first}). Point dataset.root at it or at a folder "
-            "with train/<class>/ and test/<class>/ images, or set dataset.download=true with a network, "
-            "or take dataset=digits, which needs neither"
-        ) from error
-    images = np.asarray(data.data)
+            f"{release.__name__} under {folder.absolute()} is damaged: its {split} files have {len(images)} images and "
+            f"{len(labels)} labels, the largest {labels.max(initial=0)}; delete them, and set dataset.download=true"
+        )
     images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
-    return Arrays(images, np.asarray(data.targets, dtype=np.int64))
+    return Arrays(images, labels)
 
 
-def _image_tree(folder: Path, mode: str) -> Arrays:
-    """Decode folder/<class>/<image> once; later runs read the cached array, as long as no file has changed."""
-    if not folder.is_dir():
-        raise RunError(f"{folder} is missing: dataset.root needs train/<class>/ and test/<class>/, or the release")
-    tree = torchvision.datasets.ImageFolder(str(folder), loader=_Decoder(mode))
+def _download(release: Any, folder: Path) -> None:
+    """Fetch the release. torchvision then unpacks it."""
+    try:
+        for url, path, md5 in _archives(release, folder):
+            fetch(url, path, md5)
+    except RunError as error:
+        raise _missing(release, folder, str(error)) from error
+
+
+def _missing(release: Any, folder: Path, why: str) -> RunError:
+    return RunError(
+        f"no {release.__name__} under {folder.absolute()} ({why}). Point dataset.root at it or at a folder with "
+        "train/<class>/ and test/<class>/ images, or set dataset.download=true with a network, or take "
+        "dataset=digits, which needs neither"
+    )
+
+
+def _archives(release: Any, folder: Path) -> list[tuple[str, Path, str]]:
+    """What a release is downloaded as: from where, to where, and its checksum. torchvision then unpacks it there."""
+    if hasattr(release, "tgz_md5"):
+        return [(release.url, folder / release.filename, release.tgz_md5)]
+    raw = folder / release.__name__ / "raw"
+    return [(release.mirrors[0] + name, raw / name, md5) for name, md5 in release.resources]
+
+
+def _refuse_special_files(release: Any, folder: Path) -> None:
+    """Raise `RunError` where one of the release's files is a pipe or a device, which torchvision would wait for."""
+    if hasattr(release, "base_folder"):
+        patterns = [f"{release.base_folder}/*", f"{release.filename}*"]
+    else:
+        patterns = [f"{release.__name__}/*/*"]
+    for path in (path for pattern in patterns for path in folder.glob(pattern)):
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise RunError(f"{path} is not a regular file")
+
+
+def _image_trees(folder: Path, mode: str) -> tuple[Arrays, Arrays]:
+    """The images of folder/train and folder/test; classes are numbered as in training."""
+    if not (folder / "test").is_dir():
+        raise RunError(
+            f"{folder / 'test'} is missing: dataset.root needs train/<class>/ and test/<class>/, or the release"
+        )
+    train, test = image_tree(folder / "train"), image_tree(folder / "test")
+    test = test._replace(labels=renumbered(test.labels, test.names, train.names, folder / "test"))
+    return _decoded(folder / "train", train, mode), _decoded(folder / "test", test, mode)
+
+
+def _decoded(folder: Path, tree: Tree, mode: str) -> Arrays:
+    """Decode a tree's images once; later runs read the cached array, as long as no file has changed."""
 
     def decode() -> dict[str, np.ndarray]:
-        decoded = [tree[i][0] for i in tqdm(range(len(tree)), desc=f"decoding {folder}", unit="image", mininterval=1)]
-        if len({image.shape for image in decoded}) > 1:
-            raise RunError(f"the images under {folder} differ in size; take dataset=imagefolder, which crops them")
-        return {"images": np.stack(decoded), "labels": np.asarray(tree.targets, dtype=np.int64)}
+        with tqdm(tree.paths, desc=f"decoding {folder}", unit="image", mininterval=1) as bar:
+            images = [_pixels(path, mode) for path in bar]
+        for path, image in zip(tree.paths, images, strict=True):
+            if image.shape != images[0].shape:
+                raise RunError(f"{path} differs in size from the first image; take dataset=imagefolder, which crops")
+        return {"images": np.stack(images), "labels": tree.labels}
 
-    arrays = kept(decode, mode, tree.samples)
+    try:
+        arrays = kept(decode, mode, zip(tree.paths, tree.labels, strict=True))
+    except OSError as error:
+        raise RunError(f"cannot read the image {error.filename}: {error.strerror}") from error
     return Arrays(arrays["images"], arrays["labels"])
 
 
-class _Decoder:
+def _pixels(path: str, mode: str) -> np.ndarray:
     """An image file as channels × height × width, uint8."""
-
-    def __init__(self, mode: str) -> None:
-        self.mode = mode
-
-    def __call__(self, path: str) -> np.ndarray:
-        from PIL import Image
-
-        try:
-            with Image.open(path) as image:
-                pixels = np.asarray(image.convert(self.mode))
-        except (OSError, SyntaxError, ValueError) as error:  # PIL's
-            raise RunError(f"cannot read the image {path}: {error}") from error
-        return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    try:
+        with opened(content(path)) as image:
+            pixels = np.asarray(image.convert(mode))
+    except UNREADABLE as error:
+        raise RunError(f"cannot read the image {path}: {error}") from error
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)

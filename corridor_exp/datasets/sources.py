@@ -12,18 +12,22 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from torchvision.datasets import ImageFolder
 from tqdm import tqdm
 
+from corridor_exp.datasets.base import renumbered
 from corridor_exp.datasets.cache import kept
-from corridor_exp.errors import RunError
+from corridor_exp.datasets.tree import content, image_tree
+from corridor_exp.errors import RunError, extra
 
 IMAGES = ("jpg", "jpeg", "png", "webp")  # of a webdataset sample
+MOST_CLASSES = 1 << 20  # more than any data set has: a label above it is no class
 
 
 class Source(Protocol):
+    place: Path  # the folder, or the first shard
     labels: np.ndarray
-    classes: int
+    names: list[str]  # of the classes, by number; digits where the files have no names
+    is_named: bool
 
     def read(self, number: int) -> bytes:
         """An image as it is encoded. Raises `OSError` where its place cannot be read."""
@@ -40,26 +44,38 @@ def find_source(root: Path, names: Sequence[str]) -> Source | None:
         for kind, ending in ((Parquet, "parquet"), (Tar, "tar")):
             for pattern in (f"{name}/*.{ending}", f"{name}-*.{ending}", f"data/{name}-*.{ending}"):
                 if shards := sorted(root.glob(pattern)):
+                    for shard in shards:
+                        if not shard.is_file():
+                            raise RunError(f"the shard {shard} is not a regular file")
                     return kind(shards)
         if (root / name).is_dir():
             return Folder(root / name)
     return None
 
 
+def training_numbers(test: Source, train: Source) -> np.ndarray:
+    """The labels of `test` with the numbers that its classes have in `train`, found by name.
+
+    Shards of which one lacks the names have the numbers of one data set. Raises `RunError` for an unknown class.
+    """
+    if isinstance(test, Folder) or isinstance(train, Folder) or (test.is_named and train.is_named):
+        names, training = test.names, train.names
+    else:
+        names, training = ([str(number) for number in range(len(source.names))] for source in (test, train))
+    return renumbered(test.labels, names, training, test.place)
+
+
 class Folder:
     """<class>/<image>."""
 
+    is_named = True
+
     def __init__(self, folder: Path) -> None:
-        try:
-            tree = ImageFolder(str(folder))
-        except FileNotFoundError as error:
-            raise RunError(f"{folder} is not a tree of class folders with images: {error}") from error
-        self.paths = [path for path, _ in tree.samples]
-        self.labels, self.classes = np.asarray(tree.targets), len(tree.classes)
+        self.place = folder
+        self.paths, self.labels, self.names = image_tree(folder)
 
     def read(self, number: int) -> bytes:
-        with open(self.paths[number], "rb") as file:
-            return file.read()
+        return content(self.paths[number])
 
     def name(self, number: int) -> str:
         return self.paths[number]
@@ -77,26 +93,32 @@ class Parquet:
             import pyarrow as arrow
             from pyarrow import parquet
         except ImportError:
-            raise RunError(f"{shards[0]} needs pyarrow: pip install 'corridor-exp[parquet]'") from None
+            raise RunError(f"{shards[0]} needs pyarrow: {extra('parquet')}") from None
         self.shards, self.parquet = shards, parquet
         self.errors = (arrow.ArrowException, OSError)
         self.metadata, labels, groups = [], [], []
         for number, shard in enumerate(shards):
             try:
                 with parquet.ParquetFile(shard) as file:
-                    file.schema_arrow.field("image").type.field("bytes")
-                    labels.append(file.read(["label"], use_threads=False)["label"].to_numpy().astype(np.int64))
+                    _refuse_other_columns(file.schema_arrow, arrow.types)
+                    label = file.read(["label"], use_threads=False)["label"]
+                    if label.null_count:
+                        raise ValueError(f"{label.null_count} rows have no label")
+                    labels.append(label.to_numpy().astype(np.int64))
                     self.metadata.append(file.metadata)
-            except (*self.errors, KeyError) as error:
+            except (*self.errors, KeyError, TypeError, ValueError) as error:
                 raise RunError(
-                    f"cannot read the shard {shard}: {_first_line(error)}; it needs image.bytes and label"
+                    f"cannot read the shard {shard}: {_first_line(error)}; it needs image.bytes and label, "
+                    "bytes and a whole number"
                 ) from error
             sizes = [self.metadata[-1].row_group(i).num_rows for i in range(self.metadata[-1].num_row_groups)]
             groups += [(number, group, size) for group, size in enumerate(sizes)]
         self.labels = np.concatenate(labels)
         self.groups = np.asarray(groups).reshape(-1, 3)
         self.ends = self.groups[:, 2].cumsum()
-        self.classes = _classes(self.labels, shards[0], _named_classes(self.metadata[0]))
+        described = _described_classes(self.metadata[0])
+        self.place, self.is_named = shards[0], bool(described)
+        self.names = _names(self.labels, shards[0], described)
         self.newest: tuple[int, Any] = (-1, None)
 
     def read(self, number: int) -> bytes:
@@ -132,38 +154,46 @@ class Tar:
     Where each image lies is found once and kept in the user's cache.
     """
 
+    is_named = False
+
     def __init__(self, shards: Sequence[Path]) -> None:
-        self.shards = shards
+        self.shards, self.place = shards, shards[0]
         index = kept(self._index, "tar", [(str(shard), "") for shard in shards])
         self.places, self.labels = index["places"], index["labels"]
-        self.classes = _classes(self.labels, shards[0])
+        self.names = _names(self.labels, shards[0])
 
     def _index(self) -> dict[str, np.ndarray]:
         """Of each image the shard, the first byte and the length; and its label."""
         places: list[tuple[int, int, int]] = []
-        labels: list[int] = []
-        for number, shard in enumerate(tqdm(self.shards, desc="indexing", unit="shard", mininterval=1)):
-            images: dict[str, tuple[int, int, int]] = {}
-            classes: dict[str, int] = {}
-            member = None
-            try:
-                with tarfile.open(shard, "r:") as archive:
-                    for member in archive:
-                        folder, _, file = member.name.rpartition("/")
-                        sample, _, field = file.partition(".")
-                        if field.lower() in IMAGES:
-                            images[f"{folder}/{sample}"] = number, member.offset_data, member.size
-                        elif field == "cls":
-                            classes[f"{folder}/{sample}"] = int(archive.extractfile(member).read())  # type: ignore[union-attr]
-            except (OSError, tarfile.TarError, ValueError) as error:
-                after = f", at {member.name}" if member else ""
-                raise RunError(f"cannot read the shard {shard}{after}: {_first_line(error)}") from error
-            if images.keys() != classes.keys() or not images:
-                odd = ", ".join(sorted(images.keys() ^ classes.keys())[:3]) or "it is empty"
-                raise RunError(f"{shard} does not have NAME.jpg and NAME.cls for each sample: {odd}")
-            places += images.values()
-            labels += [classes[sample] for sample in images]
+        labels: list[np.int64] = []
+        with tqdm(self.shards, desc="indexing", unit="shard", mininterval=1) as bar:
+            for number, shard in enumerate(bar):
+                images, classes = self._samples(shard)
+                places += [(number, *images[sample]) for sample in images]
+                labels += [classes[sample] for sample in images]
         return {"places": np.asarray(places, dtype=np.int64), "labels": np.asarray(labels, dtype=np.int64)}
+
+    def _samples(self, shard: Path) -> tuple[dict[str, tuple[int, int]], dict[str, np.int64]]:
+        """By the names of a shard's samples: an image's first byte and length, and its class."""
+        images: dict[str, tuple[int, int]] = {}
+        classes: dict[str, np.int64] = {}
+        member = None
+        try:
+            with tarfile.open(shard, "r:") as archive:
+                for member in archive:
+                    folder, _, file = member.name.rpartition("/")
+                    sample, _, field = file.partition(".")
+                    if field.lower() in IMAGES:
+                        images[f"{folder}/{sample}"] = member.offset_data, member.size
+                    elif field == "cls" and (label := archive.extractfile(member)):
+                        classes[f"{folder}/{sample}"] = np.int64(int(label.read()))
+        except (OSError, tarfile.TarError, ValueError, OverflowError, LookupError) as error:
+            after = f", at {member.name}" if member else ""
+            raise RunError(f"cannot read the shard {shard}{after}: {_first_line(error)}") from error
+        if images.keys() != classes.keys() or not images:
+            odd = ", ".join(sorted(images.keys() ^ classes.keys())[:3]) or "it is empty"
+            raise RunError(f"{shard} does not have NAME.jpg and NAME.cls for each sample: {odd}")
+        return images, classes
 
     def read(self, number: int) -> bytes:
         shard, start, length = self.places[number]
@@ -173,22 +203,45 @@ class Tar:
 
     def name(self, number: int) -> str:
         shard, start, _ = self.places[number]
-        with open(self.shards[shard], "rb") as file:
-            file.seek(start - tarfile.BLOCKSIZE)
-            header = file.read(tarfile.BLOCKSIZE)
-        return f"{self.shards[shard]}, {tarfile.TarInfo.frombuf(header, 'utf-8', 'surrogateescape').name}"
+        try:
+            with open(self.shards[shard], "rb") as file:
+                file.seek(start - tarfile.BLOCKSIZE)
+                header = file.read(tarfile.BLOCKSIZE)
+            member = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape").name
+        except (OSError, tarfile.TarError):  # of a shard that was lost or changed since it was indexed
+            member = f"byte {start}"
+        return f"{self.shards[shard]}, {member}"
 
 
-def _classes(labels: np.ndarray, shard: Path, named: int = 0) -> int:
+def _names(labels: np.ndarray, shard: Path, described: Sequence[str] = ()) -> list[str]:
+    """The names of the classes, by number."""
+    shards = f"{shard} and the shards beside it"
+    if not len(labels):
+        raise RunError(f"{shards} have no image")
     if labels.min() < 0:
-        raise RunError(f"{shard} and the shards beside it have images without a label (it is {labels.min()})")
-    return max(int(labels.max()) + 1, named)
+        raise RunError(f"{shards} have images without a label (it is {labels.min()})")
+    if labels.max() >= MOST_CLASSES:
+        raise RunError(f"{shards} have the label {labels.max()}, which is no class: they are numbered from 0")
+    return [*described, *(str(number) for number in range(len(described), int(labels.max()) + 1))]
 
 
-def _named_classes(metadata: Any) -> int:
-    """How many classes a shard's own description names, as that of the Hub does; 0 if it has none."""
-    described = json.loads((metadata.metadata or {}).get(b"huggingface", "{}"))
-    return len(described.get("info", {}).get("features", {}).get("label", {}).get("names", []))
+def _refuse_other_columns(schema: Any, types: Any) -> None:
+    """Raise `KeyError` or `TypeError` where image.bytes or label is missing or of another type."""
+    image, label = schema.field("image").type, schema.field("label").type
+    encoded = image.field("bytes").type if types.is_struct(image) else image
+    if not types.is_struct(image) or not (types.is_binary(encoded) or types.is_large_binary(encoded)):
+        raise TypeError(f"image is {image}")
+    if not types.is_integer(label):
+        raise TypeError(f"label is {label}")
+
+
+def _described_classes(metadata: Any) -> list[str]:
+    """The classes that a shard's own description names, as that of the Hub does; none where it has none."""
+    try:
+        described = json.loads((metadata.metadata or {}).get(b"huggingface", "{}"))
+        return [str(name) for name in described["info"]["features"]["label"]["names"]]
+    except (ValueError, LookupError, TypeError):
+        return []
 
 
 def _first_line(error: Exception) -> str:

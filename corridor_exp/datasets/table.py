@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
+import zlib
 from typing import Any
 
 import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-from corridor_exp.datasets.base import Images
+from corridor_exp.datasets.base import Images, data_path
 from corridor_exp.datasets.resident import Arrays, NumericDataset
 from corridor_exp.errors import RunError
 
@@ -42,7 +43,9 @@ def libsvm(*, root: str, test: str | None = None, **options: Any) -> NumericData
     files = [root, test] if test else [root]
     tables, labels = zip(*map(_read, files), strict=True)
     features = max(table.shape[1] for table in tables)
-    for table in tables:
+    for file, table in zip(files, tables, strict=True):
+        if table.shape[0] * features * table.dtype.itemsize > _memory():
+            raise RunError(f"{file} has indices up to {features - 1:,}: its dense table has no place in memory")
         table.resize(table.shape[0], features)
     first = 0 if any(table[:, 0].nnz for table in tables) else 1  # LIBSVM counts from 1, some writers from 0
     classes = np.unique(labels[0])
@@ -68,13 +71,16 @@ def _read(file: str) -> tuple[Any, np.ndarray]:
     """The sparse matrix of a file, column 0 for index 0, and its labels."""
     from sklearn.datasets import load_svmlight_file
 
-    path = Path(file).expanduser()
+    path = data_path(file)
     try:
+        if path.exists() and not path.is_file():
+            raise OSError("it is not a regular file")
         x, y = load_svmlight_file(str(path), zero_based=True)
-    except OSError as error:
+    except (OSError, EOFError, zlib.error) as error:  # the latter two of a damaged .gz or .bz2
+        reason = getattr(error, "strerror", None) or error
         raise RunError(
-            f"cannot read {path.absolute()} ({error.strerror or error}): point dataset.root, and dataset.test if there "
-            "is one, at files in LIBSVM's format, or take dataset=breast_cancer, which needs none"
+            f"cannot read {path.absolute()} ({reason}): point dataset.root, and dataset.test if there is one, at "
+            "files in LIBSVM's format, or take dataset=breast_cancer, which needs none"
         ) from error
     except (ValueError, OverflowError) as error:
         raise RunError(
@@ -84,3 +90,8 @@ def _read(file: str) -> tuple[Any, np.ndarray]:
     if not np.isfinite(x.data).all():
         raise RunError(f"{path.absolute()} has values that are not finite: leave them out, which makes them 0")
     return x, y
+
+
+def _memory() -> int:
+    """Of this machine, in bytes."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -20,6 +20,7 @@ PHASES = 10
 THRESHOLDS: dict[str, tuple[str, Callable[[float], bool]]] = {
     records.CORRIDOR_INDEX: ("< ½", lambda value: value < 0.5),
     records.SECANT_CORRIDOR_INDEX: ("< ½", lambda value: value < 0.5),
+    records.GRADIENT_ALIGNMENT: ("> ¾", lambda value: value > 0.75),
     records.DECREASE_RATIO: ("> ¾", lambda value: value > 0.75),
 }
 
@@ -78,6 +79,7 @@ def table(atlas: list[Phase]) -> str:
     short = {
         records.CORRIDOR_INDEX: "index",
         records.SECANT_CORRIDOR_INDEX: "secant",
+        records.GRADIENT_ALIGNMENT: "alignment",
         records.DECREASE_RATIO: "decrease",
     }
     head = ["steps", "looks", "loss", *(f"{short[k]} ({mark})" for k, (mark, _) in THRESHOLDS.items()), "most of ‖Hg‖²"]
@@ -113,12 +115,13 @@ def write_csv(atlas: list[Phase], path: Path) -> None:
 COLOURS = {
     records.CORRIDOR_INDEX: "#0072B2",
     records.SECANT_CORRIDOR_INDEX: "#D55E00",
+    records.GRADIENT_ALIGNMENT: "#CC79A7",
     records.DECREASE_RATIO: "#009E73",
 }
 
 
 def draw(looks: Sequence[Record], atlas: list[Phase], title: str) -> Figure:
-    """Three panels over the steps of training: both indices, the decrease ratio, each layer's share of ‖Hg‖²."""
+    """Three panels over the steps of training: both indices, both ratios, each layer's share of ‖Hg‖²."""
     has_layers = any(phase.layers for phase in atlas)
     layers = list(dict.fromkeys(layer for phase in atlas for layer in phase.layers))
     heights = [2.2, 1.6, max(1.2, 0.16 * len(layers))] if has_layers else [2.2, 1.6]
@@ -127,20 +130,23 @@ def draw(looks: Sequence[Record], atlas: list[Phase], title: str) -> Figure:
     steps = [look["step"] for look in looks]
     for key, label in (
         (records.CORRIDOR_INDEX, "tangent, E‖Hg‖/‖g‖³"),
-        (records.SECANT_CORRIDOR_INDEX, "over CLR's step"),
+        (records.SECANT_CORRIDOR_INDEX, "secant to the midpoint of CLR's step"),
     ):
         _points(axes[0], steps, looks, key, label)
     axes[0].axhline(0.5, color="0.3", linewidth=0.8, linestyle="--")
     axes[0].set(yscale="log", ylabel="corridor index")
     axes[0].text(1.0, 0.5, " ½", transform=axes[0].get_yaxis_transform(), va="center", color="0.3")
     axes[0].legend(frameon=False, loc="upper right", ncols=2, fontsize="small")
-    _points(axes[1], steps, looks, records.DECREASE_RATIO, None)
+    _points(axes[1], steps, looks, records.GRADIENT_ALIGNMENT, "alignment at the midpoint")
+    _points(axes[1], steps, looks, records.DECREASE_RATIO, "decrease ratio over the step")
     axes[1].axhline(0.75, color="0.3", linewidth=0.8, linestyle="--")
     axes[1].text(1.0, 0.75, " ¾", transform=axes[1].get_yaxis_transform(), va="center", color="0.3")
-    below = sum(look[records.DECREASE_RATIO] < -1 for look in looks if look.get(records.DECREASE_RATIO) is not None)
+    ratios = (records.GRADIENT_ALIGNMENT, records.DECREASE_RATIO)
+    below = sum(any((look.get(key) or 0) < -1 for key in ratios) for look in looks)
     if below:
         axes[1].text(0.01, 0.04, f"{below} looks below −1", transform=axes[1].transAxes, fontsize="small")
-    axes[1].set(ylabel="decrease ratio\n1 − E(θ−hg)/E", ylim=(-1.05, 1.05), xlabel="step")
+    axes[1].set(ylabel="ratio (1: corridor)", ylim=(-1.05, 1.05), xlabel="step")
+    axes[1].legend(frameon=False, loc="lower right", ncols=2, fontsize="small")
     axes[1].sharex(axes[0])
     if has_layers:
         _layer_map(figure, axes[2], atlas, layers)

@@ -51,7 +51,7 @@ def points(runs: Runs, metrics: Sequence[str]) -> list[Point]:
 def by_dataset(runs: Runs) -> dict[str, list[Run]]:
     members: dict[str, list[Run]] = {}
     for run in runs.runs:
-        if not run.config.get("dataset.held_out"):
+        if run.config and not run.config.get("dataset.held_out"):  # without one it would be anything's curve
             members.setdefault(run.config.get("dataset.name") or "data", []).append(run)
     return members
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,17 +17,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 import corridor_exp
 from corridor_exp import records
 from corridor_exp.config import redact, varied_keys, written_keys
+from corridor_exp.runs import reading
 
 PAGE = Path(__file__).parent / "page"
-NOT_RUNS = ("checkpoints", "wandb")  # folders inside a run, which hold a config.yaml of their own or nothing of use
-UNFINISHED, UNREADABLE = "unfinished", "unreadable"
 RESULTS = {
     "steps": "steps",
     records.TRAIN_EPOCH_LOSS: "epoch loss",
@@ -50,7 +46,8 @@ class Run:
     """What a run directory holds, as far as it can be read; `remarks` say what cannot, or what went wrong."""
 
     path: str
-    status: str = UNFINISHED
+    status: str
+    complaint: str = ""  # what of its directory cannot be read
     remarks: list[str] = field(default_factory=list)
     config: dict[str, str] = field(default_factory=dict)
     results: dict[str, Any] = field(default_factory=dict)
@@ -66,82 +63,45 @@ class Run:
         return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def find_runs(directory: Path) -> list[Path]:
-    """The run directories in a folder, itself included, `run/2` before `run/10`."""
-    found = []
-    for folder, inner, files in os.walk(directory):
-        inner[:] = [name for name in inner if name not in NOT_RUNS and not name.startswith(".")]
-        if records.RECORDS_FILE in files or records.CONFIG_FILE in files:
-            found.append(Path(folder))
-    return sorted(found, key=lambda path: [int(t) if t.isdecimal() else t for t in re.split(r"(\d+)", str(path))])
-
-
 def read_run(folder: Path, path: str, longest: int = LONGEST) -> Run:
     """Read a run; a curve of more than `longest` points is thinned."""
-    run = Run(path)
-    try:
-        run.config = redact(written_keys(folder))  # once more: the page is made to be mailed
-    except (OSError, ValueError, AttributeError, yaml.YAMLError):
-        run.remarks.append(f"{records.CONFIG_FILE} cannot be read")
-    _read_records(folder, run)
-    _read_summary(folder, run)
+    stored = reading.read(folder)
+    run = Run(path, stored.status, remarks=list(stored.faults), complaint=stored.complaint)
+    run.config = redact(written_keys(stored.config))  # once more: the page is made to be mailed
+    _take_records(stored, run)
+    _take_summary(stored.summary, run)
     run.thinned = any(len(curve) > longest for curve in run.curves.values())
     run.curves = {key: thin(curve, longest) for key, curve in run.curves.items()}
     run.clock = list(dict.fromkeys(run.clock[:: len(run.clock) // longest + 1] + run.clock[-1:]))
     return run
 
 
-def _read_records(folder: Path, run: Run) -> None:
+def _take_records(stored: reading.Stored, run: Run) -> None:
     """Fill in the curves, and the last values as results."""
-    read = 0
-    try:
-        for record in records.read_records(folder):
-            step, seconds = int(record.pop("step")), float(record.pop("time"))
-            epoch = record.pop("epoch", None)
-            for key, value in record.items():
-                if value is None or isinstance(value, int | float):
-                    run.curves.setdefault(key, []).append((step, _rounded(value)))
-                    if value is not None:
-                        run.results[key] = value
-            if run.steps_per_epoch is None and records.TRAIN_EPOCH_LOSS in record and epoch is not None:
-                run.steps_per_epoch = (step + 1) / (epoch + 1)
-            run.clock.append((step, seconds))
-            run.results.update(steps=step + 1, seconds=seconds)
-            read += 1
-        if not _is_whole(folder / records.RECORDS_FILE):
-            run.remarks.append(f"the last line of {records.RECORDS_FILE} is torn")
-    except FileNotFoundError:
-        run.remarks.append(f"no {records.RECORDS_FILE}")
-        return
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        run.remarks.append(f"{records.RECORDS_FILE} cannot be read beyond line {read}")
-    if not read:
+    for record in stored.records:
+        step, epoch, seconds = (record[key] for key in ("step", "epoch", "time"))
+        for key, value in record.items():
+            if key not in ("step", "epoch", "time"):
+                run.curves.setdefault(key, []).append((step, _rounded(value)))
+                if value is not None:
+                    run.results[key] = value
+        if run.steps_per_epoch is None and records.TRAIN_EPOCH_LOSS in record:
+            run.steps_per_epoch = (step + 1) / (epoch + 1)
+        run.clock.append((step, seconds))
+        run.results.update(steps=step + 1, seconds=seconds)
+    if stored.torn:
+        run.remarks.append(f"the last line of {records.RECORDS_FILE} is torn")
+    if not stored.records:
         run.remarks.append("no record yet")
 
 
-def _is_whole(file: Path) -> bool:
-    with open(file, "rb") as stream:
-        size = stream.seek(0, os.SEEK_END)
-        stream.seek(max(0, size - 1))
-        return stream.read() in (b"", b"\n")
-
-
-def _read_summary(folder: Path, run: Run) -> None:
+def _take_summary(summary: dict[str, Any], run: Run) -> None:
     """Fill in how the run ended. Its step and metrics are newer than those of the last record."""
-    try:
-        summary = records.read_summary(folder)
-        if summary is None:
-            return
-        run.status = str(summary["status"])
-        run.commit, run.version = summary.get("git_commit"), summary.get("versions", {}).get("corridor_exp")
-        run.results.update({k: v for k, v in summary.get("metrics", {}).items() if v is not None})
-        run.results.update({k: summary[s] for k, s in (("steps", "step"), ("seconds", "seconds")) if s in summary})
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        run.status = UNREADABLE
-        run.remarks.append(f"{records.SUMMARY_FILE} cannot be read")
-        return
+    run.commit, run.version = summary.get("git_commit"), summary.get("versions", {}).get("corridor_exp")
+    run.results.update({k: v for k, v in summary.get("metrics", {}).items() if v is not None})
+    run.results.update({k: summary[s] for k, s in (("steps", "step"), ("seconds", "seconds")) if s in summary})
     if summary.get("error"):
-        run.remarks.insert(0, redact(str(summary["error"])))
+        run.remarks.insert(0, redact(summary["error"]))
 
 
 def _rounded(value: float | None) -> Any:
@@ -179,12 +139,12 @@ def write(directory: Path, out: Path, figures_in: Sequence[Path] = ()) -> list[R
 
     Figures and claims are those of the first of the folders `figures_in` that has some.
     """
-    folders = find_runs(directory)
+    folders = reading.find(directory)
     longest = min(LONGEST, POINTS // max(len(folders), 1))
     runs = [read_run(f, f.relative_to(directory).as_posix(), longest) for f in folders]
     for run in runs:
         run.path = directory.resolve().name if run.path == "." else run.path
-    records.write_atomically(out, page(directory, runs, longest, figures_in).encode())
+    records.write_atomically(out, page(directory, runs, longest, figures_in).encode(errors="backslashreplace"))
     return runs
 
 

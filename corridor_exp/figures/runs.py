@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -11,13 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from corridor_exp import records
 from corridor_exp.config import leaves, varied_keys
+from corridor_exp.errors import UsageError
 from corridor_exp.records import Record
+from corridor_exp.runs import reading
 
-MANIFEST = "sweep.json"
 # Keys that say where and how a run was done, and not which experiment it is.
 NOT_EXPERIMENT = re.compile(r"seed|name|out_dir|.*_target_|(engine|logger|checkpoint|resume|probe)\..*|dataset\.root")
 WORDS = {"clr": "CLR", "sgd": "SGD", "batch_size": "batch"}
@@ -29,21 +27,15 @@ class Run:
     config: dict[str, Any]  # every leaf by its dotted key
     summary: dict[str, Any]
     records: list[Record]
+    status: str
+    complaint: str = ""  # what of its directory cannot be read
 
     @classmethod
     def read(cls, directory: Path) -> Run:
         """The run that lies there, or as much of it as does."""
-        config, written = directory / records.CONFIG_FILE, directory / records.RECORDS_FILE
-        return cls(
-            directory,
-            dict(leaves(yaml.safe_load(config.read_text()))) if config.exists() else {},
-            records.read_summary(directory) or {},
-            list(records.read_records(directory)) if written.exists() else [],
-        )
-
-    @property
-    def status(self) -> str:
-        return str(self.summary.get("status", "unfinished" if self.records else "not started"))
+        stored = reading.read(directory)
+        config = dict(leaves(stored.config))
+        return cls(directory, config, stored.summary, stored.records, stored.status, stored.complaint)
 
     @property
     def seed(self) -> int | None:
@@ -76,13 +68,14 @@ class Runs:
 
     @classmethod
     def read(cls, directory: Path) -> Runs:
-        """The runs that the manifest names, started or not; without one, every run below the folder."""
-        manifest: dict[str, Any] = {}
-        if (directory / MANIFEST).exists():
-            manifest = json.loads((directory / MANIFEST).read_text())
-            folders = [directory / run for run in manifest["runs"]]
-        else:
-            folders = [file.parent for file in sorted(directory.rglob(records.RECORDS_FILE), key=_in_number_order)]
+        """The runs that the manifest names, started or not; without one, every run below the folder.
+
+        Raises `UsageError` where the manifest cannot be read.
+        """
+        manifest, faults = reading.read_manifest(directory)
+        if faults:
+            raise UsageError(f"{directory}: {faults[0]}")
+        folders = records.run_folders(directory, manifest["runs"]) if manifest else reading.find(directory)
         runs = [Run.read(folder) for folder in folders]
         commits = {str(run.summary["git_commit"]) for run in runs if run.summary.get("git_commit")}
         commit = manifest.get("git_commit") or ", ".join(sorted(commits)) or "unknown"
@@ -115,10 +108,6 @@ class Runs:
             f"{what}. Scale: {self.scale or 'none'}. Seeds {', '.join(map(str, seeds))}; "
             f"{len(self.runs)} runs, {self.time[:10]}, commit {self.commit[:12]}, from {self.directory}."
         )
-
-
-def _in_number_order(path: Path) -> list[tuple[int, str]]:
-    return [(int(part) if part.isdigit() else -1, part) for part in path.parts]
 
 
 def grouped(runs: Sequence[Run], apart_from: str = "seed") -> dict[str, list[Run]]:

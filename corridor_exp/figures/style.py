@@ -41,9 +41,9 @@ AXIS = {  # of a panel, by its first metric
 }
 NAMES = {  # of a metric that shares its panel
     records.HG_NORM: "autodiff",
-    records.SECANT_HG_NORM: "secant over CLR's step",
+    records.SECANT_HG_NORM: "secant to CLR's midpoint",
     records.CORRIDOR_INDEX: "autodiff",
-    records.SECANT_CORRIDOR_INDEX: "secant over CLR's step",
+    records.SECANT_CORRIDOR_INDEX: "secant to CLR's midpoint",
 }
 
 

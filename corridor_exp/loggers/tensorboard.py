@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from corridor_exp.errors import UsageError
+from corridor_exp.errors import UsageError, extra
 from corridor_exp.records import Record
 
 
@@ -16,7 +16,7 @@ class TensorBoard:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            raise UsageError("logger=tensorboard needs: pip install 'corridor-exp[tensorboard]'") from None
+            raise UsageError(f"logger=tensorboard needs tensorboard: {extra('tensorboard')}") from None
         self.open = SummaryWriter
         self.writer: Any = None
 

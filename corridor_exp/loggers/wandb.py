@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import netrc
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,11 +19,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import yaml
-
 from corridor_exp import records
 from corridor_exp.errors import RunError
 from corridor_exp.records import Record
+from corridor_exp.runs.reading import Stored
 
 RUN_ID_FILE = "wandb_run_id"
 PATIENCE = 20.0  # seconds that the end of a run waits for its upload
@@ -98,31 +98,31 @@ class Wandb:
 
 
 def upload(
-    directory: Path,
+    run: Stored,
     project: str | None = None,
     entity: str | None = None,
     how_it_ended: Callable[[], str | None] = lambda: "",
 ) -> int:
     """Send W&B the records of a run that it does not have yet. Returns how many there were.
 
-    While `how_it_ended` returns None, more records are waited for. Project and entity are by default those of the
-    run's configuration. Raises `RunError` where W&B cannot be reached.
+    The run must have no faults. While `how_it_ended` returns None, more records are waited for. Project and entity are
+    by default those of the run's configuration. Raises `RunError` where W&B cannot be reached.
     """
     import wandb
 
-    config = yaml.safe_load((directory / records.CONFIG_FILE).read_text())
-    configured = config["logger"].get("wandb", {})
+    configured = run.config.get("logger", {}).get("wandb", {})
     project, entity = project or configured.get("project"), entity or configured.get("entity")
+    name = f"{run.config.get('name', 'run')}/{run.directory.name}"
     try:
-        run = _open(directory, config, f"{config['name']}/{directory.name}", "online", project, entity)
+        mirror = _open(run.directory, run.config, name, "online", project, entity)
     except wandb.Error as error:
         raise RunError(f"W&B: {' '.join(str(error).split())}") from None
     sent = 0
-    for record in _records_until(how_it_ended, directory):
-        if record["step"] >= run.starting_step:
-            run.log(record, step=record["step"])
+    for record in _records_until(how_it_ended, run.directory):
+        if record["step"] >= mirror.starting_step:
+            mirror.log(record, step=record["step"])
             sent += 1
-    _finish(run, how_it_ended() or (records.read_summary(directory) or {}).get("status", "unfinished"))
+    _finish(mirror, how_it_ended() or run.status)
     return sent
 
 
@@ -144,14 +144,11 @@ def _open(
     """Begin, or go on with, the W&B run of a run directory."""
     import wandb
 
-    id_file = directory / RUN_ID_FILE
-    if not id_file.exists():
-        id_file.write_text(uuid.uuid4().hex[:12])
     run = wandb.init(
         project=project,
         entity=entity,
         name=name,
-        id=id_file.read_text(),
+        id=_run_id(directory / RUN_ID_FILE),
         resume="allow",
         dir=directory.absolute(),
         config=config,
@@ -160,6 +157,19 @@ def _open(
     )
     run.define_metric("*", step_metric="step")
     return run
+
+
+def _run_id(file: Path) -> str:
+    """The W&B id of a run, which its directory keeps; a new one where there is none, or only what a crash has left."""
+    try:
+        kept = file.read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        kept = ""
+    if re.fullmatch(r"[\w-]{1,64}", kept):
+        return kept
+    new = uuid.uuid4().hex[:12]
+    records.write_atomically(file, new.encode())
+    return new
 
 
 def _finish(run: Any, status: str) -> None:

@@ -1,6 +1,7 @@
-"""Networks, of torchvision's blocks, and the models of small exact problems."""
+"""Networks of torchvision's blocks, dm-haiku's ResNets, and the models of small exact problems."""
 
 from corridor_exp.models.densenet import densenet121
+from corridor_exp.models.haiku import resnet18_haiku, resnet50_haiku
 from corridor_exp.models.mlp import linear, mlp
 from corridor_exp.models.problems import deep_linear, logistic, vector
 from corridor_exp.models.resnet import resnet18, resnet34, resnet50
@@ -13,8 +14,10 @@ __all__ = [
     "logistic",
     "mlp",
     "resnet18",
+    "resnet18_haiku",
     "resnet34",
     "resnet50",
+    "resnet50_haiku",
     "vector",
     "vgg11",
     "vgg13",

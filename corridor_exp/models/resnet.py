@@ -25,8 +25,8 @@ class ResNet(nn.Module):
     """Four stages of blocks, `width` channels in the first and twice as many in each next.
 
     With width 64 and the ImageNet stem its parameters have torchvision's names and shapes. The small stem is a 3×3
-    convolution without pooling, for images of about 32 pixels. `zero_init` zeroes the logits layer and the last
-    norm scale of each block, so that the loss starts at exactly ln C.
+    convolution without pooling, for images of about 32 pixels. `zero_init` zeroes the logits layer, so that the
+    loss starts at exactly ln C, and the last norm scale of each bottleneck block, as Haiku does (not of basic blocks).
     """
 
     def __init__(
@@ -63,8 +63,8 @@ class ResNet(nn.Module):
         if zero_init:
             zero_(self.fc)
             for module in self.modules():
-                if isinstance(module, BasicBlock | Bottleneck):
-                    zero_(module.bn3 if isinstance(module, Bottleneck) else module.bn2)
+                if isinstance(module, Bottleneck):
+                    zero_(module.bn3)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))

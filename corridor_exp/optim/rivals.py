@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim import SGD, Optimizer
 
-from corridor_exp.errors import UsageError
+from corridor_exp.errors import UsageError, extra
 from corridor_exp.optim.descent import attributes
 
 Builder = Callable[..., Optimizer]
@@ -164,4 +164,4 @@ def _package(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise UsageError(f"{name} is not installed: pip install 'corridor-exp[rivals]'") from error
+        raise UsageError(f"{name} is not installed: {extra('rivals')}") from error

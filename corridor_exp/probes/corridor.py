@@ -9,7 +9,7 @@ from corridor_exp import records
 from corridor_exp.datasets.base import Dataset
 from corridor_exp.objective import Batch, Objective
 from corridor_exp.probes.base import Quantities, Subject, Which
-from corridor_exp.theory import stepsizes
+from corridor_exp.theory import measures, stepsizes
 from corridor_exp.theory.vectors import inner, norm
 
 
@@ -20,9 +20,11 @@ class Corridor:
     reaches E = 0 and at least ½ on every convex quadratic with minimum 0; `gradient_curvature` gᵀHg/‖g‖²; `hg_ratio`
     h‖Hg‖/‖g‖ at the optimizer's own step h; `layer_hg_norm/<layer>`, the part of ‖Hg‖ in each layer's parameters.
 
-    Secant, over CLR's step `h` = E/‖g‖² whatever the optimizer, on the same images, with θ′ = θ − hg:
-    `secant_hg_norm` ‖g − g(θ′)‖/h; `secant_cosine`, of g − g(θ′) with Hg; `secant_corridor_index` ‖g − g(θ′)‖/‖g‖;
-    `decrease_ratio` 1 − E(θ′)/E; `gradient_alignment` ⟨g(θ′), g⟩/‖g‖². Under momentum or Adam θ′ is hypothetical.
+    Secant, over CLR's step `h` = E/‖g‖² whatever the optimizer, on the same images. The gradient is compared at the
+    midpoint m = θ − ½hg: `secant_hg_norm` ‖g − g(m)‖/(½h); `secant_cosine`, of g − g(m) with Hg;
+    `secant_corridor_index` ‖g − g(m)‖/(½‖g‖); `gradient_alignment` ⟨g(m), g⟩/‖g‖². The loss is compared at the end:
+    `decrease_ratio` 1 − E(θ − hg)/E. Under momentum or Adam this step is hypothetical. `version` says that the secants
+    are these: version 1, which no record names, compared the gradient at the end, where a corridor has none.
 
     In a network of ReLUs autodiff sees the linear pieces and not the kinks between them; the secant sees both.
 
@@ -42,21 +44,25 @@ class Corridor:
         g_norm, hg_norm = norm(g), norm(hg)
         self.relative = hg_norm / g_norm
         h = stepsizes.clr(E.double(), g_norm.square())
-        moved = [p - h.to(p.dtype) * t for p, t in zip(objective.theta, g, strict=True)]
-        E_moved, g_moved = objective.gradient(images, moved)
-        change = [a - b for a, b in zip(g, g_moved, strict=True)]
-        change_norm = norm(change)
+
+        def after(share: float) -> list[Tensor]:
+            return [p - (share * h).to(p.dtype) * t for p, t in zip(objective.theta, g, strict=True)]
+
+        _, g_midpoint = objective.gradient(images, after(0.5))
+        change = torch._foreach_sub(g, g_midpoint)
         told_apart = 100 * torch.finfo(E.dtype).eps < E
+        decrease = measures.decrease_ratio(E, objective.loss(images, after(1.0)))
         seen = {
+            records.PROBE_VERSION: torch.tensor(records.MIDPOINT_VERSION),
             records.HG_NORM: hg_norm,
-            records.CORRIDOR_INDEX: h * self.relative,
+            records.CORRIDOR_INDEX: measures.corridor_index(E, g, hg),
             records.GRADIENT_CURVATURE: inner(g, hg, torch.float64) / g_norm.square(),
             records.CLR_STEP: h,
-            records.SECANT_HG_NORM: change_norm / h,
-            records.SECANT_COSINE: inner(change, hg, torch.float64) / (change_norm * hg_norm),
-            records.SECANT_CORRIDOR_INDEX: change_norm / g_norm,
-            records.DECREASE_RATIO: torch.where(told_apart, 1 - E_moved.double() / E.double(), torch.nan),
-            records.GRADIENT_ALIGNMENT: inner(g_moved, g, torch.float64) / g_norm.square(),
+            records.SECANT_HG_NORM: norm(change) / (h / 2),
+            records.SECANT_COSINE: inner(change, hg, torch.float64) / (norm(change) * hg_norm),
+            records.SECANT_CORRIDOR_INDEX: measures.secant_corridor_index(g, g_midpoint),
+            records.DECREASE_RATIO: torch.where(told_apart, decrease, torch.nan),
+            records.GRADIENT_ALIGNMENT: measures.gradient_alignment(g, g_midpoint),
         }
         return seen | self._by_layer(objective.names, hg)
 

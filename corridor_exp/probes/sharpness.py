@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import torch
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 from torch import Tensor
 
 from corridor_exp import records
 from corridor_exp.datasets.base import Dataset
-from corridor_exp.objective import Batch, Objective
+from corridor_exp.objective import Batch, Objective, Stream
 from corridor_exp.probes.base import Quantities, Subject, Which
 from corridor_exp.theory.vectors import flat, like
 
@@ -18,8 +20,11 @@ class Sharpness:
     """`probe/sharpness`, λ₁ of H, and `probe/sharpness_2` … `probe/sharpness_<count>`, the next largest eigenvalues.
 
     By Lanczos (scipy's `eigsh`) on Hessian products, to a relative error of `tolerance`, warm-started from the
-    eigenvector of the look before. Null if that takes more than `max_restarts` restarts. `probe/stability_edge` is 2/h
-    at the optimizer's step h: gradient descent on a quadratic of sharpness above it grows (Cohen et al., ICLR 2021).
+    eigenvector of the look before. Null, with one warning in a run, where that has no answer: in `max_restarts`
+    restarts, for a Hessian that is 0 or not finite, or where `count` is not below the number of parameters.
+
+    `probe/stability_edge` is 2/h at the optimizer's step h: gradient descent on a quadratic of sharpness above it grows
+    (Cohen et al., ICLR 2021).
     """
 
     def __init__(
@@ -35,27 +40,40 @@ class Sharpness:
         self.subject, self.count = Subject(images, dataset, batch_size), count
         self.tolerance, self.max_restarts = tolerance, max_restarts
         self.start: np.ndarray | None = None
+        self.warned = False
 
     def look(self, objective: Objective, batch: Batch) -> Quantities:
-        images, theta = self.subject.of(batch), objective.theta
+        values = np.full(self.count, np.nan)
+        try:
+            values, self.start = self._top(objective, self.subject.of(batch))
+        except (ArpackError, ValueError, MemoryError) as error:
+            if not self.warned and objective.ranks.is_first:
+                print(f"corridor-train: probe=sharpness has no answer, and goes on as null: {error}", file=sys.stderr)
+            self.warned = True
+        names = [records.SHARPNESS, *(f"{records.SHARPNESS}_{i}" for i in range(2, self.count + 1))]
+        return {name: torch.tensor(value) for name, value in zip(names, values, strict=True)}
+
+    def _top(self, objective: Objective, images: Batch | Stream) -> tuple[np.ndarray, np.ndarray]:
+        """The largest eigenvalues, in order, and the eigenvector of the first.
+
+        Raises `ArpackError` (which has no answer where the Hessian is 0), or `ValueError` where one cannot be asked.
+        """
+        theta = objective.theta
+        n = sum(p.numel() for p in theta)
+        if n <= self.count:
+            raise ValueError(f"{self.count} eigenvalues by Lanczos need more than the {n} parameters")
 
         def product(v: np.ndarray) -> np.ndarray:
             direction = torch.as_tensor(v, device=objective.device).reshape(-1).to(theta[0].dtype)
             result: np.ndarray = flat(objective.hessian_product(images, like(direction, theta))).double().cpu().numpy()
+            if not np.isfinite(result).all():
+                raise ValueError("a product with the Hessian is not finite")
             return result
 
-        n = sum(p.numel() for p in theta)
         H = LinearOperator((n, n), matvec=product, dtype=np.float64)
         start = self.start if self.start is not None else np.random.default_rng(0).standard_normal(n)
-        values = np.full(self.count, np.nan)
-        try:
-            lanczos = {"which": "LA", "v0": start, "tol": self.tolerance, "maxiter": self.max_restarts}
-            found, vectors = eigsh(H, k=self.count, **lanczos)
-            values, self.start = np.sort(found)[::-1], vectors[:, -1]
-        except ArpackNoConvergence:
-            pass
-        names = [records.SHARPNESS, *(f"{records.SHARPNESS}_{i}" for i in range(2, self.count + 1))]
-        return {name: torch.tensor(value) for name, value in zip(names, values, strict=True)}
+        found, vectors = eigsh(H, k=self.count, which="LA", v0=start, tol=self.tolerance, maxiter=self.max_restarts)
+        return np.sort(found)[::-1], vectors[:, -1]
 
     def at_step(self, h: Tensor | float | None) -> Quantities:
         return {} if h is None else {records.STABILITY_EDGE: 2 / torch.as_tensor(h)}

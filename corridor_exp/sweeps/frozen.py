@@ -6,7 +6,6 @@ yet a sweep when something stopped it, and is frozen again.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections.abc import Iterator, Sequence
@@ -18,13 +17,15 @@ from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
+from tqdm import tqdm
 
 from corridor_exp import records
 from corridor_exp.config import REDACTED, Config, is_secret, leaves, refuse_to_start, secret_variable
 from corridor_exp.errors import UsageError
 from corridor_exp.provenance import git_commit
+from corridor_exp.runs import reading
+from corridor_exp.runs.reading import MANIFEST
 
-MANIFEST = "sweep.json"
 SUBMITTED = Path("slurm", "jobs.json")  # the newest Slurm job of each run, beside what submitit writes
 LOCK = ".sweep.lock"
 OWNER = ".sweep.owner"
@@ -42,7 +43,7 @@ class Sweep:
 
     @property
     def folders(self) -> list[Path]:
-        return [self.directory / run for run in self.runs]
+        return records.run_folders(self.directory, self.runs)
 
     @classmethod
     def freeze(cls, directory: Path, configs: Sequence[Config], command: list[str]) -> Sweep:
@@ -54,23 +55,26 @@ class Sweep:
             time=datetime.now(UTC).isoformat(timespec="seconds"),
             git_commit=git_commit(),
         )
-        for config, folder in zip(configs, sweep.folders, strict=True):
+        runs = list(zip(configs, sweep.folders, strict=True))
+        for config, folder in runs:
             refuse_to_start(config, folder)
-        for config, folder in zip(configs, sweep.folders, strict=True):
+        for config, folder in tqdm(runs, "freezing", unit="run", delay=0.5, leave=False):
             folder.mkdir(parents=True, exist_ok=True)
             text = yaml.safe_dump(config.public(), sort_keys=False, allow_unicode=True)
             records.write_atomically(folder / records.CONFIG_FILE, text.encode())
+            if config.resume.override:  # a run that has ended goes on
+                (folder / records.SUMMARY_FILE).unlink(missing_ok=True)
         manifest = {key: value for key, value in asdict(sweep).items() if key != "directory"}
         records.write_atomically(directory / MANIFEST, (records.to_json(manifest, indent=2) + "\n").encode())
         return sweep
 
     @classmethod
     def open(cls, directory: Path) -> Sweep | None:
-        """The sweep that lies there, or None."""
-        try:
-            return cls(directory, **json.loads((directory / MANIFEST).read_text()))
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        """The sweep that lies there, or None. Raises `UsageError` where its manifest cannot be read."""
+        manifest, faults = reading.read_manifest(directory)
+        if faults:
+            raise UsageError(f"{directory}: {faults[0]}; the runs in it are as they were: choose another out_dir")
+        return cls(directory, **manifest) if manifest else None
 
 
 @contextmanager
@@ -79,7 +83,7 @@ def only_one(directory: Path) -> Iterator[None]:
     directory.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(directory / LOCK, timeout=0):
-            (directory / OWNER).write_text(f"{platform.node()} {os.getpid()}")
+            records.write_atomically(directory / OWNER, f"{platform.node()} {os.getpid()}".encode())
             yield
     except Timeout:
         raise UsageError(f"another sweep runs in {directory}; see it by --status, stop it by --cancel") from None
@@ -89,8 +93,11 @@ def owner(directory: Path) -> tuple[str, int] | None:
     """Host and process of the sweep that runs in `directory` now, or None."""
     if not is_locked(directory / LOCK):
         return None
-    host, pid = (directory / OWNER).read_text().split()
-    return host, int(pid)
+    try:
+        host, pid = (directory / OWNER).read_text().split()
+        return host, int(pid)
+    except (OSError, ValueError):
+        raise UsageError(f"{directory / OWNER} does not say which process runs this sweep: stop it by hand") from None
 
 
 def is_locked(lock: Path) -> bool:
@@ -102,6 +109,8 @@ def is_locked(lock: Path) -> bool:
             return False
     except Timeout:
         return True
+    except OSError:  # it is no file, or somebody else's
+        return False
 
 
 def leave_secrets(configs: Sequence[Config]) -> None:
@@ -115,8 +124,13 @@ def leave_secrets(configs: Sequence[Config]) -> None:
 
 
 def thaw(folder: Path) -> Config:
-    """The frozen configuration of a run. A secret comes from the environment, or is null where that has none."""
-    stored: dict[str, Any] = yaml.safe_load((folder / records.CONFIG_FILE).read_text())
+    """The frozen configuration of a run. A secret comes from the environment, or is null where that has none.
+
+    Raises `UsageError` where it cannot be read.
+    """
+    stored, faults = reading.read_config(folder)
+    if faults:
+        raise UsageError(f"{folder}: {faults[0]}")
     return Config.parse(_with_secrets(stored))
 
 

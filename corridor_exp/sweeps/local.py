@@ -16,10 +16,10 @@ from collections import deque
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from types import FrameType
 
 from tqdm import tqdm
 
+from corridor_exp import targets
 from corridor_exp.signals import StopSignals
 from corridor_exp.sweeps.worker import fail, last_line, work
 
@@ -33,26 +33,19 @@ def run_here(folders: list[Path], processes: int) -> bool:
     context.set_forkserver_preload(list(PRELOAD))
     waiting = deque(folders)
     active: dict[int, tuple[ForkServerProcess, Path]] = {}
-    stopped = told = False
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal stopped
-        stopped = True
-
-    old = {number: signal.signal(number, stop) for number in StopSignals.NUMBERS}
     interval = 0.2 if sys.stderr.isatty() else 30.0
-    with tqdm(total=len(folders), unit="run", mininterval=interval) as bar:
+    with (
+        StopSignals("corridor-sweep: {}: stopping; waiting for the runs to save") as stop,
+        tqdm(total=len(folders), unit="run", mininterval=interval) as bar,
+    ):
         try:
-            while active or (waiting and not stopped):
-                while waiting and len(active) < processes and not stopped:
+            while active or (waiting and not stop.asked):
+                while waiting and len(active) < processes and not stop.asked:
                     folder = waiting.popleft()
-                    process = context.Process(target=_child, args=(folder,), name=folder.name)
+                    process = context.Process(target=_child, args=(folder, targets.allowed()), name=folder.name)
                     process.start()
                     active[process.sentinel] = process, folder
-                if stopped and not told:
-                    told = True
-                    bar.write("corridor-sweep: stopping; waiting for the runs to save", file=sys.stderr)
-                if stopped:  # again and again, for the run that has only just begun
+                if stop.asked:  # again and again, for the run that has only just begun
                     for process, _ in active.values():
                         process.terminate()
                 bar.set_postfix_str(f"running {' '.join(folder.name for _, folder in active.values())}", refresh=False)
@@ -60,22 +53,22 @@ def run_here(folders: list[Path], processes: int) -> bool:
                     assert isinstance(sentinel, int)
                     process, folder = active.pop(sentinel)
                     process.join()
-                    if process.exitcode and not stopped:
+                    if process.exitcode and not stop.asked:
                         fail(folder, _cause(process.exitcode, folder))
                     bar.update()
         finally:
             for process, _ in active.values():
                 process.terminate()
-            for number, handler in old.items():
-                signal.signal(number, handler)
-    return not stopped
+    return not stop.asked
 
 
-def _child(folder: Path) -> None:
-    for number in StopSignals.NUMBERS:
-        signal.signal(number, signal.SIG_DFL)  # its own again: see `forkserver`
+def _child(folder: Path, allow_targets: tuple[str, ...]) -> None:
+    from corridor_exp.sweeps.forkserver import HEEDED  # which the fork server has imported; the sweep must not
+
+    for number in HEEDED:
+        signal.signal(number, signal.SIG_DFL)  # its own again
     threading.Thread(target=_stop_with_the_sweep, daemon=True).start()
-    work(folder)
+    work(folder, allow_targets)
 
 
 def _stop_with_the_sweep() -> None:

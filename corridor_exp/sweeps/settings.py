@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from corridor_exp.config import Count, PathStr, Whole, first_problem
 from corridor_exp.errors import UsageError
@@ -14,7 +14,7 @@ from corridor_exp.errors import UsageError
 class Keys(BaseModel):
     """Keys with types, read from the texts of a command line."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Slurm(Keys):
@@ -37,7 +37,7 @@ class Settings(Keys):
     out_dir: PathStr | None = None
     executor: Literal["local", "slurm"] = "local"
     processes: Count = 1
-    slurm: Slurm = Slurm()
+    slurm: Slurm = Field(default_factory=Slurm)
 
     @classmethod
     def take(cls, arguments: Sequence[str]) -> tuple[Settings, list[str]]:
@@ -50,6 +50,8 @@ class Settings(Keys):
             key, _, value = argument.partition("=")
             if key.startswith("slurm.sbatch."):
                 sbatch[key.removeprefix("slurm.sbatch.")] = value
+            elif key == "slurm":
+                raise UsageError(f"{argument}: write slurm.KEY=VALUE ({', '.join(Slurm.model_fields)})")
             elif key.startswith("slurm."):
                 slurm[key.removeprefix("slurm.")] = value
             elif key in cls.model_fields:
@@ -61,3 +63,9 @@ class Settings(Keys):
             return cls.model_validate({**own, "slurm": {"sbatch": sbatch, **slurm}}), others
         except ValidationError as error:
             raise UsageError(first_problem(error, keys)) from None
+
+
+def is_of_a_sweep(argument: str) -> bool:
+    """Whether an argument of the command line is a setting that a single run does not have."""
+    key = argument.partition("=")[0]
+    return key in ("executor", "processes", "slurm") or key.startswith("slurm.")

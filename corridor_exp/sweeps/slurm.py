@@ -1,7 +1,8 @@
 """Runs as the tasks of one Slurm array job, through submitit.
 
-What submitit pickles is the name of a folder: configuration and progress lie in that, secrets in the environment that
-sbatch hands on. At a time limit or on preemption Slurm sends a signal: the run saves, and the task queues itself again.
+What submitit pickles is the name of a folder and what the command line trusts: configuration and progress lie in the
+folder, secrets in the environment that sbatch hands on. At a time limit or on preemption Slurm sends a signal: the run
+saves, and the task queues itself again.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import subprocess
 import sys
 from contextlib import redirect_stderr
 from io import StringIO
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import submitit
 
-from corridor_exp import records
-from corridor_exp.errors import UsageError
+from corridor_exp import records, targets
+from corridor_exp.errors import RunError, UsageError, in_words
 from corridor_exp.sweeps.frozen import SUBMITTED, Sweep
 from corridor_exp.sweeps.settings import Slurm
 from corridor_exp.sweeps.worker import work
@@ -27,8 +29,8 @@ from corridor_exp.sweeps.worker import work
 class Task(submitit.helpers.Checkpointable):
     """One run as a task: submitit calls it, and calls it again after each requeue."""
 
-    def __call__(self, folder: str) -> None:
-        status = work(Path(folder))
+    def __call__(self, folder: str, allow_targets: tuple[str, ...]) -> None:
+        status = work(Path(folder), allow_targets)
         job = submitit.JobEnvironment()
         if status == "preempted" and _is_wanted(job.job_id):
             # The run has answered the signal by saving. Now submitit's handler may have it: it counts and requeues.
@@ -61,12 +63,18 @@ def submit(sweep: Sweep, folders: list[Path], settings: Slurm) -> str:
     executor.update_parameters(**{key: value for key, value in options.items() if value is not None})
     try:
         with redirect_stderr(StringIO()):  # the error has it too
-            jobs = executor.map_array(Task(), [str(folder) for folder in folders])
+            jobs = executor.map_array(Task(), map(str, folders), repeat(targets.allowed()))
     except submitit.core.utils.FailedJobError as error:
         raise UsageError(f"sbatch: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        raise RunError(f"cannot write {in_words(error)}; nothing was submitted") from None
     newest = _jobs(sweep) | {folder.name: job.job_id for folder, job in zip(folders, jobs, strict=True)}
-    records.write_atomically(sweep.directory / SUBMITTED, records.to_json(newest, indent=2).encode())
-    return jobs[0].job_id.partition("_")[0]
+    job = jobs[0].job_id.partition("_")[0]
+    try:
+        records.write_atomically(sweep.directory / SUBMITTED, records.to_json(newest, indent=2).encode())
+    except RunError as error:
+        raise RunError(f"Slurm has job {job}, but --status and --cancel do not know of it: {error}") from None
+    return job
 
 
 def states(sweep: Sweep) -> dict[str, str]:
@@ -88,7 +96,7 @@ def cancel(sweep: Sweep, runs: list[str]) -> None:
 
 def _jobs(sweep: Sweep) -> dict[str, str]:
     try:
-        jobs: dict[str, str] = json.loads((sweep.directory / SUBMITTED).read_text())
-    except FileNotFoundError:
+        jobs = json.loads((sweep.directory / SUBMITTED).read_text())
+        return {str(run): str(job) for run, job in jobs.items()}
+    except (OSError, ValueError, AttributeError):
         return {}
-    return jobs

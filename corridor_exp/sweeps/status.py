@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
-import yaml
-
 from corridor_exp import records
+from corridor_exp.runs import reading
 from corridor_exp.sweeps.frozen import is_locked
 from corridor_exp.sweeps.worker import LOG, last_line
 
 SLURM_WAITS = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "SUSPENDED", "RESV_DEL_HOLD")
 SLURM_RUNS = ("RUNNING", "CONFIGURING", "COMPLETING", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED")
+
+FOR_EVER = 1e10  # seconds: some 300 years
 
 
 @dataclass(frozen=True)
@@ -33,19 +33,23 @@ class Look:
     @property
     def row(self) -> list[str]:
         loss = "–" if self.loss is None else f"{self.loss:.4g}"
-        eta = "–" if self.eta is None else str(timedelta(seconds=round(self.eta)))
-        return [self.state, "–" if self.step is None else str(self.step), loss, eta, self.remark]
+        eta = "–" if self.eta is None or self.eta > FOR_EVER else str(timedelta(seconds=round(self.eta)))
+        step = "–" if self.step is None else str(self.step)
+        return [self.state, step, loss, eta, " ".join(self.remark.split())]
 
 
 def look(folder: Path, job: str = "") -> Look:
     """Look at a run; `job` is the state of its newest Slurm job, where it has one and Slurm still knows it."""
-    seen = _progress(folder)
+    stored = reading.read(folder)
+    seen = _progress(stored)
     if is_locked(folder / records.LOCK_FILE) or job in SLURM_RUNS:
         return replace(seen, state="running", queued=job in SLURM_RUNS)
     seen = replace(seen, eta=None)
     if job in SLURM_WAITS:
         return replace(seen, queued=True, remark=f"Slurm: {job}")
-    if summary := records.read_summary(folder):
+    if stored.faults:
+        return replace(seen, state="lost", remark="; ".join(stored.faults))
+    if summary := stored.summary:
         return replace(seen, state=summary["status"], remark=summary.get("error") or "")
     if job and job != "COMPLETED" and not job.startswith("CANCELLED"):
         return replace(seen, state="failed", remark=f"Slurm: {job}; {last_line(folder)}")
@@ -54,20 +58,19 @@ def look(folder: Path, job: str = "") -> Look:
     return seen
 
 
-def _progress(folder: Path) -> Look:
+def _progress(stored: reading.Stored) -> Look:
     """Step, loss and time to go, as the records tell them."""
     step, loss, seconds, steps_per_epoch = None, None, 0.0, None
-    with suppress(FileNotFoundError):
-        for record in records.read_records(folder):
-            step, seconds = record["step"] + 1, record["time"]  # its step is done when it is written
-            loss = record.get(records.TRAIN_EPOCH_LOSS, record.get(records.TRAIN_LOSS, loss))
-            if records.TRAIN_EPOCH_LOSS in record:
-                steps_per_epoch = step / (record["epoch"] + 1)
+    for record in stored.records:
+        step, seconds = record["step"] + 1, record["time"]  # its step is done when it is written
+        loss = record.get(records.TRAIN_EPOCH_LOSS, record.get(records.TRAIN_LOSS, loss))
+        if records.TRAIN_EPOCH_LOSS in record:
+            steps_per_epoch = step / (record["epoch"] + 1)
     if not step:
         return Look("waiting")
-    config = yaml.safe_load((folder / records.CONFIG_FILE).read_text())
     # Before its first epoch ends, a run that is not bounded by max_steps does not know how long it is.
-    bounds = [config["max_steps"], steps_per_epoch and config["epochs"] * steps_per_epoch]
+    epochs = stored.config.get("epochs")
+    bounds = [stored.config.get("max_steps"), steps_per_epoch and epochs and epochs * steps_per_epoch]
     total = min((bound for bound in bounds if bound), default=None)
     eta = None if total is None else seconds / step * (total - step)
     return Look("waiting", step=step, loss=loss, eta=eta)

@@ -10,38 +10,48 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from corridor_exp import records
-from corridor_exp.errors import UsageError
+from corridor_exp import records, targets
+from corridor_exp.errors import RunError, UsageError, in_words
 from corridor_exp.signals import StopSignals
+from corridor_exp.streams import steady_streams
 from corridor_exp.sweeps.frozen import thaw
 
 LOG = "log.txt"
 PATIENCE = 60.0
 
 
-def work(folder: Path) -> str:
-    """Begin or go on with the run of `folder`, all output to its log. Returns its status."""
-    log = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-        os.dup2(log, stream.fileno())
-    faulthandler.enable()  # a crash leaves its stack in the log
-    try:
-        with StopSignals() as stop:
+def work(folder: Path, allow_targets: tuple[str, ...] = ()) -> str:
+    """Begin or go on with the run of `folder`, all output to its log. Returns its status.
+
+    `allow_targets` is what the sweep's command line trusts.
+    """
+    with steady_streams(), StopSignals() as stop:
+        try:
+            _write_to(folder / LOG)
             from corridor_exp.run import run  # torch, only now
 
+            targets.allow(allow_targets)
             # One whose sweep was killed may still be saving, and is worth waiting for.
             return run(thaw(folder), folder, lambda: stop.asked, patience=PATIENCE)
-    except UsageError as error:
-        print(f"corridor-sweep: {error}", file=sys.stderr, flush=True)
-        fail(folder, str(error))
-        return "failed"
+        except (UsageError, OSError) as error:
+            print(f"corridor-sweep: {in_words(error)}", file=sys.stderr, flush=True)
+            fail(folder, in_words(error))
+            return "failed"
+
+
+def _write_to(log: Path) -> None:
+    """Send all output of this process there."""
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+        os.dup2(file, stream.fileno())
+    faulthandler.enable()  # a crash leaves its stack in the log
 
 
 def fail(folder: Path, error: str) -> None:
-    """Write the summary of a run that could not do so itself; unless another process is running it."""
+    """Write the summary of a run that could not do so itself; unless another process is running it, or nothing can."""
     summary = records.to_json({"status": "failed", "error": error}, indent=2) + "\n"
-    with suppress(Timeout), FileLock(folder / records.LOCK_FILE, timeout=0):
+    with suppress(Timeout, OSError, RunError), FileLock(folder / records.LOCK_FILE, timeout=0):
         records.write_atomically(folder / records.SUMMARY_FILE, summary.encode())
 
 
@@ -49,7 +59,7 @@ def last_line(folder: Path) -> str:
     """What the run said last, or nothing."""
     try:
         lines = (folder / LOG).read_text(errors="replace").split("\n")
-    except FileNotFoundError:
+    except OSError:
         return ""
     said = [line.rpartition("\r")[2].strip() for line in lines if line.strip()]
     return said[-1] if said else ""

@@ -80,27 +80,40 @@ _A = (
 _ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
 
 
+def dormand_prince_step(g: Field, theta: Tensor, h: float, k1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """One step of Dormand & Prince's pair on θ̇ = −g(θ), given k1 = −g(θ): θ(h) to order 5, −g there, and the error.
+
+    The error is the difference from the step of order 4, a tensor like θ. Six gradients; the last is the next k1.
+    """
+    k, end = [k1], theta
+    for row in _A[1:]:
+        end = theta + h * _combination(row, k)
+        k.append(-g(end))
+    return end, k[-1], h * _combination(_ERROR, k)
+
+
 def gradient_flow(
     g: Field, theta: Tensor, duration: float, *, rtol: float = 1e-6, atol: float = 1e-9, max_evaluations: int = 100_000
 ) -> Tensor:
     """θ(duration) under the gradient flow θ̇ = −g(θ), θ(0) = θ, by Runge–Kutta 5(4) with error control.
 
     A step is accepted if its estimated error is at most atol + rtol‖θ‖ in the Euclidean norm. Raises
-    `ArithmeticError` where that needs more than `max_evaluations` gradients (a kink crossed at a tight tolerance).
+    `ArithmeticError` where that needs more than `max_evaluations` gradients (a kink crossed at a tight tolerance),
+    and `ValueError` where g has not the shape of θ, which would grow from step to step.
     """
     k1, done, evaluations = -g(theta), 0.0, 1
+    if k1.shape != theta.shape:
+        raise ValueError(f"the gradient has the shape {tuple(k1.shape)}, and θ {tuple(theta.shape)}")
     step = min(duration, 0.01 * (1 + theta.norm().item()) / (1e-12 + k1.norm().item()))
     while done < duration:
         step = min(step, duration - done)
-        k = [k1]
-        for row in _A[1:]:
-            k.append(-g(theta + step * _combination(row, k)))
+        end, slope, estimate = dormand_prince_step(g, theta, step, k1)
         evaluations += 6
         if evaluations > max_evaluations:
             raise ArithmeticError(f"the gradient flow needs more than {max_evaluations} gradients to reach {duration}")
-        error = (step * _combination(_ERROR, k)).norm().item() / (atol + rtol * theta.norm().item())
-        if error <= 1:  # the last stage is the new point's own gradient
-            theta, k1, done = theta + step * _combination(_A[6], k), k[6], done + step
+        error = estimate.norm().item() / (atol + rtol * theta.norm().item())
+        if error <= 1:
+            theta, k1, done = end, slope, done + step
         step *= min(5.0, max(0.2, 0.9 * max(error, 1e-10) ** -0.2)) if math.isfinite(error) else 0.2
     return theta
 

@@ -18,6 +18,7 @@ def look(step: int, index: float, secant: float, decrease: float | None, **layer
         records.HG_NORM: math.hypot(*layers.values()),
         records.CORRIDOR_INDEX: index,
         records.SECANT_CORRIDOR_INDEX: secant,
+        records.GRADIENT_ALIGNMENT: 0.7,
         records.DECREASE_RATIO: decrease,
         **{records.LAYER_HG_NORM + name: value for name, value in layers.items()},
     }
@@ -35,6 +36,7 @@ def test_phases_are_tenths_with_medians_shares_and_layers() -> None:
     assert first.near == {
         records.CORRIDOR_INDEX: 0.5,
         records.SECANT_CORRIDOR_INDEX: 0.0,
+        records.GRADIENT_ALIGNMENT: 0.0,
         records.DECREASE_RATIO: 0.5,
     }
     assert first.layers == pytest.approx({"a": 9 / 25, "b": 16 / 25})
@@ -55,6 +57,16 @@ def test_the_atlas_of_a_real_run(digits_run, capsys, tmp_path: Path) -> None:
     assert len(rows) == 10
     shares = [float(v) for k, v in rows[0].items() if k.startswith("share of Hg²")]
     assert sum(shares) == pytest.approx(1, abs=0.2)
+
+
+def test_the_atlas_of_a_quadratic_finds_no_corridor(corridor_train, capsys) -> None:
+    argv = ["dataset=quadratic", "model=vector", "batch_size=full", "epochs=5", "optim.scale=0.5", "out_dir=out"]
+    assert corridor_train(*argv, "logger=jsonl", "probe.every=1") == 0
+    capsys.readouterr()
+    main(["out"])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if "–" in line[:6]]
+    assert len(lines) == 5
+    assert all(line[4] == line[6] == line[8] == "(0%)" for line in lines)
 
 
 @pytest.mark.parametrize(("argv", "said"), [(["nowhere"], "no run directory"), (["out", "--bogus"], "--bogus")])

@@ -51,7 +51,10 @@ def test_a_slower_step_is_a_longer_run(monkeypatch) -> None:
 
 def test_the_command_prints_it_and_writes_nothing(digits_run: Run, corridor_sweep: Run, capsys) -> None:
     assert digits_run("epochs=4", "--estimate") == 0
-    said = capsys.readouterr().out
+    said, shown = capsys.readouterr()
+    moments = [shown.find(f"{phase} digits-mlp, clr") for phase in estimate.PHASES]
+    assert moments == sorted(moments)
+    assert -1 < shown.find("loading torch") < moments[0]
     assert re.search(r"12 steps of [\d.]+ m?s, [\d,]+ images/s", said)
     assert "digits-mlp, clr, batch 512: 1 run of 0:" in said
     grids = ["seed=0,1,2", "+", "optim=clr", "+", "optim=sgd", "optim.lr=0.01,0.1,1"]

@@ -85,6 +85,16 @@ def test_mistakes_are_one_line(argv: list[str], said: str, capsys) -> None:
     assert err.count("\n") == 1
 
 
+def test_all_goes_on_over_the_figures_whose_runs_are_missing(fig5: Path, capsys) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["all"])
+    assert exit_.value.code == 2
+    out, err = capsys.readouterr()
+    assert [line.split(":")[0] for line in out.splitlines()] == ["fig1", "fig5"]
+    assert "no runs of fig2, fig3, fig4, fig6, fig7, fig8, fig9 in outputs/ and outputs/reference/" in err
+    assert err.count("\n") == 1
+
+
 def test_the_reference_has_every_figure(tmp_path: Path, capsys) -> None:
     main(["all", "--runs", str(REFERENCE), "--out", "drawn"])
     for name in PAPER:

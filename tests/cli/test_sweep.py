@@ -16,9 +16,11 @@ import pytest
 import yaml
 
 from corridor_exp import records
+from corridor_exp.runs import reading
 from corridor_exp.sweeps.frozen import is_locked
 
 COMMAND = [sys.executable, "-m", "corridor_exp.cli.sweep"]
+MULTIRUN = [sys.executable, "-m", "corridor_exp.cli.train", "-m"]
 DIGITS = ["dataset=digits", "model=mlp", "model.width=16", "logger=jsonl", "probe=none"]
 SHORT = [*DIGITS, "max_steps=3", "log_every=1"]
 LONG = [*DIGITS, "optim=sgd", "batch_size=50", "log_every=1", "epochs=100000"]
@@ -27,7 +29,7 @@ Run = Callable[..., int]
 
 
 def summary(folder: Path) -> dict[str, object]:
-    return records.read_summary(folder) or {}
+    return reading.read_summary(folder)
 
 
 def without_time(folder: Path) -> list[records.Record]:
@@ -51,9 +53,9 @@ def started() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """`started("seed=0", …)` starts the command in a process group of its own, which does not outlive the test."""
     processes: list[subprocess.Popen[str]] = []
 
-    def start(*argv: str) -> subprocess.Popen[str]:
+    def start(*argv: str, command: list[str] = COMMAND) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [*COMMAND, *argv], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+            [*command, *argv], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
         )
         processes.append(process)
         return process
@@ -68,38 +70,6 @@ def started() -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
 
 # ----------------------------------------------------------------------- bad usage
-
-
-@pytest.mark.parametrize(
-    ("argv", "said"),
-    [
-        ("", "say what to sweep"),
-        ("optim=crl", "did you mean 'clr'"),
-        ("seed=0 + optim=clr + optim=sgd optim.lr=0.1,abc", "optim.lr=abc"),
-        ("seed=0 +", "no override after it"),
-        ("figure=exmaple", "did you mean 'example'"),
-        ("figure=example scale=smok", "did you mean 'smoke'"),
-        ("scale=smoke seed=0", "add figure=NAME"),
-        ("figure=example + optim=clr", "a union already"),
-        ("seed=0 executor=condor", "executor=condor"),
-        ("seed=0 processes=0", "processes=0"),
-        ("seed=0 slurm.tiem=3", "did you mean 'slurm.time'"),
-        ("seed=0 --stauts", "did you mean '--status'"),
-        ("seed=0 --status --cancel", "not allowed with"),
-        ("seed=0 --status", "no sweep in"),
-        ("out_dir=nowhere", "no sweep in"),
-        ("seed=0 + optim=clr out_dir=", "out_dir="),
-        ("logger.wandb.api_key=hunter2,hunter3", "must be the same for all runs"),
-    ],
-)
-def test_bad_usage_is_one_line_and_exit_2(corridor_sweep: Run, capsys, argv: str, said: str) -> None:
-    assert corridor_sweep(*argv.split()) == 2
-    out, err = capsys.readouterr()
-    assert err.count("\n") == 1
-    assert said in err
-    assert "hunter" not in err
-    assert out == ""
-    assert list(Path().iterdir()) == []
 
 
 def test_slurm_is_refused_where_there_is_none(corridor_sweep: Run, capsys, monkeypatch) -> None:
@@ -127,7 +97,7 @@ def test_a_union_of_grids_is_frozen_run_and_summed_up(corridor_sweep: Run, digit
     assert corridor_sweep(*argv, "out_dir=out", "processes=2") == 0
     out, err = capsys.readouterr()
     assert [line.split() for line in out.splitlines()[:4]] == [
-        ["run", "optim.name", "optim.lr", "state", "step", "loss", "ETA", "remark"],
+        ["run", "optim.name", "optim.lr", "status", "steps", "train", "loss", "test", "accuracy", "last", "h"],
         ["0", "clr", "–", "completed", "3", *out.splitlines()[1].split()[5:]],
         ["1", "sgd", "0.01", "completed", "3", *out.splitlines()[2].split()[5:]],
         ["2", "sgd", "0.1", "completed", "3", *out.splitlines()[3].split()[5:]],
@@ -262,11 +232,14 @@ def test_a_second_sweep_is_locked_out_and_cancel_stops_the_first_which_then_goes
     assert "nothing of this sweep runs" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "command"), [(signal.SIGINT, MULTIRUN), (signal.SIGTERM, COMMAND), (signal.SIGHUP, COMMAND)]
+)
 def test_a_signal_to_the_whole_group_at_once_is_waited_for_until_the_runs_have_saved(
-    started, tmp_path, number: int
+    started, tmp_path, number: int, command: list[str]
 ) -> None:
-    process = started(*LONG, "seed=0,1", "out_dir=out")  # SIGINT as Control-C sends it, SIGTERM as `timeout` does
+    # SIGINT as Control-C sends it, SIGTERM as `timeout` does, SIGHUP as a terminal does that is closed
+    process = started(*LONG, "seed=0,1", "out_dir=out", command=command)
     until(lambda: has_records(tmp_path / "out/0"))
     os.killpg(process.pid, number)
     said, _ = process.communicate(timeout=60)
@@ -275,6 +248,22 @@ def test_a_signal_to_the_whole_group_at_once_is_waited_for_until_the_runs_have_s
     assert not is_locked(tmp_path / "out/0/.lock")
     assert summary(tmp_path / "out/0")["status"] == "preempted"
     assert not has_records(tmp_path / "out/1")
+
+
+def test_a_signal_that_was_ignored_at_the_start_stays_ignored_by_sweep_and_runs(started, monkeypatch, tmp_path) -> None:
+    with monkeypatch.context() as nohup:
+        nohup.setattr(sys.modules[__name__], "COMMAND", ["sh", "-c", "trap '' HUP; exec \"$@\"", "sh", *COMMAND])
+        process = started(*LONG, "seed=0,1", "out_dir=out")
+    until(lambda: has_records(tmp_path / "out/0"))
+    os.killpg(process.pid, signal.SIGHUP)
+    file = tmp_path / "out/0/records.jsonl"
+    seen = file.stat().st_size
+    until(lambda: file.stat().st_size > seen + 10_000)
+    os.killpg(process.pid, signal.SIGQUIT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert "SIGHUP" not in said
+    assert "1 preempted, 1 waiting" in said
 
 
 def test_runs_whose_sweep_is_killed_save_and_are_taken_up_by_the_next(

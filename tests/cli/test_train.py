@@ -28,77 +28,6 @@ def without_time(directory: Path) -> list[records.Record]:
     return [{k: v for k, v in r.items() if k != "time"} for r in records.read_records(directory)]
 
 
-# ----------------------------------------------------------------------- bad usage
-
-
-@pytest.mark.parametrize(
-    ("argv", "said"),
-    [
-        ("optim=crl", "did you mean 'clr'"),
-        ("dataset=cifar11", "did you mean 'cifar10'"),
-        ("optmi=sgd", "did you mean 'optim'"),
-        ("optim=sgd optim.lrr=3", "did you mean 'optim.lr'"),
-        ("seeed=1", "did you mean 'seed'"),
-        ("+speed=1", "unknown key 'speed'"),
-        ("optim=sgd optim.lr=abc", "optim.lr=abc"),
-        ("optim=sgd optim.lr=-1", "optim.lr=-1: should be greater than or equal to 0"),
-        ("optim=sgd optim.nesterov=true", "momentum above 0"),
-        ("batch_size=0", "batch_size=0"),
-        ("l2=-1", "l2=-1: should be greater than or equal to 0"),
-        ("batch_size=fulll", "or full"),
-        ("epochs=1.5", "epochs=1.5"),
-        ("engine.precision=bf8", "'bf16'"),
-        ("logger.wandb.mode=on", "'offline'"),
-        ("optim/schedule=cosine", "the chosen optim option has no schedule"),
-        ("figure=example", "corridor-sweep figure=example"),
-        ("foo", "write key=value"),
-        ("optim.lr=[", "cannot read"),
-        ("--bogus", "unknown flag --bogus"),
-        ("--multirn", "did you mean '--multirun'"),
-        ("--estimte", "did you mean '--estimate'"),
-        ("--config-name x", "--config-dir"),
-        ("optim=sgd optim.lr=0.1,1", "add -m"),
-        ("-m optim=sgd optim.lr=0.1,abc", "optim.lr=abc"),
-        ("-m out_dir=a,b", "cannot be swept"),
-        ("optim._target_=os.system", "os.system is not trusted"),
-        ("seed=null", "seed"),
-    ],
-)
-def test_row_20_bad_usage_is_one_line_and_exit_2(corridor_train: Run, capsys, argv: str, said: str) -> None:
-    assert corridor_train(*argv.split()) == 2
-    out, err = capsys.readouterr()
-    assert err.count("\n") == 1
-    assert said in err
-    assert out == ""
-    assert list(Path().iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("argv", "said"),
-    [
-        ("name=../evil", "name=../evil"),
-        ("name=/evil", "name=/evil"),
-        ("name=.", "name=."),
-        ("name='a\0b'", "name"),
-        (f"name={'n' * 300}", "1 to 100"),
-        ("out_dir=", "must be a path"),
-    ],
-)
-def test_row_19_a_name_never_leads_out_of_the_outputs(corridor_train: Run, capsys, argv: str, said: str) -> None:
-    assert corridor_train(argv) == 2
-    err = capsys.readouterr().err
-    assert said in err
-    assert err.count("\n") == 1
-    assert not list(Path().iterdir())
-
-
-def test_a_secret_in_a_mistake_is_not_repeated(corridor_train: Run, capsys) -> None:
-    assert corridor_train("logger.wandb.api_key=hunter2", "optim=crl") == 2
-    assert corridor_train("logger.wandb.api_key=[hunter2") == 2
-    assert corridor_train("logger.wandb.api_key=[hunter2]") == 2
-    assert "hunter2" not in capsys.readouterr().err
-
-
 # -------------------------------------------------------------- help and completion
 
 
@@ -109,6 +38,23 @@ def test_help_names_groups_keys_and_examples(corridor_train: Run, capsys) -> Non
         assert word in out
 
 
+def test_control_c_before_a_run_begins_is_one_line_and_75(corridor_train: Run, capsys, monkeypatch) -> None:
+    def stopped(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("corridor_exp.cli.train._run", stopped)
+    assert corridor_train("seed=0") == 75
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_slurm_template_is_found_and_asks_for_what_every_node_has(corridor_train: Run, capsys) -> None:
+    assert corridor_train("--sbatch") == 0
+    template = Path(capsys.readouterr().out.rstrip("\n"))
+    asked = [line.split()[1] for line in template.read_text().splitlines() if line.startswith("#SBATCH")]
+    assert "--cpus-per-task=1" in asked
+    assert subprocess.run(["bash", "-n", template]).returncode == 0
+
+
 def test_cfg_job_prints_the_configuration_without_secrets(corridor_train: Run, capsys) -> None:
     assert corridor_train("--cfg", "job", "optim=sgd", "logger.wandb.api_key=hunter2") == 0
     out = capsys.readouterr().out
@@ -116,10 +62,33 @@ def test_cfg_job_prints_the_configuration_without_secrets(corridor_train: Run, c
     assert yaml.safe_load(out)["optim"]["lr"] == 0.1
 
 
-def test_tab_completion_offers_options(tmp_path) -> None:
-    environment = {**os.environ, "COMP_LINE": "corridor-train optim=sg", "COMP_POINT": "23"}
-    done = subprocess.run([*COMMAND, "-sc", "query=bash"], env=environment, capture_output=True, text=True)
-    assert done.stdout.split() == ["optim=sgd"]
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("corridor-train optim=sg", ["optim=sgd"]),
+        ("corridor-train optim=sgd optim.l", ["optim.lr="]),
+        ("corridor-train -m dataset=dig", ["dataset=digits"]),
+        ("corridor-train --estimate optim/sch", ["optim/schedule="]),
+        ("corridor-train hydra", []),
+        ("corridor-train figure", []),
+        ("corridor-train optim=[ optim=sg", []),
+        ("corridor-train --bogus optim=sg", []),
+    ],
+)
+def test_tab_completion_offers_what_the_command_takes(corridor_train: Run, capsys, monkeypatch, line, words) -> None:
+    monkeypatch.setenv("COMP_LINE", line)
+    for shell in ("bash", "zsh", "fish"):
+        assert corridor_train("-sc", f"query={shell}") == 0
+        out, err = capsys.readouterr()
+        assert out.split() == words
+        assert err == ""
+
+
+def test_tab_completion_is_installed_for_each_shell(corridor_train: Run, capsys) -> None:
+    for shell in ("bash", "zsh", "fish"):
+        assert corridor_train("--shell-completion", f"install={shell}") == 0
+        assert "-sc query=" in capsys.readouterr().out
+        assert corridor_train("--shell-completion", f"uninstall={shell}") == 0
 
 
 def test_help_and_mistakes_answer_quickly_since_torch_stays_out() -> None:
@@ -130,6 +99,15 @@ def test_help_and_mistakes_answer_quickly_since_torch_stays_out() -> None:
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert done.stdout.splitlines()[-1] == "False"
+
+
+@pytest.mark.parametrize("flags", [[], ["--estimate"]])
+def test_what_is_being_done_is_said_before_torch_is_loaded(tmp_path, flags: list[str]) -> None:
+    (tmp_path / "torch.py").write_text("import sys; sys.exit('this is torch')")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+    done = subprocess.run([*COMMAND, *LONG, *flags], env=environment, capture_output=True, text=True)
+    assert "loading torch" in done.stderr.split("this is torch")[0]
+    assert done.stderr.rstrip().endswith("this is torch")
 
 
 # --------------------------------------------------------------------------- a run
@@ -203,7 +181,41 @@ def test_row_22_another_machine_is_refused_unless_overridden(
     assert digits_run("epochs=1", "out_dir=out", "resume.override=true") == 0
 
 
+def test_row_22_a_precision_that_another_machine_would_choose_is_refused(
+    corridor_train: Run, capsys, monkeypatch, tmp_path
+) -> None:
+    """engine.precision=auto is bf16 for convolutions where the device has units for it, and fp32 elsewhere."""
+    from corridor_exp import build
+    from corridor_exp.engine import Engine
+
+    argv = ["dataset=digits", "dataset.train_size=40", "model=resnet18", "model.width=2", "logger=jsonl", "probe=none"]
+    argv += ["batch_size=20", "epochs=2", "out_dir=out"]
+    monkeypatch.setattr(build, "computes_bf16", lambda device: True)
+    with monkeypatch.context() as stopped:
+        stopped.setattr(Engine, "_end_epoch", lambda engine, bar: "preempted")
+        assert corridor_train(*argv) == 75
+    monkeypatch.setattr(build, "computes_bf16", lambda device: False)
+    assert corridor_train(*argv) == 2
+    assert "precision: bfloat16 → float32" in capsys.readouterr().err
+    assert corridor_train(*argv, "resume.override=true") == 0
+    assert json.loads((tmp_path / "out/summary.json").read_text())["precision"] == "float32"
+
+
+def test_a_checkpoint_of_an_older_version_that_does_not_name_its_precision_goes_on(
+    digits_run: Run, monkeypatch, tmp_path
+) -> None:
+    import corridor_exp.run
+
+    here = corridor_exp.run.portable_bits
+    with monkeypatch.context() as older:
+        older.setattr(corridor_exp.run, "portable_bits", lambda engine: {"torch": here(engine)["torch"]})
+        assert digits_run("epochs=1", "out_dir=out") == 0
+    (tmp_path / "out" / "summary.json").unlink()
+    assert digits_run("epochs=1", "out_dir=out") == 0
+
+
 def test_row_22_another_number_of_threads_is_refused(digits_run: Run, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
     assert digits_run("epochs=1", "out_dir=out") == 0
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert digits_run("epochs=1", "out_dir=out") == 2
@@ -228,6 +240,13 @@ def test_missing_data_fails_in_one_line_with_the_cures(corridor_train: Run, caps
     for word in ("dataset.root", "dataset.download", "dataset=digits"):
         assert word in err
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["status"] == "failed"
+
+
+def test_an_estimate_without_data_fails_in_one_line(corridor_train: Run, capsys) -> None:
+    assert corridor_train("dataset.root=nowhere", "dataset.download=false", "model.width=8", "--estimate") == 1
+    err = capsys.readouterr().err
+    assert "Traceback" not in err
+    assert err.splitlines()[-1].startswith("corridor-train: no CIFAR10 under")
 
 
 def test_a_run_that_failed_before_training_may_be_corrected(corridor_train: Run, tmp_path) -> None:
@@ -269,9 +288,15 @@ def test_an_unexpected_error_is_in_the_summary_and_the_run_can_be_tried_again(
 
 def test_a_sweep_runs_into_numbered_folders_and_prints_a_table(digits_run: Run, capsys, tmp_path) -> None:
     assert digits_run("-m", "optim=sgd", "optim.lr=0.01,0.1", "max_steps=2", "out_dir=out") == 0
-    assert {f.split("/")[0] for f in files(tmp_path / "out")} == {"0", "1", "multirun.yaml"}
+    assert {f.split("/")[0] for f in files(tmp_path / "out")} == {
+        "0",
+        "1",
+        "sweep.json",
+        ".sweep.lock",
+        ".sweep.owner",
+    }
     out = capsys.readouterr().out
-    assert [line.split()[:4] for line in out.splitlines()] == [
+    assert [line.split()[:4] for line in out.splitlines()[:3]] == [
         ["run", "optim.lr", "status", "steps"],
         ["0", "0.01", "completed", "2"],
         ["1", "0.1", "completed", "2"],
@@ -283,6 +308,80 @@ def test_a_diverged_run_does_not_stop_the_sweep(digits_run: Run, capsys, tmp_pat
     assert digits_run(*argv) == 1
     statuses = [json.loads((tmp_path / f"out/{i}/summary.json").read_text())["status"] for i in range(3)]
     assert statuses == ["completed", "diverged", "completed"]
+
+
+def test_a_multirun_is_a_sweep_of_one_grid(corridor_sweep: Run, digits_run: Run, capsys) -> None:
+    grid = ["optim=glob(s*d)", "seed=range(2)", "max_steps=1", "processes=2"]
+    assert digits_run("-m", *grid) == 0
+    (folder,) = Path("outputs/digits-mlp").iterdir()
+    assert folder.name.startswith("sweep-")
+    capsys.readouterr()
+    assert corridor_sweep("dataset=digits", "model=mlp", "model.width=16", "logger=jsonl", *grid) == 0
+    assert "to do" not in capsys.readouterr().err  # the same folder, where all is done
+    assert len(list(folder.glob("*/summary.json"))) == 2
+
+
+def test_a_multirun_of_one_value_is_one_run_in_folder_0(digits_run: Run) -> None:
+    assert digits_run("-m", "seed=3", "max_steps=1", "out_dir='a folder'") == 0
+    assert [f.parent.name for f in Path("a folder").glob("*/summary.json")] == ["0"]
+
+
+def test_a_command_whose_runs_begin_with_those_of_the_folder_extends_the_sweep(digits_run: Run, capsys) -> None:
+    common = ("-m", "max_steps=1", "out_dir=out")
+    assert digits_run(*common, "seed=0") == 0
+    done = Path("out/0/summary.json").stat().st_mtime_ns
+    capsys.readouterr()
+    assert digits_run(*common, "seed=0,1", "processes=2") == 0
+    assert "1 of 2 runs to do" in capsys.readouterr().err
+    assert Path("out/0/summary.json").stat().st_mtime_ns == done
+    assert digits_run(*common, "seed=1,0") == 2
+    err = capsys.readouterr().err
+    assert "holds another sweep" in err
+    assert "run 0: seed: 0 → 1" in err
+    assert digits_run(*common, "seed=0") == 2
+    assert "2 runs, here 1" in capsys.readouterr().err
+
+
+def test_a_sweep_goes_on_with_other_keys_on_request_and_a_failed_run_may_be_corrected(
+    digits_run: Run, corridor_train: Run, capsys
+) -> None:
+    common = ("-m", "seed=0,1", "out_dir=out")
+    assert digits_run(*common, "epochs=1") == 0
+    assert digits_run(*common, "epochs=2") == 2
+    assert digits_run(*common, "epochs=2", "resume.override=true") == 0
+    assert [json.loads(Path(f"out/{run}/summary.json").read_text())["epoch"] for run in "01"] == [2, 2]
+    nowhere = ("-m", "dataset.download=false", "model.width=8", "logger=jsonl", "max_steps=1", "out_dir=other")
+    assert corridor_train(*nowhere, "dataset.root=nowhere") == 1
+    assert "1 of 1 runs failed" in capsys.readouterr().out
+    assert corridor_train(*nowhere[:1], "dataset=digits", "model=mlp", *nowhere[3:]) == 0
+
+
+def test_several_ranks_are_one_run_and_no_sweep(corridor_train: Run, corridor_sweep: Run, capsys, monkeypatch) -> None:
+    for key, value in {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "here"}.items():
+        monkeypatch.setenv(key, value)
+    assert corridor_train("-m", "seed=0,1") == corridor_sweep("seed=0,1") == 2
+    assert capsys.readouterr().err.count("several ranks are one run: leave out -m") == 2
+    assert not list(Path().iterdir())
+
+
+def test_a_folder_named_like_an_interpolation_is_a_folder(digits_run: Run, tmp_path, monkeypatch) -> None:
+    option = tmp_path / "a${seed}b c/conf/model/mine.yaml"
+    option.parent.mkdir(parents=True)
+    option.write_text("_target_: corridor_exp.models.mlp\nwidth: 7\ndepth: 1\n")
+    monkeypatch.chdir(tmp_path / "a${seed}b c")
+    assert digits_run("model=mine", "max_steps=1", "--config-dir", "conf") == 0
+    assert len(list(Path().glob("outputs/digits-mine/clr-seed0-*/summary.json"))) == 1
+    assert digits_run("-m", "max_steps=1", "out_dir=out") == 0
+    assert {f.name for f in Path().iterdir()} == {"conf", "out", "outputs"}
+    assert {f.name for f in tmp_path.iterdir() if f.name != "cache"} == {"a${seed}b c"}
+
+
+def test_a_sweep_that_is_too_large_is_refused_at_once(corridor_train: Run, capsys) -> None:
+    begun = time.monotonic()
+    for seeds in ("range(0,100000)", "range(0,inf)", "shuffle(range(0,100000000000))"):
+        assert corridor_train("-m", f"seed={seeds}") == 2
+        assert "more than 10,000 runs" in capsys.readouterr().err
+    assert time.monotonic() - begun < 10
 
 
 def test_row_18_a_secret_reaches_no_file(corridor_train: Run, tmp_path, monkeypatch) -> None:
@@ -334,7 +433,7 @@ def test_row_19_a_second_start_is_locked_out_and_a_signal_ends_a_sweep(digits_ru
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 75
-    assert not (tmp_path / "out/1").exists()
+    assert {f.name for f in (tmp_path / "out/1").iterdir()} == {"config.yaml"}  # frozen, and never begun
 
 
 def test_a_killed_run_goes_on_from_its_last_checkpoint(digits_run: Run, tmp_path) -> None:

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -19,6 +23,7 @@ from corridor_exp.datasets.download import fetch
 from corridor_exp.datasets.resident import PADDING, Augmentation, augmented
 from corridor_exp.errors import RunError
 from tests.conftest import unpack_cifar10, unpack_imagenet
+from tests.datasets import bad
 
 CPU = {"device": torch.device("cpu"), "seed": 0}
 
@@ -208,6 +213,8 @@ def test_the_official_release_is_read_and_its_absence_names_the_cures(tmp_path: 
         datasets.cifar10(root=str(tmp_path), download=False, **CPU)
 
     class Release:
+        classes = ("a", "b", "c")
+
         def __init__(self, root: str, train: bool, download: bool) -> None:
             n = 6 if train else 3
             self.data = np.arange(n * 32 * 32 * 3, dtype=np.int64).reshape(n, 32, 32, 3).astype(np.uint8)
@@ -235,10 +242,14 @@ MD5 = hashlib.md5(CONTENT).hexdigest()
 
 
 class Served(ThreadingHTTPServer):
-    """CONTENT at `url`, cut after `cut` bytes of an answer; `asked` are the ranges that were asked for."""
+    """CONTENT at `url`, cut after `cut` bytes of an answer; `asked` are the ranges that were asked for.
+
+    Any other path has the content of `files`.
+    """
 
     def __init__(self) -> None:
-        self.cut, self.ranges, self.asked = len(CONTENT), True, []
+        self.cut, self.ranges, self.says_length, self.asked = len(CONTENT), True, True, []
+        self.files: dict[str, bytes] = {}
         super().__init__(("127.0.0.1", 0), _Answer)
         self.url = f"http://127.0.0.1:{self.server_port}/data.tar.gz"
 
@@ -250,11 +261,16 @@ class _Answer(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.asked.append(self.headers["Range"])
+        content = self.server.files.get(self.path.removeprefix("/"), CONTENT)
         begin = int(self.headers["Range"].removeprefix("bytes=").rstrip("-")) if self.server.ranges else 0
+        if begin and begin >= len(content):
+            self.send_error(416)
+            return
         self.send_response(206 if self.server.ranges else 200)
-        self.send_header("Content-Length", str(len(CONTENT) - begin))
+        if self.server.says_length:
+            self.send_header("Content-Length", str(len(content) - begin))
         self.end_headers()
-        self.wfile.write(CONTENT[begin : begin + self.server.cut])
+        self.wfile.write(content[begin : begin + self.server.cut])
 
 
 @pytest.fixture
@@ -281,10 +297,59 @@ def test_row_9_a_cut_download_is_told_never_used_and_gone_on_with(served: Served
     assert [f.name for f in file.parent.iterdir()] == [file.name]
 
 
+def test_row_9_a_run_killed_after_the_last_byte_goes_on_from_there(served: Served, tmp_path: Path) -> None:
+    file = tmp_path / "data.tar.gz"
+    file.with_name("data.tar.gz.part").write_bytes(CONTENT)
+    fetch(served.url, file, MD5)
+    assert file.read_bytes() == CONTENT
+    file.unlink()
+    file.with_name("data.tar.gz.part").write_bytes(CONTENT + b"and more")
+    with pytest.raises(RunError, match="is not what it should be"):
+        fetch(served.url, file, MD5)
+    fetch(served.url, file, MD5)
+    assert file.read_bytes() == CONTENT
+
+
+def test_row_9_a_server_need_not_say_how_long_its_file_is(served: Served, tmp_path: Path) -> None:
+    served.says_length, served.cut = False, 300_000
+    with pytest.raises(RunError, match="is not what it should be"):
+        fetch(served.url, tmp_path / "data", MD5)
+    served.cut = len(CONTENT)
+    fetch(served.url, tmp_path / "data", MD5)
+    assert (tmp_path / "data").read_bytes() == CONTENT
+
+
+def test_row_9_each_file_of_mnist_is_gone_on_with_too(served: Served, tmp_path: Path, monkeypatch) -> None:
+    bad.release(tmp_path / "made")
+    packed = {f"{f.name}.gz": gzip.compress(f.read_bytes(), mtime=0) for f in (tmp_path / "made/MNIST/raw").iterdir()}
+    served.files, served.cut = packed, 40
+    monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [served.url.removesuffix("data.tar.gz")])
+    resources = [(name, hashlib.md5(content).hexdigest()) for name, content in sorted(packed.items())]
+    monkeypatch.setattr(torchvision.datasets.MNIST, "resources", resources)
+    options = {"root": str(tmp_path / "data"), "download": True, "image_size": bad.SIZE, **CPU}
+    answers = sum(-(-len(content) // 40) for content in packed.values())
+    for _ in range(answers - len(packed)):  # a file's last answer, and the next one's first, come in one call
+        with pytest.raises(RunError, match="goes on from there"):
+            datasets.mnist(**options)
+    dataset = datasets.mnist(**options)
+    assert (dataset.train_size, dataset.test_size) == (4, 4)
+    assert served.asked[:3] == ["bytes=0-", "bytes=40-", "bytes=80-"]
+    assert len(served.asked) == answers
+
+
 def test_row_9_another_content_is_refused_and_deleted(served: Served, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is not what it should be"):
         fetch(served.url, tmp_path / "data.tar.gz", "0" * 32)
     assert not list(tmp_path.iterdir())
+
+
+def test_without_a_network_the_error_names_the_cures(tmp_path: Path, monkeypatch) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise URLError("Name or service not known")
+
+    monkeypatch.setattr("corridor_exp.datasets.download.urlopen", unreachable)
+    with pytest.raises(RunError, match=r"not known.*dataset\.root.*dataset=digits"):
+        datasets.cifar10(root=str(tmp_path / "data"), download=True, **CPU)
 
 
 def test_row_9_a_run_whose_download_fails_says_so_in_one_line(
@@ -321,9 +386,9 @@ def test_crops_are_a_function_of_seed_epoch_and_image_in_any_worker(tmp_path: Pa
 
 def test_pixels_are_standardised_by_the_given_mean_and_deviation(tmp_path: Path) -> None:
     root = tmp_path / "data"
-    for split in ("train", "val"):
-        (root / split / "a").mkdir(parents=True)
-        Image.fromarray(np.full((20, 20, 3), 51, np.uint8)).save(root / split / "a" / "0.png")
+    for split, name in (("train", "a"), ("train", "b"), ("val", "a")):
+        (root / split / name).mkdir(parents=True)
+        Image.fromarray(np.full((20, 20, 3), 51, np.uint8)).save(root / split / name / "0.png")
     x, _ = all_of(folder(root))
     torch.testing.assert_close(x, torch.full_like(x, (0.2 - 0.5) / 0.25))
 
@@ -381,6 +446,13 @@ def test_row_8_broken_files_are_left_out_on_request_told_once_and_counted(
     accuracies = [r["train/accuracy"] for r in written[:4]]
     assert any((accuracy * 6) % 1 > 1e-6 for accuracy in accuracies)  # of batches with fewer than six images
     assert (written[-1]["test/accuracy"] * 7) % 1 == pytest.approx(0, abs=1e-6)
+
+
+def test_a_worker_that_is_killed_is_told_in_one_line(tmp_path: Path, monkeypatch) -> None:
+    dataset = folder(write_tree(tmp_path / "data", {"train": 2, "val": 1}), workers=1)
+    monkeypatch.setattr(dataset.train.source, "read", lambda number: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(RunError, match=r"^DataLoader worker .*dataset\.workers=0 decodes in the training process$"):
+        all_of(dataset)
 
 
 @pytest.mark.data

@@ -146,7 +146,7 @@ def test_where_an_image_of_a_tar_lies_is_found_once(tmp_path: Path, samples: Sam
 def test_a_changed_tar_is_indexed_again(tmp_path: Path, samples: Samples) -> None:
     as_tar(tmp_path / "shards", samples, shards=1)
     assert images(tmp_path / "shards").train_size == 20
-    as_tar(tmp_path / "shards", samples[:7], shards=1)
+    as_tar(tmp_path / "shards", samples[6:13], shards=1)
     assert images(tmp_path / "shards").train_size == 7
 
 
@@ -182,6 +182,21 @@ def test_row_8_a_shard_that_is_cut_short_is_named(tmp_path: Path, samples: Sampl
     with pytest.raises(RunError, match=str(shard)) as error:
         images(tmp_path / "shards")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", PACK)
+@pytest.mark.parametrize("keep", [None, 0, 1000])
+def test_row_8_a_shard_that_is_lost_while_training_runs_is_named(
+    tmp_path: Path, samples: Samples, kind: str, keep: int | None
+) -> None:
+    (shard,) = PACK[kind](tmp_path / "shards", samples, shards=1)
+    dataset = images(tmp_path / "shards")
+    content = shard.read_bytes()
+    shard.unlink()
+    if keep is not None:
+        shard.write_bytes(content[:keep])
+    with pytest.raises(RunError, match=f"cannot read the image {shard}, "):
+        batches(dataset)
 
 
 def test_row_8_a_damaged_row_group_is_named(tmp_path: Path, samples: Samples) -> None:
@@ -223,5 +238,5 @@ def test_a_tar_without_classes_is_told_in_one_line(tmp_path: Path, samples: Samp
 def test_without_pyarrow_the_extra_is_named(tmp_path: Path, samples: Samples, monkeypatch) -> None:
     as_parquet(tmp_path / "shards", samples, shards=1)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(RunError, match=r"pip install 'corridor-exp\[parquet\]'"):
+    with pytest.raises(RunError, match=r"pip install '\.\[parquet\]'"):
         images(tmp_path / "shards")

@@ -27,6 +27,7 @@ def write_run(
     seed: int = 30,
     dataset: dict[str, Any] | None = None,
     batch_size: int = 100,
+    probe_version: int = records.MIDPOINT_VERSION,
     **of_optim: Any,
 ) -> None:
     """One record an epoch of one step, its loss in `losses`; or one a step for `h` or `looks`, in one long epoch."""
@@ -37,6 +38,7 @@ def write_run(
         "name": "made-up",
         "dataset": {"name": "cifar10", "held_out": None, **(dataset or {})},
         "optim": {"name": optim, **of_optim},
+        "resume": {"override": False},
     }
     (folder / records.CONFIG_FILE).write_text(yaml.safe_dump(config))
     lines: list[records.Record] = [
@@ -52,6 +54,7 @@ def write_run(
         lines[n][records.TRAIN_LR] = value
     for n, (tangent, secant) in enumerate(looks):
         index = {records.CORRIDOR_INDEX: tangent, records.SECANT_CORRIDOR_INDEX: secant}
+        index[records.PROBE_VERSION] = probe_version
         lines.append({"step": n, "epoch": 0, "time": n, records.TRAIN_LOSS: 1.0, **index})
     (folder / records.RECORDS_FILE).write_text("".join(records.to_json(line) + "\n" for line in lines))
     if status:

@@ -70,7 +70,7 @@ def test_metrics_share_a_panel_and_data_sets_do_not(tmp_path: Path) -> None:
     panel = f"{records.CORRIDOR_INDEX} {records.SECANT_CORRIDOR_INDEX}"
     figure, points = curves.draw(as_figure(tmp_path, "fig7"), [panel], "title")
     assert [axis.get_title() for axis in figure.axes] == ["cifar10", "imagenet"]
-    assert legend(figure)[:2] == ["CLR, autodiff", "CLR, secant over CLR's step"]
+    assert legend(figure)[:2] == ["CLR, autodiff", "CLR, secant to CLR's midpoint"]
     assert [p.mean for p in points] == [0.2, 0.6, 0.4, 0.8, 0.1, 0.5, 0.3, 0.7]
     assert [p.epoch for p in points[:2]] == [0.5, 1.0]
 

@@ -16,11 +16,14 @@ import yaml
 from corridor_exp import records
 from corridor_exp.cli.report import main
 from corridor_exp.figures import report
+from corridor_exp.runs import reading
+
+RESUME = {"resume": {"override": False}}  # without which a config.yaml is one that was cut
 
 
 def write_run(folder: Path, lines: list[dict[str, Any]], config: dict[str, Any] | None = None, **summary: Any) -> Path:
     folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(config or {"seed": 0}))
+    (folder / "config.yaml").write_text(yaml.safe_dump({**(config or {"seed": 0}), **RESUME}))
     (folder / "records.jsonl").write_text("".join(records.to_json(line) + "\n" for line in lines))
     if summary:
         (folder / "summary.json").write_text(records.to_json(summary))
@@ -69,7 +72,7 @@ def test_the_page_holds_the_numbers_of_real_runs(digits_run, tmp_path: Path, cap
             assert numbers == pytest.approx([v for _, v in expected], rel=1e-5, nan_ok=True)
         assert run["clock"] == [[r["step"] for r in written], [r["time"] for r in written]]
     assert page.data["runs"][0]["steps_per_epoch"] == 3
-    summary = records.read_summary(Path("all/clr"))
+    summary = reading.read_summary(Path("all/clr"))
     assert f"{summary['metrics'][records.TEST_ACCURACY]:.4g}" in page.text
     assert {"completed", "diverged", "optim.name"} <= set(page.text)
     assert "nan" in page.data["runs"][1]["curves"]["train/loss"][1]
@@ -105,7 +108,7 @@ def test_broken_empty_and_torn_runs_are_shown_as_such(tmp_path: Path) -> None:
         (write_run(tmp_path / name, losses(2.0)) / file).write_bytes(text.encode("utf-8", "surrogateescape"))
     write_run(tmp_path / "9-empty", [])
     (tmp_path / "10-frozen").mkdir()
-    (tmp_path / "10-frozen/config.yaml").write_text("seed: 1")
+    (tmp_path / "10-frozen/config.yaml").write_text("seed: 1\nresume: {override: false}\n")
     write_run(tmp_path / "11-failed", losses(2.0), status="failed", error="out of memory")
 
     runs = {run.path: run for run in report.write(tmp_path, tmp_path / "report.html")}
@@ -113,14 +116,17 @@ def test_broken_empty_and_torn_runs_are_shown_as_such(tmp_path: Path) -> None:
     assert {path: (run.status, run.remarks) for path, run in runs.items()} == {
         "1-whole": ("completed", []),
         "2-torn": ("unfinished", ["the last line of records.jsonl is torn"]),
-        "3-garbled": ("unfinished", ["records.jsonl cannot be read beyond line 1"]),
-        "4-config": ("unfinished", ["config.yaml cannot be read"]),
-        "5-config": ("unfinished", ["config.yaml cannot be read"]),
-        "6-summary": ("unreadable", ["summary.json cannot be read"]),
-        "7-summary": ("unreadable", ["summary.json cannot be read"]),
-        "8-bytes": ("unfinished", ["records.jsonl cannot be read beyond line 0", "no record yet"]),
-        "9-empty": ("unfinished", ["no record yet"]),
-        "10-frozen": ("unfinished", ["no records.jsonl"]),
+        "3-garbled": ("unreadable", ["records.jsonl cannot be read beyond line 1"]),
+        "4-config": ("unreadable", ["config.yaml cannot be read: line 1 is no YAML"]),
+        "5-config": ("unreadable", ["config.yaml cannot be read: it holds no object"]),
+        "6-summary": (
+            "unreadable",
+            ["summary.json cannot be read: Unterminated string starting at: line 1 column 2 (char 1)"],
+        ),
+        "7-summary": ("unreadable", ["summary.json cannot be read: it holds no object"]),
+        "8-bytes": ("unreadable", ["records.jsonl cannot be read beyond line 0", "no record yet"]),
+        "9-empty": ("not started", ["no record yet"]),
+        "10-frozen": ("not started", ["no record yet"]),
         "11-failed": ("failed", ["out of memory"]),
     }
     assert runs["2-torn"].curves["train/loss"] == [(0, 2.0), (1, 1.0)]
@@ -132,7 +138,7 @@ def test_no_text_of_a_run_becomes_markup(tmp_path: Path) -> None:
     write_run(tmp_path / "plain", losses(1.0))
     plain = page_of(tmp_path).tags
     shutil.rmtree(tmp_path / "plain")
-    config = {"seed": evil, evil: 1}
+    config = {"name": evil, evil: 1}
     line = {"step": 0, "epoch": 0, "time": 0.0, "train/loss": 1.0, evil: 2.0}
     folder = write_run(tmp_path / "<script>alert(3)<&script>\"'", [line], config, status=evil, error=evil)
     page = page_of(tmp_path)
@@ -221,5 +227,5 @@ def test_folders_inside_a_run_are_no_runs(tmp_path: Path) -> None:
     for inner in ("wandb/offline-run-1/files", "checkpoints/x", ".hydra"):
         (tmp_path / "run" / inner).mkdir(parents=True)
         (tmp_path / "run" / inner / "config.yaml").write_text("a: 1")
-    assert report.find_runs(tmp_path) == [tmp_path / "run"]
+    assert reading.find(tmp_path) == [tmp_path / "run"]
     assert report.write(tmp_path / "run", tmp_path / "one.html")[0].path == "run"

@@ -58,7 +58,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         run = folder / (f"sweep/{number}" if number else "a-folder-with-a-rather-long-name/" * 3 + "0")
         run.mkdir(parents=True)
         (run / "config.yaml").write_text(
-            f"seed: {seed}\noptim: {{name: {method}}}\nengine: {{threads: {number % 2}}}\n"
+            f"seed: {seed}\noptim: {{name: {method}}}\nengine: {{threads: {number % 2}}}\nresume: {{override: false}}\n"
         )
         lines = [
             {

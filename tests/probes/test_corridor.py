@@ -88,42 +88,76 @@ def test_tiny_losses_do_not_underflow() -> None:
 # ------------------------------------------------------------------------ over CLR's step
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_on_a_cone_the_step_changes_no_gradient_and_takes_all_the_loss(seed: int) -> None:
-    """A cone above its apex: E = 3‖θ‖ − c reaches 0 on a circle, before the apex."""
+@settings(deadline=None, max_examples=25)
+@given(seed=st.integers(0, 2**31), above=st.floats(0, 10))
+def test_a_perfect_corridor_is_told_so_even_where_it_ends_at_its_apex(seed: int, above: float) -> None:
+    """E = 3‖θ‖ − c for 0 ≤ c < 3‖θ‖. With c = 0 CLR's step ends at the apex, where there is no gradient."""
     theta = random_point(seed)
-    c = theta.norm().item()
+    c = 3 * theta.norm().item() * above / (1 + above)
     seen = look(theta, lambda t: 3 * t.norm() - c)
-    assert seen[records.SECANT_HG_NORM] < 1e-10
+    assert seen[records.CLR_STEP] == pytest.approx(theta.norm().item() / 3 - c / 9, rel=1e-10)
+    assert seen[records.CORRIDOR_INDEX] < 1e-10
+    assert seen[records.SECANT_HG_NORM] < 1e-9
     assert seen[records.SECANT_CORRIDOR_INDEX] < 1e-10
-    assert seen[records.DECREASE_RATIO] == pytest.approx(1, abs=1e-10)
     assert seen[records.GRADIENT_ALIGNMENT] == pytest.approx(1, abs=1e-10)
-    assert seen[records.CLR_STEP] == pytest.approx(2 * c / 9, rel=1e-10)
+    assert seen[records.DECREASE_RATIO] == pytest.approx(1, abs=1e-10)
 
 
 @settings(deadline=None, max_examples=50)
 @given(seed=st.integers(0, 2**31))
-def test_no_convex_quadratic_decreases_by_more_than_three_quarters(seed: int) -> None:
-    """On a quadratic the secant is the tangent: g(θ) − g(θ − hg) = hHg."""
+def test_a_convex_quadratic_is_never_taken_for_a_corridor(seed: int) -> None:
+    """On a quadratic the secant is the tangent, g − g(θ − ½hg) = ½hHg, and the midpoint rule is exact."""
     B = torch.randn(4, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     A = B @ B.T
     seen = look(random_point(seed + 1), lambda t: t @ A @ t / 2)
+    assert seen[records.SECANT_CORRIDOR_INDEX] >= 0.5 - 1e-9
+    assert seen[records.GRADIENT_ALIGNMENT] <= 0.75 + 1e-9
     assert seen[records.DECREASE_RATIO] <= 0.75 + 1e-9
     assert seen[records.SECANT_HG_NORM] == pytest.approx(seen[records.HG_NORM], rel=1e-7)
     assert seen[records.SECANT_CORRIDOR_INDEX] == pytest.approx(seen[records.CORRIDOR_INDEX], rel=1e-7)
     assert seen[records.SECANT_COSINE] == pytest.approx(1, abs=1e-9)
+    assert seen[records.DECREASE_RATIO] == pytest.approx(seen[records.GRADIENT_ALIGNMENT], abs=1e-9)
 
 
-@pytest.mark.parametrize("p", [1.5, 2, 3])
-def test_the_decrease_ratio_of_a_power_of_the_norm(p: float) -> None:
+@pytest.mark.parametrize("p", [1, 1.5, 2, 3])
+def test_the_secants_of_a_power_of_the_norm(p: float) -> None:
     seen = look(random_point(3), lambda t: t.norm() ** p)
+    aligned = (1 - 1 / (2 * p)) ** (p - 1)
+    assert seen[records.SECANT_CORRIDOR_INDEX] == pytest.approx(2 * (1 - aligned), abs=1e-10)
+    assert seen[records.GRADIENT_ALIGNMENT] == pytest.approx(aligned, abs=1e-10)
     assert seen[records.DECREASE_RATIO] == pytest.approx(1 - (1 - 1 / p) ** p, abs=1e-10)
+
+
+def test_the_secants_of_an_exponential_tail() -> None:
+    seen = look(torch.tensor([2.0], dtype=torch.float64), lambda t: torch.exp(-t.sum()))
+    assert seen[records.CORRIDOR_INDEX] == pytest.approx(1)
+    assert seen[records.SECANT_CORRIDOR_INDEX] == pytest.approx(2 * (1 - math.exp(-0.5)))
+    assert seen[records.DECREASE_RATIO] == pytest.approx(1 - math.exp(-1))
+
+
+def test_the_decrease_ratio_is_the_alignment_to_second_order_in_the_step() -> None:
+    """For E + c the step of CLR is as long as one likes. The slope of the midpoint rule's error in h is 2."""
+
+    def error(h: float) -> float:
+        theta = random_point(7)
+        raw = theta.clone().requires_grad_()
+        (g,) = torch.autograd.grad(raw.pow(4).sum() + raw.prod(), raw)
+        c = (h * g.square().sum() - theta.pow(4).sum() - theta.prod()).item()
+        seen = look(theta, lambda t: t.pow(4).sum() + t.prod() + c)
+        assert seen[records.CLR_STEP] == pytest.approx(h)
+        return abs(seen[records.DECREASE_RATIO] - seen[records.GRADIENT_ALIGNMENT])
+
+    assert math.log2(error(0.002) / error(0.001)) == pytest.approx(2, abs=0.1)
+
+
+def test_a_look_says_which_secants_it_has() -> None:
+    assert look(random_point(0), lambda t: t.norm())[records.PROBE_VERSION] == records.MIDPOINT_VERSION
 
 
 def test_where_rounding_drowns_the_decrease_there_is_no_answer() -> None:
     seen = look(random_point(2).float(), lambda t: 1e-6 * t.square().sum())
     assert math.isnan(seen[records.DECREASE_RATIO])
-    assert seen[records.GRADIENT_ALIGNMENT] == pytest.approx(0.5, rel=1e-6)  # free of the rounding of E: θ′ = θ/2
+    assert seen[records.GRADIENT_ALIGNMENT] == pytest.approx(0.75, rel=1e-6)  # free of the rounding of E: θ − ½hg = ¾θ
     assert not math.isnan(look(random_point(2), lambda t: 1e-6 * t.square().sum())[records.DECREASE_RATIO])
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.sparse.linalg import ArpackError
 from torch.func import functional_call
 
 from corridor_exp import records
@@ -40,6 +43,38 @@ def test_sharpness_is_the_top_of_the_dense_spectrum() -> None:
 def test_the_edge_of_stability_is_two_over_the_step() -> None:
     assert Sharpness().at_step(0.1)[records.STABILITY_EDGE].item() == pytest.approx(20)
     assert Sharpness().at_step(None) == {}
+
+
+@pytest.mark.parametrize(
+    ("count", "E"),
+    [
+        (1, lambda t: t.sum()),  # whose Hessian is 0
+        (2, lambda t: 0 * t.sum()),
+        (3, lambda t: t @ A @ t),  # as many eigenvalues as parameters
+        (9, lambda t: t @ A @ t),
+        (1, lambda t: t @ A @ t / 0),
+        (1, lambda t: (t - t.detach()).abs().sqrt().sum()),
+        (1, lambda t: 1e250 * (1e30 * t).square().square().sum()),  # finite, and its curvature is not
+    ],
+)
+def test_where_there_is_no_sharpness_it_is_null_with_one_warning(count: int, E, capsys) -> None:
+    probe = Sharpness(images="batch", count=count)
+    for _ in range(3):
+        seen = probe.look(Objective(Surface(THETA, E), loss=mean), ANY_BATCH)
+        assert len(seen) == count
+        assert all(value.isnan() for value in seen.values())
+    assert capsys.readouterr().err.count("probe=sharpness has no answer, and goes on as null: ") == 1
+    seen = probe.look(Objective(Surface(THETA, lambda t: t @ A @ t / 2), loss=mean), ANY_BATCH)
+    assert count > 2 or seen[records.SHARPNESS].item() == pytest.approx(9)  # an answer as soon as there is one
+
+
+def test_every_error_of_arpack_leaves_the_run_alone(monkeypatch, digits_run) -> None:
+    def eigsh(*_: object, **__: object) -> None:
+        raise ArpackError(-9999)
+
+    monkeypatch.setattr("corridor_exp.probes.sharpness.eigsh", eigsh)
+    assert digits_run("probe=sharpness", "probe.every=1", "max_steps=2", "dataset.train_size=50", "out_dir=out") == 0
+    assert [r[records.SHARPNESS] for r in records.read_records(Path("out"))] == [None, None]
 
 
 def drift_on(E, **options) -> dict[str, float]:

@@ -86,14 +86,16 @@ FIGURES = sorted(file.stem for file in CONF_DIR.glob("figure/*.yaml") if file.st
 @pytest.mark.parametrize("scale", ["full", "mini", "smoke"])
 @pytest.mark.parametrize("figure", FIGURES)
 def test_every_figure_composes_at_every_scale(figure: str, scale: str) -> None:
-    """Each seed has the same runs; the paper's figures have three seeds, or one in a smoke test."""
+    """CLR has the same runs for each seed: three seeds, or one in a smoke test of a figure whose grids name none."""
     grids = figure_grids([CONF_DIR], figure, scale, ["engine.threads=1"])
     runs = [config for grid in grids for config in compose_jobs(grid, True)]
-    seeds = Counter(config.seed for config in runs if not config.dataset.held_out)
-    assert len(seeds) == (1 if scale == "smoke" else 3)
+    seeds = Counter(config.seed for config in runs if config.optim.name == "clr")
     assert len(set(seeds.values())) == 1
-    fresh = {30, 31, 32} if scale == "mini" and figure != "example" else {0, 1, 2}
-    assert set(seeds) <= fresh
+    if figure == "fig2":
+        assert set(seeds) == {10, 11, 12}  # docs/rules.md
+        return
+    assert len(seeds) == (1 if scale == "smoke" else 3)
+    assert set(seeds) <= ({30, 31, 32} if scale == "mini" and figure != "example" else {0, 1, 2})
 
 
 @pytest.mark.parametrize("figure", FIGURES)

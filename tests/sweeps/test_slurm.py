@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from corridor_exp import records
+from corridor_exp.runs import reading
 
 CLUSTER = Path(__file__).parents[3] / "shared" / "slurm" / "slurm-cluster.sh"
 TEMPLATE = Path(__file__).parents[2] / "scripts" / "train.sbatch"
@@ -96,7 +97,7 @@ def is_training(folder: Path) -> bool:
 
 
 def status(folder: Path) -> object:
-    return (records.read_summary(folder) or {}).get("status")
+    return reading.read_summary(folder).get("status")
 
 
 def without_time(folder: Path) -> list[records.Record]:
@@ -182,7 +183,7 @@ def test_two_tasks_of_a_job_are_two_ranks_of_one_run_which_a_signal_requeues(tmp
     subprocess.run(["scancel", "--signal=USR1", "--name=two"], check=True)
     until(lambda: status(tmp_path / "out") == "completed", seconds=200)
     assert "going on at step" in log(*tmp_path.glob("slurm-*.out"))
-    assert records.read_summary(tmp_path / "out")["ranks"] == 2
+    assert reading.read_summary(tmp_path / "out")["ranks"] == 2
     until(lambda: not queue())
     subprocess.run(["sbatch", *two, TEMPLATE, *argv, "out_dir=whole"], check=True)
     until(lambda: status(tmp_path / "whole") == "completed")
@@ -225,9 +226,9 @@ def test_a_refused_submission_is_one_line(corridor_sweep: Run, capsys) -> None:
     assert "invalid partition" in err
 
 
-def test_hydras_own_launchers_run_a_multirun(digits_run: Run, tmp_path) -> None:
-    argv = ["-m", "max_steps=3", "seed=0,1", "engine.threads=1"]
-    for launcher in ("slurm", "processes"):
-        assert digits_run(*argv, f"hydra/launcher={launcher}", f"out_dir={launcher}") == 0
-    for run in (0, 1):
-        assert without_time(tmp_path / f"slurm/{run}") == without_time(tmp_path / f"processes/{run}")
+def test_a_multirun_is_submitted_as_a_sweep_is(digits_run: Run, corridor_sweep: Run, capsys, tmp_path) -> None:
+    argv = ["-m", *DIGITS, "max_steps=3", "seed=0,1", "executor=slurm", "out_dir=out"]
+    assert digits_run(*argv) == 0
+    assert "2 runs submitted as Slurm job" in capsys.readouterr().err
+    until(lambda: not queue())
+    assert states(corridor_sweep, capsys, "out") == ["completed", "completed"]

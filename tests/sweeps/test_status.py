@@ -11,7 +11,7 @@ from corridor_exp.sweeps.status import look
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "config.yaml").write_text("max_steps: null\nepochs: 4\n")
+    (tmp_path / "config.yaml").write_text("max_steps: null\nepochs: 4\nresume: {override: false}\n")
     return tmp_path
 
 
@@ -42,7 +42,7 @@ def test_a_locked_run_is_running_and_says_how_long(folder: Path) -> None:
         write(folder, FIRST, LAST_OF_EPOCH, SECOND)
         assert look(folder).loss == 1.0
         assert look(folder).eta == pytest.approx(9.0 / 15 * (40 - 15))
-        (folder / "config.yaml").write_text("max_steps: 20\nepochs: 4\n")
+        (folder / "config.yaml").write_text("max_steps: 20\nepochs: 4\nresume: {override: false}\n")
         assert look(folder).eta == pytest.approx(9.0 / 15 * 5)
         assert look(folder).row == ["running", "15", "1", "0:00:03", ""]
 

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy.integrate import solve_ivp
+from scipy.integrate import RK45, solve_ivp
 
 from corridor_exp.theory import flows
 
@@ -38,6 +38,21 @@ def test_the_flow_is_scipys_to_the_tolerance(rtol: float) -> None:
 def test_a_flow_too_stiff_is_an_error_and_not_a_long_wait() -> None:
     with pytest.raises(ArithmeticError, match="more than 50 gradients"):
         flows.gradient_flow(lambda t: 1e6 * t, THETA, 1.0, max_evaluations=50)
+
+
+def test_a_gradient_of_another_shape_is_an_error_and_not_a_growing_theta() -> None:
+    with pytest.raises(ValueError, match=r"shape \(3, 2\), and θ \(2,\)"):
+        flows.gradient_flow(lambda t: t.expand(3, 2), THETA, 1.0)
+
+
+def test_a_step_of_the_flow_is_a_step_of_scipys_rk45() -> None:
+    h, f = 0.3, lambda _, y: -coupled_field(torch.as_tensor(y)).numpy()
+    oracle = RK45(f, 0.0, THETA.numpy(), t_bound=1.0, first_step=h, rtol=1.0, atol=1.0)
+    oracle.step()
+    end, slope, estimate = flows.dormand_prince_step(coupled_field, THETA, h, -coupled_field(THETA))
+    np.testing.assert_allclose(end, oracle.y, rtol=1e-14)
+    np.testing.assert_allclose(slope, oracle.f, rtol=1e-13)
+    np.testing.assert_allclose(estimate, -h * oracle.K.T @ oracle.E, rtol=0, atol=1e-15)
 
 
 def test_momentum_is_torchs() -> None:

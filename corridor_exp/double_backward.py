@@ -1,28 +1,42 @@
-"""Batch norm whose double backward takes a few passes over memory.
+"""Functions whose double backward is slow or wrong in torch, with one of ours.
 
-torch puts its own together of dozens of elementwise operations, by which Hg of a ResNet-18 cost a tenth to a fifth more
-on a CPU: docs/performance.md.
+torch puts that of batch norm together of dozens of elementwise operations, by which Hg of a ResNet-18 cost a tenth to a
+fifth more on a CPU: docs/performance.md. That of weight norm is wrong: `gradgradcheck` refuses it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import Function, once_differentiable
-from torch.overrides import TorchFunctionMode
+from torch.nn.utils.weight_norm import WeightNorm
+
+torchs_batch_norm = F.batch_norm
 
 
-class ShortDoubleBackward(TorchFunctionMode):
-    """Under it `F.batch_norm` in training mode has the same values and derivatives, and moves no running statistics."""
+@contextmanager
+def own_double_backward() -> Iterator[None]:
+    """While this is open torch's modules call the functions of this file: the same values, and no buffer moves.
 
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        return (_batch_norm if func is F.batch_norm else func)(*args, **(kwargs or {}))
+    A `TorchFunctionMode` would not reach a checkpoint: `torch.autograd.grad`, which computes it again, leaves the mode.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(F, "batch_norm", _batch_norm))
+        for room in (torch, sys.modules[WeightNorm.__module__]):
+            stack.enter_context(patch.object(room, "_weight_norm", _weight_norm))
+        yield
+
+
+def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    """g·v/‖v‖, with a norm for each index of `dim`."""
+    return v * (g / torch.norm_except_dim(v, 2, dim))
 
 
 def _batch_norm(
@@ -39,7 +53,7 @@ def _batch_norm(
     if training and weight is not None and bias is not None and input.dtype == weight.dtype:
         y: Tensor = _BatchNorm.apply(input, weight, bias, eps)
         return y
-    return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
+    return torchs_batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
 
 
 class _BatchNorm(Function):

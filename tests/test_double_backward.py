@@ -1,4 +1,4 @@
-"""Batch norm with a short double backward: the derivatives of torch's own, and really used."""
+"""Batch norm and weight norm with a double backward of ours: right derivatives, and really used."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from corridor_exp.batch_norm import ShortDoubleBackward
+from corridor_exp.double_backward import own_double_backward
 from corridor_exp.objective import Batch, Objective
 
 SHAPES = [(6, 3, 4, 5), (8, 3), (5, 3, 7)]
@@ -20,7 +20,7 @@ def inputs(shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def ours(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-    with ShortDoubleBackward():
+    with own_double_backward():
         return F.batch_norm(x, None, None, gamma, beta, training=True)
 
 
@@ -43,10 +43,14 @@ def test_the_double_backward_is_torchs(shape: tuple[int, ...]) -> None:
 
 
 class Watch(nn.Module):
-    """Keeps the name of the node that made its input."""
+    """Keeps the names of the nodes that made its inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
 
     def forward(self, x: Tensor) -> Tensor:
-        self.seen = x.grad_fn.name() if x.grad_fn else None
+        self.seen.append(x.grad_fn.name() if x.grad_fn else "")
         return x
 
 
@@ -59,7 +63,7 @@ def test_hg_takes_it_and_batch_norms_that_it_cannot_do_stay_torchs(layout: torch
     model.double().to(memory_format=layout)
     objective = Objective(model)
     E, g, hg = objective.gradient_and_hg(Batch(batch.x.double(), batch.y))
-    assert "_BatchNorm" in str(watch.seen)
+    assert "_BatchNorm" in watch.seen[-1]
 
     loss = F.cross_entropy(model(batch.x.double()), batch.y)
     assert "NativeBatchNorm" in str(watch.seen)
@@ -72,3 +76,17 @@ def test_hg_takes_it_and_batch_norms_that_it_cannot_do_stay_torchs(layout: torch
     model.eval()
     objective.gradient_and_hg(Batch(batch.x.double(), batch.y))
     assert "NativeBatchNorm" in str(watch.seen)
+
+
+@pytest.mark.parametrize("dim", [0, 1, -1])
+def test_weight_norm_has_right_derivatives(dim: int) -> None:
+    v, g = inputs((3, 3))[0], torch.rand({0: (3, 1), 1: (1, 3), -1: ()}[dim]).double().requires_grad_()
+
+    def weight_norm(v: Tensor, g: Tensor) -> Tensor:
+        with own_double_backward():
+            w: Tensor = torch._weight_norm(v, g, dim)
+            return w
+
+    torch.testing.assert_close(weight_norm(v, g), torch._weight_norm(v, g, dim))
+    assert torch.autograd.gradcheck(weight_norm, (v, g))
+    assert torch.autograd.gradgradcheck(weight_norm, (v, g))

@@ -1,0 +1,26 @@
+"""The paper's statements, one row each: what was computed, the error found, and whether it holds.
+
+A row that holds compares two ways to the same thing, one of them a function of `theory`, or an optimizer where the
+statement is about one; only the counter-example to the converse of Theorem 3.1 is by hand. So an error planted in a
+formula there turns a row red: the tests plant them. What no row can see is a default argument, the numbers that are
+our choice in Fig. 1, how long a step `gradient_flow` tries next, and the layouts in memory that `theory.vectors` knows.
+An exception is an error like any other: its row is red and names it, and the other rows are checked all the same.
+
+Rows "as printed" are the paper's slips, which must not hold. The sections come in the paper's order, and after them
+the rows on measures of ours. All in float64.
+"""
+
+from __future__ import annotations
+
+from corridor_exp.ledger import corridors, descent, measures, methods, quadratics, steps
+from corridor_exp.ledger.rows import Check, Row
+
+__all__ = ["CHECKS", "Check", "Row", "ledger"]
+
+SECTIONS = (corridors, descent, steps, methods, quadratics, measures)
+CHECKS = [check for section in SECTIONS for check in vars(section).values() if isinstance(check, Check)]
+
+
+def ledger() -> list[Row]:
+    """All rows, in the paper's order. Seconds on a CPU; the same numbers every time."""
+    return [check.row() for check in CHECKS]

@@ -1,0 +1,418 @@
+"""A look leaves no trace in any kind of module, and sees E, g and Hg of it as they are."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, prune, vector_to_parameters
+from torch.utils.checkpoint import checkpoint
+
+from corridor_exp.errors import RunError
+from corridor_exp.objective import Batch, Objective
+from corridor_exp.theory.vectors import flat, like
+
+BATCH = Batch(
+    torch.randn(6, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64),
+    torch.tensor([0, 1, 2, 0, 1, 2]),
+)
+
+
+class Checkpointed(nn.Module):
+    def __init__(self, inner: nn.Module, reentrant: bool | None) -> None:
+        super().__init__()
+        self.inner, self.reentrant = inner, reentrant
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.inner(x) if self.reentrant is None else checkpoint(self.inner, x, use_reentrant=self.reentrant)
+        return y
+
+
+class Counting(nn.Module):
+    """Has a state, of which torch knows nothing."""
+
+    hidden: Tensor | float = 0.0
+    calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        self.hidden = (0.5 * self.hidden + x.mean()).detach()
+        return self.calls * x + self.hidden
+
+
+class Target(nn.Module):
+    """Moves a parameter that gets no gradient, and assigns a buffer anew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.online, self.target = nn.Linear(4, 4), nn.Linear(4, 4).requires_grad_(False)
+        self.register_buffer("mean", torch.zeros(()))
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        self.target.weight.mul_(0.9).add_(self.online.weight, alpha=0.1)
+        self.mean = 0.9 * self.mean + 0.1 * self.target.weight.mean()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.follow()
+        y: Tensor = self.online(x) + self.target(x).detach() + self.mean
+        return y
+
+
+class Alias(nn.Module):
+    """Has its parameter in a list too, and that is where it takes it from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 4))
+        self.parts = [self.weight]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.parts[0]
+
+
+class Limited(nn.Module):
+    """Shortens the rows of its table when it reads them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(2, 3, max_norm=0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.table((x > 0).long()).sum(1)
+        return y
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(2, 3, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.lstm(x.view(-1, 2, 2))[0][:, -1]
+        return y
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(2, 1, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.view(-1, 2, 2)
+        y: Tensor = self.attention(x, x, x)[0].flatten(1)
+        return y
+
+
+def inside(*layers: nn.Module) -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 4), nn.Tanh(), *layers, nn.Tanh(), nn.Linear(4, 3))
+
+
+def twice(*layers: nn.Module) -> nn.Module:
+    return nn.Sequential(*layers, nn.Tanh(), *layers, nn.Tanh(), nn.Linear(4, 3))
+
+
+def tied(plain: bool) -> nn.Module:
+    a, b = nn.Linear(4, 4), nn.Linear(4, 4)
+    b.weight = a.weight
+    return nn.Sequential(a, nn.Tanh(), b, nn.Linear(4, 3))
+
+
+def frozen(plain: bool) -> nn.Module:
+    model = inside(nn.Linear(4, 4))
+    model[0].requires_grad_(False)
+    return model
+
+
+def hooked(plain: bool) -> nn.Module:
+    """Its gradients are changed on their way into `p.grad`."""
+    model = inside(nn.Linear(4, 4))
+    if not plain:
+        model[0].weight.register_hook(lambda g: 2 * g)
+    return model
+
+
+def checkpointed(
+    reentrant: bool, *between: Callable[[], nn.Module], first: bool = False
+) -> Callable[[bool], nn.Module]:
+    def build(plain: bool) -> nn.Module:
+        layers = nn.Sequential(nn.Linear(4, 4), *(make() for make in between), nn.Tanh())
+        part = Checkpointed(layers, None if plain else reentrant)
+        return nn.Sequential(part, nn.Linear(4, 3)) if first else inside(part)
+
+    return build
+
+
+Build = Callable[[bool], nn.Module]  # of the module itself, or of the plain one that has the same E
+ZOO: dict[str, Build] = {
+    "tied weights": tied,
+    "a module under two names": lambda plain: twice(nn.Linear(4, 4)),
+    "batch norm under two names": lambda plain: twice(nn.Linear(4, 4), nn.BatchNorm1d(4)),
+    "frozen": frozen,
+    "a parameter's hook": hooked,
+    "weight norm": lambda plain: inside(parametrizations.weight_norm(nn.Linear(4, 4))),
+    "weight norm of one norm": lambda plain: inside(parametrizations.weight_norm(nn.Linear(4, 4), dim=None)),
+    "weight norm by a hook": lambda plain: inside(nn.utils.weight_norm(nn.Linear(4, 4))),
+    "orthogonal": lambda plain: inside(parametrizations.orthogonal(nn.Linear(4, 4))),
+    "pruned": lambda plain: inside(prune.random_unstructured(nn.Linear(4, 4), "weight", 5)),
+    "an alias": lambda plain: inside(Alias()),
+    "LSTM": lambda plain: Recurrent(),
+    "attention": lambda plain: nn.Sequential(Attention(), nn.Linear(4, 3)),
+}
+for reentrant in (False, True):
+    ZOO |= {
+        f"checkpoint, {reentrant=}": checkpointed(reentrant),
+        f"checkpoint of the first layer, {reentrant=}": checkpointed(reentrant, first=True),
+        f"checkpoint of batch norm, {reentrant=}": checkpointed(reentrant, partial(nn.BatchNorm1d, 4)),
+        f"checkpoint of dropout, {reentrant=}": checkpointed(reentrant, partial(nn.Dropout, 0.3)),
+    }
+# Of these torch differentiates only a part: E depends on θ under `no_grad` or behind a `detach` too.
+PARTLY: dict[str, Build] = {
+    "spectral norm": lambda plain: inside(parametrizations.spectral_norm(nn.Linear(4, 4))),
+    "spectral norm by a hook": lambda plain: inside(nn.utils.spectral_norm(nn.Linear(4, 4))),
+    "a state": lambda plain: inside(Counting()),
+    "a target": lambda plain: inside(Target()),
+    "limited rows": lambda plain: Limited(),
+}
+
+
+def made(build: Build, plain: bool = False) -> nn.Module:
+    torch.manual_seed(0)
+    return build(plain).double()
+
+
+def loss_there(build: Build, theta: Tensor | None = None) -> tuple[nn.Module, list[nn.Parameter], Tensor]:
+    """A new model's parameters, moved to a point, and its loss, by torch alone."""
+    model = made(build, plain=True)
+    params = [p for p in model.parameters() if p.requires_grad]
+    if theta is not None:
+        vector_to_parameters(theta, params)
+    torch.manual_seed(7)
+    return model, params, F.cross_entropy(model(BATCH.x), BATCH.y)
+
+
+def E_and_g(build: Build, theta: Tensor) -> tuple[Tensor, Tensor]:
+    _, params, E = loss_there(build, theta)
+    return E.detach(), flat(torch.autograd.grad(E, params))
+
+
+def difference(f: Callable[[Tensor], Tensor], at: Tensor, along: Tensor) -> Tensor:
+    """The derivative of f, by central differences."""
+    step = 1e-5
+    return (f(at + step * along) - f(at - step * along)) / (2 * step)
+
+
+def looks(objective: Objective) -> dict[str, Callable[[], Any]]:
+    moved = [p.detach() + 0.1 for p in objective.theta]
+    ones = [torch.ones_like(p) for p in objective.theta]
+    return {
+        "loss": lambda: objective.loss(BATCH, moved),
+        "gradient": lambda: objective.gradient(BATCH),
+        "gradient elsewhere": lambda: objective.gradient(BATCH, moved),
+        "gradient_and_hg": lambda: objective.gradient_and_hg(BATCH),
+        "hessian_product": lambda: objective.hessian_product(BATCH, ones),
+        "trial": lambda: objective.trial(BATCH)(moved),
+        "trial of the parameters": lambda: objective.trial(BATCH)(objective.theta),
+        "fits": lambda: objective.fits(BATCH, hessian=True),
+    }
+
+
+class Everything:
+    """What a run consists of: objects, and their bits."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.objects = {
+            **dict(model.named_parameters(remove_duplicate=False)),
+            **dict(model.named_buffers(remove_duplicate=False)),
+            **{f"{name}.grad": p.grad for name, p in model.named_parameters()},
+            **{f"{name} {key}": value for name, m in model.named_modules() for key, value in vars(m).items()},
+        }
+        self.bits = {key: t.detach().clone() for key, t in self.objects.items() if isinstance(t, Tensor)}
+        self.places = {key: t.data_ptr() for key, t in self.objects.items() if isinstance(t, Tensor)}
+        self.random = torch.get_rng_state()
+
+    def assert_same(self, then: Everything) -> None:
+        assert self.objects.keys() == then.objects.keys()
+        assert [k for k in self.objects if self.objects[k] is not then.objects[k]] == []
+        assert [k for k in self.bits if not torch.equal(self.bits[k], then.bits[k])] == []
+        assert self.places == then.places
+        assert torch.equal(self.random, then.random)
+
+
+@pytest.fixture(autouse=True)
+def no_advice() -> Iterator[None]:
+    """Of torch: on old forms of norms, and on checkpoints whose input needs no gradient."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@pytest.mark.parametrize("micro_batch", [None, 4])
+@pytest.mark.parametrize("name", [*ZOO, *PARTLY])
+def test_a_look_changes_nothing(name: str, micro_batch: int | None) -> None:
+    model = made({**ZOO, **PARTLY}[name])
+    objective = Objective(model, micro_batch=micro_batch, flat_gradients=micro_batch is None)
+    if micro_batch is None:
+        objective.backward(BATCH)
+    for look in looks(objective).values():
+        before = Everything(model)
+        look()
+        before.assert_same(Everything(model))
+
+
+@pytest.mark.parametrize("name", [*ZOO, *PARTLY])
+def test_training_goes_on_as_if_nobody_had_looked(name: str) -> None:
+    def trained(looking: bool) -> Everything:
+        objective = Objective(made({**ZOO, **PARTLY}[name]), micro_batch=4)
+        optimizer = torch.optim.SGD(objective.theta, lr=0.1)
+        for _ in range(3):
+            for look in looks(objective).values() if looking else []:
+                look()
+            objective.backward(BATCH)
+            optimizer.step()
+        return Everything(objective.model)
+
+    seen, unseen = trained(True), trained(False)
+    assert [k for k in unseen.bits if not torch.equal(seen.bits[k], unseen.bits[k])] == []
+    assert torch.equal(seen.random, unseen.random)
+
+
+@pytest.mark.parametrize("name", [*ZOO, *PARTLY])
+def test_e_and_g_are_those_of_torch_at_every_point(name: str) -> None:
+    build = {**ZOO, **PARTLY}[name]
+    objective = Objective(made(build))
+    theta = flat(objective.theta).detach()
+    moved = theta + 0.3 * torch.randn_like(theta)
+    for point in (theta, moved):
+        E, g = E_and_g(build, point)
+        torch.manual_seed(7)
+        there = like(point, objective.theta)
+        mine = objective.gradient(BATCH, there)
+        torch.testing.assert_close(mine[0], E, rtol=1e-12, atol=0)
+        torch.testing.assert_close(flat(mine[1]), g, rtol=0, atol=1e-12)
+        assert torch.equal(objective.loss(BATCH, there), mine[0])
+        assert torch.equal(objective.trial(BATCH)(there), mine[0])
+        if name in ZOO:
+            slope = difference(lambda t: loss_there(build, t)[2].detach(), point, g)
+            torch.testing.assert_close(slope, g.dot(flat(mine[1])), rtol=1e-7, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_hg_is_that_of_differences_of_g(name: str) -> None:
+    build = ZOO[name]
+    objective = Objective(made(build))
+    theta = flat(objective.theta).detach()
+    E, g = E_and_g(build, theta)
+    expected = difference(lambda t: E_and_g(build, t)[1], theta, g)
+    torch.manual_seed(7)
+    mine = objective.gradient_and_hg(BATCH)
+    torch.testing.assert_close(mine[0], E, rtol=1e-12, atol=0)
+    torch.testing.assert_close(flat(mine[1]), g, rtol=0, atol=1e-12)
+    torch.testing.assert_close(flat(mine[2]), expected, rtol=1e-6, atol=1e-8)
+    assert expected.abs().max() > 1e-3
+    torch.testing.assert_close(objective.hessian_product(BATCH, mine[1]), mine[2], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", PARTLY)
+def test_hg_of_what_torch_differentiates_in_part_is_torchs(name: str) -> None:
+    _, params, E = loss_there(PARTLY[name])
+    g = torch.autograd.grad(E, params, create_graph=True)
+    expected = torch.autograd.grad(g, params, [t.detach() for t in g])
+    mine = Objective(made(PARTLY[name])).gradient_and_hg(BATCH)
+    torch.testing.assert_close(flat(mine[2]), flat(expected), rtol=1e-9, atol=1e-12)
+    assert flat(expected).abs().max() > 1e-3
+
+
+def test_a_look_that_fails_changes_nothing() -> None:
+    def fail(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for fails in ("register_forward_hook", "register_full_backward_hook"):
+        model = made(ZOO["batch norm under two names"])
+        objective = Objective(model)
+        objective.backward(BATCH)
+        getattr(model[-1], fails)(fail)
+        for name in ("gradient", "gradient elsewhere", "gradient_and_hg", "hessian_product"):
+            before = Everything(model)
+            with pytest.raises(KeyboardInterrupt):
+                looks(objective)[name]()
+            before.assert_same(Everything(model))
+
+
+def test_a_look_calls_no_hook_of_a_parameter_and_training_does() -> None:
+    model = made(tied)
+    called: list[str] = []
+    model[0].weight.register_hook(lambda g: called.append("gradient"))
+    model[0].weight.register_post_accumulate_grad_hook(lambda p: called.append("accumulated"))
+    objective = Objective(model)
+    for look in looks(objective).values():
+        look()
+    assert called == []
+    objective.backward(BATCH)
+    assert called == ["gradient", "accumulated"]
+
+
+class Reentrant(torch.autograd.Function):
+    """Others' checkpoint: its gradients go straight into `p.grad`."""
+
+    @staticmethod
+    def forward(ctx: Any, layer: nn.Module, x: Tensor) -> Tensor:
+        ctx.layer = layer
+        ctx.save_for_backward(x)
+        y: Tensor = layer(x)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[None, Tensor | None]:
+        x = ctx.saved_tensors[0].detach().requires_grad_()
+        with torch.enable_grad():
+            ctx.layer(x).backward(dy)
+        return None, x.grad
+
+
+class Others(nn.Module):
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = Reentrant.apply(self.layer, x)
+        return y
+
+
+def test_a_backward_pass_that_fills_p_grad_by_itself_is_refused_by_the_parameters_name() -> None:
+    model = made(lambda plain: inside(Others(nn.Linear(4, 4))))
+    objective = Objective(model)
+    objective.backward(BATCH)
+    for look in (objective.gradient, objective.gradient_and_hg):
+        before = Everything(model)
+        with pytest.raises(RunError, match=r"fills 2\.layer\.weight\.grad"):
+            look(BATCH)
+        before.assert_same(Everything(model))
+    objective.loss(BATCH)
+
+
+def test_the_cache_of_autocast_does_not_take_the_parameters_for_where_they_stood() -> None:
+    """Inside autocast, which keeps the cast parameters for as long as it is on."""
+    objective = Objective(made(tied).float(), precision=torch.bfloat16)
+    batch, moved = Batch(BATCH.x.float(), BATCH.y), [p.detach() + 1 for p in objective.theta]
+    expected = objective.trial(batch)(moved)
+    with torch.autocast("cpu", torch.bfloat16):
+        objective.backward(batch)
+        assert torch.equal(objective.trial(batch)(moved), expected)
+
+
+def test_a_scripted_module_is_seen_at_another_point() -> None:
+    model = made(lambda plain: twice(nn.Linear(4, 4), nn.BatchNorm1d(4)))
+    moved = [p.detach() + 0.1 for p in model.parameters()]
+    scripted = torch.jit.trace(model, BATCH.x)
+    state = {key: t.clone() for key, t in scripted.state_dict().items()}
+    seen, expected = Objective(scripted).gradient(BATCH, moved), Objective(model).gradient(BATCH, moved)
+    torch.testing.assert_close(seen, expected)
+    assert all(torch.equal(t, scripted.state_dict()[key]) for key, t in state.items())
