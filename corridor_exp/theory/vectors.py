@@ -79,9 +79,11 @@ def _dot(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
     if not (a.is_contiguous() and b.is_contiguous()) or a.is_complex():
         a, b = _in_memory_order(_real(a), _real(b))
     a, b = a.reshape(-1), b.reshape(-1)
-    if a.is_cpu and a.numel() > BLOCK:
-        return torch.stack([_dot(*pair, dtype) for pair in zip(a.split(BLOCK), b.split(BLOCK), strict=True)]).sum()
-    return torch.dot(a, b) if a.dtype == b.dtype == dtype else torch.dot(a.to(dtype), b.to(dtype))
+    blocks = [(a, b)] if a.numel() <= BLOCK or not a.is_cpu else zip(a.split(BLOCK), b.split(BLOCK), strict=True)
+    products = [
+        torch.dot(x, y) if x.dtype == y.dtype == dtype else torch.dot(x.to(dtype), y.to(dtype)) for x, y in blocks
+    ]
+    return products[0] if len(products) == 1 else torch.stack(products).sum()
 
 
 def _in_memory_order(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
