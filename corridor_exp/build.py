@@ -17,12 +17,16 @@ from corridor_exp.config import Checkpoint, Config
 from corridor_exp.datasets.base import Dataset, Images, mixed_seed
 from corridor_exp.distributed import ALONE, Ranks, shard
 from corridor_exp.engine import Engine, Plan
-from corridor_exp.errors import RunError
+from corridor_exp.errors import RunError, UsageError
 from corridor_exp.models.haiku import DebiasedBatchNorm2d
 from corridor_exp.objective import Objective
 from corridor_exp.optim import build_schedule
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+UNFIT: dict[object, str] = {  # the optimizers of torch that need what a run does not give
+    torch.optim.LBFGS: "within a step it evaluates the loss anew at other parameters, and a run gives it once",
+    torch.optim.SparseAdam: "it takes sparse gradients, and a run's are dense",
+}
 
 
 def pick_device(asked: str, ranks: Ranks = ALONE) -> torch.device:
@@ -152,14 +156,28 @@ def _needs_several_images(model: nn.Module, images: Images) -> bool:
 
 
 def build_optimizer(config: Config, model: nn.Module, steps_per_epoch: int) -> tuple[Optimizer, LRScheduler | None]:
-    """The optimizer, and the schedule if its step is to change by one."""
+    """The optimizer, and the schedule if its step is to change by one.
+
+    Raises `UsageError` for a class of torch.optim that needs what a run, or this network, does not give.
+    """
+    target, factory = config.optim.target, config.optim.factory()
+    if factory in UNFIT:
+        raise UsageError(f"optim._target_={target} cannot train here: {UNFIT[factory]}")
+    takes, is_torchs = inspect.signature(factory).parameters, target.startswith("torch.optim.")
     options: dict[str, Any] = {}
-    if config.optim.target.startswith("torch.optim."):
-        # One pass over memory, and a guard against NaN: see `guarded_step`. Of shards torch has no such kernel of SGD.
-        options["fused"] = not config.engine.shard
-    elif "steps_per_epoch" in inspect.signature(config.optim.factory()).parameters:
+    if is_torchs and "fused" in takes:
+        # One pass over memory, and a guard against NaN: see `guarded_step`. Of shards torch has no such kernel of SGD,
+        # and on CUDA none of Adagrad.
+        lacking = factory is torch.optim.Adagrad and next(model.parameters()).is_cuda
+        options["fused"] = not (config.engine.shard or lacking)
+    if "steps_per_epoch" in takes:
         options["steps_per_epoch"] = steps_per_epoch  # by which SPS smooths its bound
-    optimizer: Optimizer = config.optim.build(model.parameters(), **options)
+    try:
+        optimizer: Optimizer = config.optim.build(model.parameters(), **options)
+    except (RuntimeError, TypeError, ValueError) as error:  # such as Muon's, of a parameter that is no matrix
+        if not is_torchs:
+            raise
+        raise UsageError(f"optim._target_={target}: {error}") from None
     schedule = config.optim.schedule
     return optimizer, build_schedule(optimizer, schedule, config.epochs * steps_per_epoch) if schedule else None
 

@@ -1,5 +1,8 @@
 import copy
+import inspect
 import math
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -7,12 +10,23 @@ from torch import nn
 
 from corridor_exp.optim import CLR, guarded_step
 
+TORCHS = {
+    name: kind
+    for name in torch.optim.__all__
+    if isinstance(kind := getattr(torch.optim, name), type) and kind is not torch.optim.Optimizer
+}
+REFUSED = {"LBFGS": "evaluates the loss anew", "SparseAdam": "sparse gradients", "Muon": "only supports 2D parameters"}
+
+
+def torchs(name: str) -> Callable[[list[nn.Parameter]], torch.optim.Optimizer]:
+    fused = {"fused": True} if "fused" in inspect.signature(TORCHS[name]).parameters else {}
+    return lambda p: TORCHS[name](p, lr=0.1, **fused)
+
+
 OPTIMIZERS = {
-    "clr": lambda p: CLR(p),
-    "sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.01, fused=True),
-    "adam": lambda p: torch.optim.Adam(p, lr=0.1, fused=True),
-    "adamw": lambda p: torch.optim.AdamW(p, lr=0.1, fused=True),
-    "not fused": lambda p: torch.optim.RMSprop(p, lr=0.1),
+    "clr": CLR,
+    "momentum": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.01, fused=True),
+    **{name: torchs(name) for name in TORCHS if name not in REFUSED},
 }
 
 
@@ -43,3 +57,23 @@ def test_returns_the_squared_gradient_norm(name: str) -> None:
     p = nn.Parameter(torch.zeros(2))
     p.grad = torch.tensor([3.0, 4.0])
     assert guarded_step(OPTIMIZERS[name]([p]), torch.tensor(1.0)).item() == pytest.approx(25)
+
+
+@pytest.mark.parametrize("name", TORCHS)
+def test_a_run_takes_every_optimizer_of_torch_or_refuses_it_in_one_line(
+    name: str, digits_run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    option = tmp_path / "own" / "optim" / "mine.yaml"
+    option.parent.mkdir(parents=True)
+    option.write_text(f"name: mine\n_target_: torch.optim.{name}\nlr: 0.01\n")
+    run = [f"--config-dir={tmp_path / 'own'}", "optim=mine", "probe=none", "max_steps=3", f"out_dir={tmp_path / 'run'}"]
+    code = digits_run(*run)
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    if name not in REFUSED:
+        assert code == 0
+        return
+    assert code == 2
+    (line,) = [line for line in said.splitlines() if f"optim._target_=torch.optim.{name}" in line]
+    assert REFUSED[name] in line
+    assert not (tmp_path / "run" / "records.jsonl").exists()

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from corridor_exp.theory.vectors import inner, squared_norm
+from corridor_exp.theory.vectors import BLOCK, inner, norm, squared_norm
 
 
 def vector(dtype: torch.dtype, layout: torch.memory_format = torch.contiguous_format) -> list[torch.Tensor]:
@@ -39,3 +39,21 @@ def test_complex_counts_as_pairs_of_reals() -> None:
 
 def test_the_empty_vector_is_zero() -> None:
     assert squared_norm([]).item() == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(1 << 23,), (4096, 512, 2, 2)], ids=["flat", "channels_last"])
+def test_long_sums_keep_their_digits(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    """One float32 dot product of so many equal numbers is 0.1 % off."""
+    layout = torch.channels_last if len(shape) == 4 else torch.contiguous_format
+    t = torch.full(shape, 1e-3, dtype=dtype).contiguous(memory_format=layout)
+    exact = t.numel() * t.flatten()[0].double().item() ** 2
+    assert squared_norm([t]).item() == pytest.approx(exact, rel=1e-4)
+    assert inner([t], [-t]).item() == pytest.approx(-exact, rel=1e-4)
+
+
+def test_a_norm_in_float64_widens_no_more_than_a_block_at_a_time() -> None:
+    t = torch.ones(16 * BLOCK)
+    with torch.profiler.profile(profile_memory=True) as profile:
+        assert norm([t]).item() == 2 * BLOCK**0.5 * 2
+    assert max(event.cpu_memory_usage for event in profile.events()) <= 2 * BLOCK * 8
