@@ -76,7 +76,7 @@ def read(directory: Path) -> Stored:
 
 def read_config(directory: Path) -> tuple[dict[str, Any], list[str]]:
     """The configuration that a run was started with, and the faults of its file; a missing one is a fault."""
-    config, faults = _read(directory / CONFIG_FILE, yaml.safe_load, _Config)
+    config, faults = _read(directory / CONFIG_FILE, _whole_yaml, _Config)
     return config, faults if config or faults else [f"no {CONFIG_FILE}"]
 
 
@@ -118,10 +118,6 @@ class _Option(_Model):
     step_cap: float | None = None
 
 
-class _Resume(_Model):
-    override: bool
-
-
 class _Config(_Model):
     seed: Whole | None = None
     name: str | None = None
@@ -132,7 +128,6 @@ class _Config(_Model):
     model: _Option = _Option()
     optim: _Option = _Option()
     logger: dict[str, dict[str, Any]] = {}
-    resume: _Resume  # the last key of every run: a file without it was cut
 
 
 class _Manifest(_Model):
@@ -164,6 +159,14 @@ def _read(path: Path, parse: Callable[[bytes], Any], model: type[_Model]) -> tup
     except Exception as error:
         return {}, [_unreadable(path, error)]
     return value, []
+
+
+def _whole_yaml(text: bytes) -> Any:
+    """The YAML of a file, which ends with a line: half of one can be YAML, too."""
+    value = yaml.safe_load(text)
+    if isinstance(value, dict) and not text.endswith(b"\n"):
+        raise ValueError("its last line was cut")
+    return value
 
 
 def _read_records(path: Path) -> tuple[list[Record], bool, list[str]]:

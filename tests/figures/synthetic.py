@@ -38,7 +38,6 @@ def write_run(
         "name": "made-up",
         "dataset": {"name": "cifar10", "held_out": None, **(dataset or {})},
         "optim": {"name": optim, **of_optim},
-        "resume": {"override": False},
     }
     (folder / records.CONFIG_FILE).write_text(yaml.safe_dump(config))
     lines: list[records.Record] = [
