@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
 def line(row: Row) -> str:
     verdict = "FAILS" if row.red else "misprint" if row.misprint else "holds"
     note = " (a known slip of the print, and it holds)" if row.red and row.misprint else ""
-    return f"{row.statement:<17} {verdict:<9} {row.error:9.1e}  {row.claim}{note}"
+    return f"{row.statement:<21} {verdict:<9} {row.error:9.1e}  {row.claim}{note}"
 
 
 if __name__ == "__main__":
