@@ -44,13 +44,13 @@ def run(config: Config, directory: Path, should_stop: Callable[[], bool], patien
     """
     ranks = distributed.launched()
     try:
-        return _alone_there(config, directory, should_stop, patience, ranks)
+        return _begin_or_go_on(config, directory, should_stop, patience, ranks)
     except (RunError, OSError) as problem:  # a full disk, a folder that is gone
         tell(f"{in_words(problem)}; nothing that was saved is lost: once it can be written, the same command goes on")
         return "failed"
 
 
-def _alone_there(
+def _begin_or_go_on(
     config: Config, directory: Path, should_stop: Callable[[], bool], patience: float, ranks: Ranks
 ) -> str:
     with distributed.connected(ranks), ExitStack() as stack:

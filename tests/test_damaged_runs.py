@@ -282,6 +282,15 @@ def test_a_damaged_manifest_hides_no_other_sweep(runs: Path, tmp_path: Path, cap
         assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_a_run_of_which_only_the_summary_is_left_is_found_and_named(runs: Path, capsys) -> None:
+    for file in (CONFIG, RECORDS):
+        (runs / "1" / file).unlink()
+    assert called(report.main, runs) == 0
+    out, err = capsys.readouterr()
+    assert "2 runs" in out
+    assert err.endswith("1: no config.yaml\n")
+
+
 def test_links_that_lead_round_in_a_folder_are_not_followed(runs: Path) -> None:
     (runs / "again").symlink_to(runs)
     (runs / "self").symlink_to(runs / "self")

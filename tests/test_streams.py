@@ -78,10 +78,10 @@ def test_a_terminal_that_knows_ascii_alone_gets_escapes(monkeypatch) -> None:
 def test_a_descriptor_that_is_closed_is_not_taken_by_a_file() -> None:
     """Else what a library writes to stderr would stand in `records.jsonl`."""
     code = (
-        "from corridor_exp.streams import steady_streams; from pathlib import Path\n"
-        "from corridor_exp.records import RecordWriter\n"
-        "with steady_streams(): print(RecordWriter(Path()).file.fileno())"
+        "import sys; from pathlib import Path\n"
+        "from corridor_exp.records import RecordWriter; from corridor_exp.streams import steady_streams\n"
+        "with steady_streams(): sys.exit(RecordWriter(Path()).file.fileno())"
     )
-    done = subprocess.run(["sh", "-c", '"$@" 2>&-', "sh", sys.executable, "-c", code], stdout=subprocess.PIPE)
-    assert int(done.stdout) > 2
+    done = subprocess.run(["sh", "-c", '"$@" <&- >&- 2>&-', "sh", sys.executable, "-c", code])
+    assert done.returncode > 2
     assert os.path.getsize(records.RECORDS_FILE) == 0

@@ -57,7 +57,7 @@ def find(directory: Path) -> list[Path]:
     found = []
     for folder, inner, files in os.walk(directory):
         inner[:] = [name for name in inner if name not in NOT_RUNS and not name.startswith(".")]
-        if RECORDS_FILE in files or CONFIG_FILE in files:
+        if not {RECORDS_FILE, CONFIG_FILE, SUMMARY_FILE}.isdisjoint(files):
             found.append(Path(folder))
     return sorted(found, key=lambda path: [int(t) if t.isdecimal() else t for t in re.split(r"(\d+)", str(path))])
 
