@@ -39,9 +39,13 @@ def started(size: int, function: Callable[..., Any], *args: Any) -> list[BasePro
 
 
 def exit_codes(processes: list[BaseProcess], seconds: float = 60.0) -> list[int | None]:
+    """The exit code of each process, None for one that has not ended in time; it is killed, or it would run on."""
     for process in processes:
         process.join(seconds)
-    return [process.exitcode for process in processes]
+    codes = [process.exitcode for process in processes]
+    for process in processes:
+        process.kill()
+    return codes
 
 
 def train(*argv: str) -> None:
