@@ -5,7 +5,7 @@ import yaml
 
 from corridor_exp import targets
 from corridor_exp.cli.compose import compose_jobs
-from corridor_exp.config import CONF_DIR, Config, difference, option_groups, redact, refuse_to_start
+from corridor_exp.config import CONF_DIR, Config, difference, option_groups, refuse_to_start
 from corridor_exp.errors import UsageError
 
 
@@ -52,21 +52,6 @@ def test_a_folder_of_ones_own_adds_options(tmp_path) -> None:
     (config,) = compose_jobs(["optim=mine"], False, str(tmp_path))
     targets.allow([])
     assert config.optim.keywords() == {"speed": 3}
-
-
-def test_what_is_written_down_holds_no_secret() -> None:
-    tree = {
-        "logger": {"api_key": "hunter2", "hub.token": "hunter2", "num_tokens": 7, "monkey": "banana"},
-        "root": "https://user:hunter2@host/data",
-        "list": [{"password": "hunter2"}],
-        "api_key": None,
-    }
-    public = redact(tree)
-    assert "hunter2" not in str(public)
-    assert public["logger"]["num_tokens"] == 7
-    assert public["logger"]["monkey"] == "banana"
-    assert public["root"] == "https://<redacted>@host/data"
-    assert public["api_key"] is None
 
 
 def test_a_run_is_the_same_run_whatever_the_folder() -> None:

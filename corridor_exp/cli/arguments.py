@@ -8,6 +8,7 @@ import sys
 from typing import NoReturn
 
 from corridor_exp.config import suggestion
+from corridor_exp.secrets import clean
 
 
 class Parser(argparse.ArgumentParser):
@@ -17,5 +18,5 @@ class Parser(argparse.ArgumentParser):
         if unknown := re.match(r"unrecognized arguments: (\S+)", message):
             flags = re.findall(r"--[a-z-]+", self.format_usage())
             message = f"unknown argument {unknown[1]}{suggestion(unknown[1], flags)} (see --help)"
-        print(f"{self.prog}: {message}", file=sys.stderr)
+        print(f"{self.prog}: {clean(message)}", file=sys.stderr)
         sys.exit(2)

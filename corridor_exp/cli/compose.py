@@ -23,8 +23,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from corridor_exp import targets
-from corridor_exp.config import CONF_DIR, SWEEP_GROUPS, Config, is_secret, option_groups, secret_variable, suggestion
+from corridor_exp import secrets, targets
+from corridor_exp.config import CONF_DIR, SWEEP_GROUPS, Config, option_groups, suggestion
 from corridor_exp.errors import UsageError
 
 
@@ -49,6 +49,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 def compose_jobs(overrides: Sequence[str], multirun: bool, config_dir: str | None = None) -> list[Config]:
     """One checked configuration for each job of the command line, in the order in which Hydra runs them."""
+    secrets.learn_arguments(overrides)
     conf = Conf([CONF_DIR, *([Path(config_dir).absolute()] if config_dir else [])])
     parsed = [_parse(text) for text in overrides]
     for override in parsed:
@@ -74,9 +75,9 @@ def _parse(text: str) -> Override:
     except HydraException as error:
         if "=" not in text and not text.startswith("~"):
             raise UsageError(f"{text!r} is not an override: write key=value (see --help)") from None
-        key, _, value = text.partition("=")
-        if is_secret(key, value):
-            raise UsageError(f"cannot read the value of {key}; quote it: '{key}=\"…\"'") from None
+        key = text.partition("=")[0]
+        if secrets.is_secret(key):
+            raise UsageError(f"cannot read the value of {key}: put it into quotes") from None
         raise UsageError(f"cannot read {text!r}: {_one_line(error)}") from None
 
 
@@ -168,9 +169,9 @@ def hide_secrets(overrides: Sequence[str]) -> list[str]:
     """The same overrides with every secret moved to the environment, so that no file of Hydra's can hold it."""
     hidden = []
     for text in overrides:
-        key, _, value = text.partition("=")
-        if is_secret(key.lstrip("+"), value) and isinstance(secret := _parse(text).value(), str):
-            variable = secret_variable(key)
+        key = text.partition("=")[0]
+        if secrets.redact_argument(text) != text and isinstance(secret := _parse(text).value(), str):
+            variable = secrets.variable(key)
             os.environ[variable] = secret
             text = f"{key}=${{oc.env:{variable}}}"
         hidden.append(text)

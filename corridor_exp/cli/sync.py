@@ -14,6 +14,7 @@ from corridor_exp import records
 from corridor_exp.cli.arguments import Parser
 from corridor_exp.errors import RunError
 from corridor_exp.loggers import wandb
+from corridor_exp.secrets import clean
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -42,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
             sent = wandb.upload(run, args.project, args.entity, how_it_ended)
             tqdm.write(f"{run}: {sent} records uploaded")
     except RunError as error:
-        print(f"corridor-sync: {error}", file=sys.stderr)
+        print(f"corridor-sync: {clean(str(error))}", file=sys.stderr)
         sys.exit(1)
 
 

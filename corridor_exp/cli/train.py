@@ -15,6 +15,7 @@ from corridor_exp.cli.table import table
 from corridor_exp.config import CONF_DIR, Config, fingerprint, option_groups, refuse_to_start
 from corridor_exp.errors import UsageError
 from corridor_exp.records import read_summary
+from corridor_exp.secrets import clean
 from corridor_exp.signals import StopSignals
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         sys.exit(_main(argv))
     except UsageError as error:
-        print(f"corridor-train: {error}", file=sys.stderr)
+        print(f"corridor-train: {clean(str(error))}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -151,7 +152,7 @@ def _job(composed: DictConfig) -> None:
                 raise UsageError("several ranks are one run: leave out -m, and sweep by corridor-sweep")
             status = run(to_config(composed), Path(HydraConfig.get().runtime.output_dir), lambda: stop.asked)
     except UsageError as error:
-        print(f"corridor-train: {error}", file=sys.stderr)
+        print(f"corridor-train: {clean(str(error))}", file=sys.stderr)
         sys.exit(2)
     if status == "preempted" or not launched().is_first:
         sys.exit(EXIT_CODES.get(status, 1))  # the first rank's code is told by the summary, which it alone has written

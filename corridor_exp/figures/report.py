@@ -25,7 +25,8 @@ from markupsafe import Markup
 
 import corridor_exp
 from corridor_exp import records
-from corridor_exp.config import redact, varied_keys, written_keys
+from corridor_exp.config import varied_keys, written_keys
+from corridor_exp.secrets import redact
 
 PAGE = Path(__file__).parent / "page"
 NOT_RUNS = ("checkpoints", "wandb")  # folders inside a run, which hold a config.yaml of their own or nothing of use
@@ -80,7 +81,7 @@ def read_run(folder: Path, path: str, longest: int = LONGEST) -> Run:
     """Read a run; a curve of more than `longest` points is thinned."""
     run = Run(path)
     try:
-        run.config = redact(written_keys(folder))  # once more: the page is made to be mailed
+        run.config = written_keys(folder)
     except (OSError, ValueError, AttributeError, yaml.YAMLError):
         run.remarks.append(f"{records.CONFIG_FILE} cannot be read")
     _read_records(folder, run)
@@ -141,7 +142,7 @@ def _read_summary(folder: Path, run: Run) -> None:
         run.remarks.append(f"{records.SUMMARY_FILE} cannot be read")
         return
     if summary.get("error"):
-        run.remarks.insert(0, redact(str(summary["error"])))
+        run.remarks.insert(0, redact(str(summary["error"])))  # once more: the page is made to be mailed
 
 
 def _rounded(value: float | None) -> Any:

@@ -23,6 +23,7 @@ import yaml
 from corridor_exp import records
 from corridor_exp.errors import RunError
 from corridor_exp.records import Record
+from corridor_exp.secrets import redact
 
 RUN_ID_FILE = "wandb_run_id"
 PATIENCE = 20.0  # seconds that the end of a run waits for its upload
@@ -110,7 +111,7 @@ def upload(
     """
     import wandb
 
-    config = yaml.safe_load((directory / records.CONFIG_FILE).read_text())
+    config = redact(yaml.safe_load((directory / records.CONFIG_FILE).read_text()))  # once more: it leaves the house
     configured = config["logger"].get("wandb", {})
     project, entity = project or configured.get("project"), entity or configured.get("entity")
     try:

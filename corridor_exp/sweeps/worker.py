@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from corridor_exp import records, targets
+from corridor_exp import records, secrets, targets
 from corridor_exp.errors import UsageError
 from corridor_exp.signals import StopSignals
 from corridor_exp.sweeps.frozen import thaw
@@ -37,14 +37,14 @@ def work(folder: Path, allow_targets: tuple[str, ...] = ()) -> str:
             # One whose sweep was killed may still be saving, and is worth waiting for.
             return run(thaw(folder), folder, lambda: stop.asked, patience=PATIENCE)
     except UsageError as error:
-        print(f"corridor-sweep: {error}", file=sys.stderr, flush=True)
+        print(f"corridor-sweep: {secrets.clean(str(error))}", file=sys.stderr, flush=True)
         fail(folder, str(error))
         return "failed"
 
 
 def fail(folder: Path, error: str) -> None:
     """Write the summary of a run that could not do so itself; unless another process is running it."""
-    summary = records.to_json({"status": "failed", "error": error}, indent=2) + "\n"
+    summary = records.to_json({"status": "failed", "error": secrets.clean(error)}, indent=2) + "\n"
     with suppress(Timeout), FileLock(folder / records.LOCK_FILE, timeout=0):
         records.write_atomically(folder / records.SUMMARY_FILE, summary.encode())
 
