@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from corridor_exp.errors import RunError, UsageError
+from corridor_exp.files import regular
 from corridor_exp.records import write_atomically
 
 Kind = Literal["step", "best"]
@@ -124,7 +125,7 @@ def _files(directory: Path) -> list[_File]:
 
 def _load(files: list[_File], tell: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     for file in files:
-        content = file.path.read_bytes()
+        content = regular(file.path).read_bytes()
         if _digest(content) != file.digest:
             tell(f"{file.path} is damaged (its content does not match the hash in its name); trying the one before it")
             continue

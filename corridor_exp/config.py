@@ -17,11 +17,11 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from corridor_exp import secrets, targets
 from corridor_exp.errors import UsageError
+from corridor_exp.files import load_yaml
 from corridor_exp.records import CHECKPOINTS, CONFIG_FILE, RECORDS_FILE, SAFE_NAME
 
 CONF_DIR = next(
@@ -314,7 +314,7 @@ def refuse_to_start(config: Config, directory: Path) -> None:
         return
     if config.resume.override:
         return
-    stored = yaml.safe_load((directory / CONFIG_FILE).read_text())
+    stored = load_yaml(directory / CONFIG_FILE)
     old = secrets.redact({key: value for key, value in stored.items() if key not in config.NOT_IDENTITY})
     if lines := difference(old, config.identity()):
         raise UsageError(
@@ -397,7 +397,7 @@ def written_keys(directory: Path) -> dict[str, str]:
     file = directory / CONFIG_FILE
     if not file.exists():
         return {}
-    stored = {key: value for key, value in yaml.safe_load(file.read_text()).items() if key not in Config.NOT_IDENTITY}
+    stored = {key: value for key, value in load_yaml(file).items() if key not in Config.NOT_IDENTITY}
     return {key: str(value) for key, value in leaves(secrets.redact(stored))}  # once more: it is shown to others
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from corridor_exp.errors import RunError, UsageError
+from corridor_exp.files import regular
 
 Record: TypeAlias = dict[str, Any]
 Metrics: TypeAlias = dict[str, float | None]
@@ -73,7 +74,7 @@ class RecordWriter:
         """Go on after the first `keep_bytes` bytes, which are the records that the checkpoint knows of."""
         self.path = directory / RECORDS_FILE
         try:
-            self.file = open(self.path, "ab")  # noqa: SIM115
+            self.file = open(regular(self.path), "ab")  # noqa: SIM115
         except OSError as error:
             raise RunError(f"cannot write {self.path}: {error.strerror}") from error
         if self.file.tell() < keep_bytes:
@@ -106,7 +107,7 @@ class RecordWriter:
 
 def read_records(directory: Path) -> Iterator[Record]:
     """The records of a run, numbers restored; a last line torn by a kill is left out."""
-    with open(directory / RECORDS_FILE, encoding="utf-8") as file:
+    with open(regular(directory / RECORDS_FILE), encoding="utf-8") as file:
         for line in file:
             if not line.endswith("\n"):
                 return
@@ -121,7 +122,7 @@ def from_json(line: str | bytes) -> Record:
 def read_summary(directory: Path) -> dict[str, Any] | None:
     """A run's summary, or None where there is none yet."""
     try:
-        summary: dict[str, Any] = json.loads((directory / SUMMARY_FILE).read_text())
+        summary: dict[str, Any] = json.loads(regular(directory / SUMMARY_FILE).read_text())
     except FileNotFoundError:
         return None
     return summary

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import yaml
 from tqdm import tqdm
 
 from corridor_exp import records, targets
 from corridor_exp.cli.arguments import Parser
 from corridor_exp.config import Config
 from corridor_exp.errors import RunError, UsageError
+from corridor_exp.files import load_yaml
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -63,7 +63,7 @@ def looks_at_checkpoints(directory: Path) -> list[records.Record]:
     from corridor_exp.probes import Corridor
     from corridor_exp.run import tell
 
-    config = Config.parse(yaml.safe_load((directory / records.CONFIG_FILE).read_text()))
+    config = Config.parse(load_yaml(directory / records.CONFIG_FILE))
     engine = build_engine(config)
     probe = Corridor("fixed", dataset=engine.dataset, batch_size=engine.plan.batch_size)
     looks = []

@@ -26,6 +26,7 @@ from yaml import YAMLError
 from corridor_exp import secrets, targets
 from corridor_exp.config import CONF_DIR, SWEEP_GROUPS, Config, option_groups, suggestion
 from corridor_exp.errors import UsageError
+from corridor_exp.files import refuse_bombs
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -124,6 +125,8 @@ class Conf:
         for folder in folders:
             if not folder.is_dir():
                 raise UsageError(f"--config-dir {folder}: no such folder")
+        for folder in folders[1:]:
+            refuse_bombs(folder)
         self.folders, self.groups = folders, option_groups(folders)
 
     def is_group(self, override: Override) -> bool:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from corridor_exp import records
 from corridor_exp.cli.arguments import Parser
-from corridor_exp.errors import RunError
+from corridor_exp.errors import RunError, UsageError
 from corridor_exp.loggers import wandb
 from corridor_exp.secrets import clean
 
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
         for run in tqdm(runs, unit="run", disable=len(runs) == 1):
             sent = wandb.upload(run, args.project, args.entity, how_it_ended)
             tqdm.write(f"{run}: {sent} records uploaded")
-    except RunError as error:
+    except (RunError, UsageError) as error:
         print(f"corridor-sync: {clean(str(error))}", file=sys.stderr)
         sys.exit(1)
 

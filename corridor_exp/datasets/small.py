@@ -13,6 +13,7 @@ from corridor_exp.datasets.cache import kept
 from corridor_exp.datasets.download import fetch
 from corridor_exp.datasets.resident import Arrays, Augmentation, ResidentDataset
 from corridor_exp.errors import RunError
+from corridor_exp.files import regular
 
 
 def cifar10(*, augment: bool = False, **options: Any) -> ResidentDataset:
@@ -95,7 +96,7 @@ class _Decoder:
         from PIL import Image
 
         try:
-            with Image.open(path) as image:
+            with Image.open(regular(Path(path))) as image:
                 pixels = np.asarray(image.convert(self.mode))
         except (OSError, SyntaxError, ValueError) as error:  # PIL's
             raise RunError(f"cannot read the image {path}: {error}") from error

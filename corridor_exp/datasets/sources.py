@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from corridor_exp.datasets.cache import kept
 from corridor_exp.errors import RunError
+from corridor_exp.files import regular
 
 IMAGES = ("jpg", "jpeg", "png", "webp")  # of a webdataset sample
 
@@ -58,7 +59,7 @@ class Folder:
         self.labels, self.classes = np.asarray(tree.targets), len(tree.classes)
 
     def read(self, number: int) -> bytes:
-        with open(self.paths[number], "rb") as file:
+        with open(regular(Path(self.paths[number])), "rb") as file:
             return file.read()
 
     def name(self, number: int) -> str:
@@ -83,7 +84,7 @@ class Parquet:
         self.metadata, labels, groups = [], [], []
         for number, shard in enumerate(shards):
             try:
-                with parquet.ParquetFile(shard) as file:
+                with parquet.ParquetFile(regular(shard)) as file:
                     file.schema_arrow.field("image").type.field("bytes")
                     labels.append(file.read(["label"], use_threads=False)["label"].to_numpy().astype(np.int64))
                     self.metadata.append(file.metadata)
@@ -147,7 +148,7 @@ class Tar:
             classes: dict[str, int] = {}
             member = None
             try:
-                with tarfile.open(shard, "r:") as archive:
+                with tarfile.open(regular(shard), "r:") as archive:
                     for member in archive:
                         folder, _, file = member.name.rpartition("/")
                         sample, _, field = file.partition(".")

@@ -12,6 +12,7 @@ from torch import Tensor
 from corridor_exp.datasets.base import Images
 from corridor_exp.datasets.resident import Arrays, NumericDataset
 from corridor_exp.errors import RunError
+from corridor_exp.files import regular
 
 
 def logistic_loss(outputs: Tensor, y: Tensor) -> Tensor:
@@ -70,7 +71,7 @@ def _read(file: str) -> tuple[Any, np.ndarray]:
 
     path = Path(file).expanduser()
     try:
-        x, y = load_svmlight_file(str(path), zero_based=True)
+        x, y = load_svmlight_file(str(regular(path)), zero_based=True)
     except OSError as error:
         raise RunError(
             f"cannot read {path.absolute()} ({error.strerror or error}): point dataset.root, and dataset.test if there "

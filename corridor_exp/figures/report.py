@@ -19,13 +19,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 import corridor_exp
 from corridor_exp import records
 from corridor_exp.config import varied_keys, written_keys
+from corridor_exp.files import regular
 from corridor_exp.secrets import redact
 
 PAGE = Path(__file__).parent / "page"
@@ -82,7 +82,7 @@ def read_run(folder: Path, path: str, longest: int = LONGEST) -> Run:
     run = Run(path)
     try:
         run.config = written_keys(folder)
-    except (OSError, ValueError, AttributeError, yaml.YAMLError):
+    except (OSError, ValueError, AttributeError):
         run.remarks.append(f"{records.CONFIG_FILE} cannot be read")
     _read_records(folder, run)
     _read_summary(folder, run)
@@ -279,15 +279,15 @@ class Picture:
 
 def find_figures(folder: Path) -> Iterator[Picture]:
     """`fig1.png`, `fig2.png`, … of a folder."""
-    for path in sorted(folder.glob("fig*.png"), key=lambda path: (len(path.stem), path.stem)):
+    for path in sorted(filter(Path.is_file, folder.glob("fig*.png")), key=lambda path: (len(path.stem), path.stem)):
         text = path.with_suffix(".txt")
-        yield Picture(path, text.read_text(encoding="utf-8").strip() if text.exists() else path.stem)
+        yield Picture(path, text.read_text(encoding="utf-8").strip() if text.is_file() else path.stem)
 
 
 def read_claims(folder: Path) -> list[dict[str, str]] | None:
     """The rows of `claims.json`, each value as text; None where there is no such file or it holds something else."""
     try:
-        claims = json.loads((folder / "claims.json").read_text(encoding="utf-8"))
+        claims = json.loads(regular(folder / "claims.json").read_text(encoding="utf-8"))
         return [
             {key: _as_text(claim.get(key)) for key in ("figure", "statement", "statistic", "verdict", "values")}
             for claim in claims

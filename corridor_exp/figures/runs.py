@@ -11,10 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from corridor_exp import records
 from corridor_exp.config import leaves, varied_keys
+from corridor_exp.files import load_yaml, regular
 from corridor_exp.records import Record
 
 MANIFEST = "sweep.json"
@@ -36,7 +35,7 @@ class Run:
         config, written = directory / records.CONFIG_FILE, directory / records.RECORDS_FILE
         return cls(
             directory,
-            dict(leaves(yaml.safe_load(config.read_text()))) if config.exists() else {},
+            dict(leaves(load_yaml(config))) if config.exists() else {},
             records.read_summary(directory) or {},
             list(records.read_records(directory)) if written.exists() else [],
         )
@@ -79,7 +78,7 @@ class Runs:
         """The runs that the manifest names, started or not; without one, every run below the folder."""
         manifest: dict[str, Any] = {}
         if (directory / MANIFEST).exists():
-            manifest = json.loads((directory / MANIFEST).read_text())
+            manifest = json.loads(regular(directory / MANIFEST).read_text())
             folders = records.run_folders(directory, manifest["runs"])
         else:
             folders = [file.parent for file in sorted(directory.rglob(records.RECORDS_FILE), key=_in_number_order)]

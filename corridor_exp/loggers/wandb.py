@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import yaml
-
 from corridor_exp import records
 from corridor_exp.errors import RunError
+from corridor_exp.files import load_yaml, regular
 from corridor_exp.records import Record
 from corridor_exp.secrets import redact
 
@@ -111,7 +110,7 @@ def upload(
     """
     import wandb
 
-    config = redact(yaml.safe_load((directory / records.CONFIG_FILE).read_text()))  # once more: it leaves the house
+    config = redact(load_yaml(directory / records.CONFIG_FILE))  # once more: it leaves the house
     configured = config["logger"].get("wandb", {})
     project, entity = project or configured.get("project"), entity or configured.get("entity")
     try:
@@ -152,7 +151,7 @@ def _open(
         project=project,
         entity=entity,
         name=name,
-        id=id_file.read_text(),
+        id=regular(id_file).read_text(),
         resume="allow",
         dir=directory.absolute(),
         config=config,

@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from corridor_exp import records, secrets
 from corridor_exp.config import Config, refuse_to_start
 from corridor_exp.errors import UsageError
+from corridor_exp.files import load_yaml, regular
 from corridor_exp.provenance import git_commit
 
 MANIFEST = "sweep.json"
@@ -68,7 +69,7 @@ class Sweep:
     def open(cls, directory: Path) -> Sweep | None:
         """The sweep that lies there, or None."""
         try:
-            return cls(directory, **json.loads((directory / MANIFEST).read_text()))
+            return cls(directory, **json.loads(regular(directory / MANIFEST).read_text()))
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -106,5 +107,5 @@ def is_locked(lock: Path) -> bool:
 
 def thaw(folder: Path) -> Config:
     """The frozen configuration of a run. A secret comes from the environment, or is null where that has none."""
-    stored: dict[str, Any] = yaml.safe_load((folder / records.CONFIG_FILE).read_text())
+    stored: dict[str, Any] = load_yaml(folder / records.CONFIG_FILE)
     return Config.parse(secrets.restore(stored))

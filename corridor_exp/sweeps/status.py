@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
-import yaml
-
 from corridor_exp import records
+from corridor_exp.files import load_yaml
 from corridor_exp.sweeps.frozen import is_locked
 from corridor_exp.sweeps.worker import LOG, last_line
 
@@ -65,7 +64,7 @@ def _progress(folder: Path) -> Look:
                 steps_per_epoch = step / (record["epoch"] + 1)
     if not step:
         return Look("waiting")
-    config = yaml.safe_load((folder / records.CONFIG_FILE).read_text())
+    config = load_yaml(folder / records.CONFIG_FILE)
     # Before its first epoch ends, a run that is not bounded by max_steps does not know how long it is.
     bounds = [config["max_steps"], steps_per_epoch and config["epochs"] * steps_per_epoch]
     total = min((bound for bound in bounds if bound), default=None)

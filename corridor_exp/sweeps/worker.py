@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from corridor_exp import records, secrets, targets
 from corridor_exp.errors import UsageError
+from corridor_exp.files import regular
 from corridor_exp.signals import StopSignals
 from corridor_exp.sweeps.frozen import thaw
 
@@ -24,7 +25,7 @@ def work(folder: Path, allow_targets: tuple[str, ...] = ()) -> str:
 
     `allow_targets` is what the sweep's command line trusts.
     """
-    log = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    log = os.open(regular(folder / LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
         os.dup2(log, stream.fileno())
@@ -52,7 +53,7 @@ def fail(folder: Path, error: str) -> None:
 def last_line(folder: Path) -> str:
     """What the run said last, or nothing."""
     try:
-        lines = (folder / LOG).read_text(errors="replace").split("\n")
+        lines = regular(folder / LOG).read_text(errors="replace").split("\n")
     except FileNotFoundError:
         return ""
     said = [line.rpartition("\r")[2].strip() for line in lines if line.strip()]

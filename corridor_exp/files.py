@@ -1,0 +1,79 @@
+"""What may be opened and read, whoever has written it: regular files, and YAML of a bounded size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from corridor_exp.errors import UsageError
+
+LARGEST, MOST_NODES, DEEPEST = 1_000_000, 100_000, 50  # bytes, values and levels of a YAML file
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class UnreadableError(UsageError, OSError):
+    """A file that is not what it has to be. One line that names it."""
+
+
+def regular(path: Path) -> Path:
+    """The same path. Raises `UnreadableError` for a pipe, a device or a socket, which would be waited for for ever."""
+    if path.exists() and not path.is_file():
+        raise UnreadableError(f"{path} is no regular file")
+    return path
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """The keys and values in a YAML file. Raises `UnreadableError` where it holds anything else."""
+    value = parse_yaml(_text(path), path)
+    if not isinstance(value, dict):
+        raise UnreadableError(f"{path} holds no keys with values")
+    return value
+
+
+def parse_yaml(text: str | bytes, path: Path) -> Any:
+    """The value of a text of YAML. Raises `UnreadableError`."""
+    try:
+        _refuse_bomb(text, path)
+        return yaml.load(text, Loader=LOADER)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise UnreadableError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+
+
+def refuse_bombs(folder: Path) -> None:
+    """Raise `UnreadableError` for a YAML file of a folder that Hydra could not read in reasonable time."""
+    for path in sorted(folder.rglob("*.yaml")):
+        try:
+            _refuse_bomb(_text(path), path)
+        except yaml.YAMLError:
+            continue  # Hydra tells that of a file which is chosen
+
+
+def _text(path: Path) -> bytes:
+    if regular(path).exists() and path.stat().st_size > LARGEST:
+        raise UnreadableError(f"{path} is too large for a configuration: more than {LARGEST:,} bytes")
+    return path.read_bytes()
+
+
+def _refuse_bomb(text: str | bytes, path: Path) -> None:
+    """Raise for aliases of aliases, whose values would fill the memory, and for a tree that is too deep."""
+    sizes: dict[str, int] = {}  # of what an alias stands for, itself expanded
+    stack: list[tuple[str | None, int]] = []  # the open collections, and the nodes before them
+    nodes = 0
+    for event in yaml.parse(text, Loader=LOADER):
+        if isinstance(event, yaml.AliasEvent):
+            nodes += sizes.get(str(event.anchor), MOST_NODES + 1)  # one that is still open holds itself
+        elif isinstance(event, yaml.CollectionStartEvent):
+            stack.append((event.anchor, nodes))
+            nodes += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = stack.pop()
+            if anchor:
+                sizes[anchor] = nodes - before
+        elif isinstance(event, yaml.ScalarEvent):
+            nodes += 1
+            if event.anchor:
+                sizes[event.anchor] = 1
+        if nodes > MOST_NODES or len(stack) > DEEPEST:
+            raise UnreadableError(f"{path} is too large once its aliases are expanded, or too deep")
