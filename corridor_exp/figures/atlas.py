@@ -136,7 +136,7 @@ def draw(looks: Sequence[Record], atlas: list[Phase], title: str) -> Figure:
     axes[0].axhline(0.5, color="0.3", linewidth=0.8, linestyle="--")
     axes[0].set(yscale="log", ylabel="corridor index")
     axes[0].text(1.0, 0.5, " ½", transform=axes[0].get_yaxis_transform(), va="center", color="0.3")
-    axes[0].legend(frameon=False, loc="upper right", ncols=2, fontsize="small")
+    _legend(axes[0])
     _points(axes[1], steps, looks, records.GRADIENT_ALIGNMENT, "alignment at the midpoint")
     _points(axes[1], steps, looks, records.DECREASE_RATIO, "decrease ratio over the step")
     axes[1].axhline(0.75, color="0.3", linewidth=0.8, linestyle="--")
@@ -144,9 +144,10 @@ def draw(looks: Sequence[Record], atlas: list[Phase], title: str) -> Figure:
     ratios = (records.GRADIENT_ALIGNMENT, records.DECREASE_RATIO)
     below = sum(any((look.get(key) or 0) < -1 for key in ratios) for look in looks)
     if below:
-        axes[1].text(0.01, 0.04, f"{below} looks below −1", transform=axes[1].transAxes, fontsize="small")
+        count = f"{below} look{'s' * (below > 1)} below −1"
+        axes[1].text(0, 1.03, count, transform=axes[1].transAxes, va="bottom", fontsize="small")
     axes[1].set(ylabel="ratio (1: corridor)", ylim=(-1.05, 1.05), xlabel="step")
-    axes[1].legend(frameon=False, loc="lower right", ncols=2, fontsize="small")
+    _legend(axes[1])
     axes[1].sharex(axes[0])
     if has_layers:
         _layer_map(figure, axes[2], atlas, layers)
@@ -158,6 +159,11 @@ def _points(axis: Any, steps: list[int], looks: Sequence[Record], key: str, labe
     shown = [(step, look[key]) for step, look in zip(steps, looks, strict=True) if look.get(key) is not None]
     if shown:
         axis.plot(*zip(*shown, strict=True), ".", markersize=3.5, color=COLOURS[key], label=label, clip_on=True)
+
+
+def _legend(axis: Any) -> None:
+    """Above the panel, where it covers no look."""
+    axis.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, ncols=2, fontsize="small")
 
 
 def _layer_map(figure: Figure, axis: Any, atlas: list[Phase], layers: list[str]) -> None:

@@ -45,6 +45,18 @@ def test_phases_are_tenths_with_medians_shares_and_layers() -> None:
     assert "b 64%" in atlas.table([first, last])
 
 
+@pytest.mark.parametrize(("ratios", "said"), [([-2.0, 0.5], "1 look below −1"), ([-2.0, -3.0], "2 looks below −1")])
+def test_what_lies_below_the_panel_is_counted_above_it(ratios: list[float], said: str) -> None:
+    looks = [
+        {"step": i, records.TRAIN_LOSS: 1.0, records.CORRIDOR_INDEX: 1.0, records.DECREASE_RATIO: ratio}
+        for i, ratio in enumerate(ratios)
+    ]
+    panel = atlas.draw(looks, atlas.phases(looks, 2), "title").axes[1]
+    (count,) = [text for text in panel.texts if "below" in text.get_text()]
+    assert count.get_text() == said
+    assert count.get_position()[1] > 1  # axes units: outside the panel, as is the legend
+
+
 def test_the_atlas_of_a_real_run(digits_run, capsys, tmp_path: Path) -> None:
     assert digits_run("epochs=4", "batch_size=100", "probe.every=3", "out_dir=out") == 0
     capsys.readouterr()
