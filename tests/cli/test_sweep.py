@@ -250,10 +250,9 @@ def test_a_signal_to_the_whole_group_at_once_is_waited_for_until_the_runs_have_s
     assert not has_records(tmp_path / "out/1")
 
 
-def test_a_signal_that_was_ignored_at_the_start_stays_ignored_by_sweep_and_runs(started, monkeypatch, tmp_path) -> None:
-    with monkeypatch.context() as nohup:
-        nohup.setattr(sys.modules[__name__], "COMMAND", ["sh", "-c", "trap '' HUP; exec \"$@\"", "sh", *COMMAND])
-        process = started(*LONG, "seed=0,1", "out_dir=out")
+def test_a_signal_that_was_ignored_at_the_start_stays_ignored_by_sweep_and_runs(started, tmp_path) -> None:
+    nohup = ["sh", "-c", "trap '' HUP; exec \"$@\"", "sh", *COMMAND]
+    process = started(*LONG, "seed=0,1", "out_dir=out", command=nohup)
     until(lambda: has_records(tmp_path / "out/0"))
     os.killpg(process.pid, signal.SIGHUP)
     file = tmp_path / "out/0/records.jsonl"
