@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from corridor_exp.errors import RunError, UsageError, in_words
+from corridor_exp.files import regular
 from corridor_exp.records import write_atomically
 
 Kind = Literal["step", "best"]
@@ -123,7 +124,7 @@ def _files(directory: Path) -> list[_File]:
 def _load(files: list[_File], tell: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     for file in files:
         try:
-            content = file.path.read_bytes()
+            content = regular(file.path).read_bytes()
         except OSError as error:
             tell(f"{in_words(error)}; trying the checkpoint before it")
             continue

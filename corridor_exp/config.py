@@ -20,7 +20,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from corridor_exp import targets
+from corridor_exp import secrets, targets
 from corridor_exp.errors import UsageError
 from corridor_exp.records import CHECKPOINTS, RECORDS_FILE, SAFE_NAME
 from corridor_exp.runs import reading
@@ -273,6 +273,7 @@ class Config(Strict):
 
         What a run of an older version says of its own trust is passed over.
         """
+        secrets.learn(composed)
         try:
             config = cls.model_validate({key: value for key, value in composed.items() if key != targets.SETTING})
         except ValidationError as error:
@@ -298,7 +299,7 @@ class Config(Strict):
 
     def public(self) -> dict[str, Any]:
         """What may be written to a file, a console or a mirror: all keys that were set, secrets redacted."""
-        public: dict[str, Any] = redact(self.model_dump(exclude_unset=True))
+        public: dict[str, Any] = secrets.redact(self.model_dump(exclude_unset=True))
         return public
 
     def identity(self) -> dict[str, Any]:
@@ -346,7 +347,7 @@ def refuse_to_start(config: Config, directory: Path) -> None:
     stored, faults = reading.read_config(directory)
     if faults:
         raise UsageError(f"{directory}: {faults[0]}; choose another out_dir, or go on by resume.override=true")
-    old = {key: value for key, value in stored.items() if key not in config.NOT_IDENTITY}
+    old = secrets.redact({key: value for key, value in stored.items() if key not in config.NOT_IDENTITY})
     if lines := difference(old, config.identity()):
         raise UsageError(
             f"{directory} holds another run ({'; '.join(lines)}): choose another out_dir, "
@@ -365,7 +366,7 @@ def first_problem(error: ValidationError, known: Iterable[str]) -> str:
     group, _, name = key.rpartition(".")
     if group and isinstance(value, list | dict) and problem["type"] != "missing":
         return f"{key}: {reason}; {name} means the same in all options of {group}: call a key of your own otherwise"
-    shown = f"={value}" if isinstance(value, str | int | float) and not is_secret(key, value) else ""
+    shown = f"={secrets.redact(value, key)}" if isinstance(value, str | int | float) else ""
     return f"{key}{shown}: {reason}"
 
 
@@ -410,34 +411,6 @@ def fingerprint(configs: list[dict[str, Any]]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-REDACTED = "<redacted>"
-_SECRET_KEY = re.compile(r"(^|[_.-])(api_?key|token|secret|password|passwd|credentials?)$", re.IGNORECASE)
-_URL_LOGIN = re.compile(r"(?<=//)[^/@\s]+:[^/@\s]+(?=@)")
-
-
-def is_secret(key: str, value: Any) -> bool:
-    """A value under a key such as `api_key` or `hub.token` (not `num_tokens`), or one that holds user:pw@host."""
-    if not isinstance(value, str) or not value:
-        return False
-    return bool(_SECRET_KEY.search(key) or _URL_LOGIN.search(value))
-
-
-def secret_variable(key: str) -> str:
-    """The environment variable by which the secret of `key` reaches another process: never a file, nor a pickle."""
-    return f"CORRIDOR_SECRET_{hashlib.sha256(key.encode()).hexdigest()[:8].upper()}"
-
-
-def redact(value: Any, key: str = "") -> Any:
-    """The same tree with every secret replaced."""
-    if isinstance(value, Mapping):
-        return {k: redact(v, str(k)) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [redact(v, key) for v in value]
-    if isinstance(value, str) and value and _SECRET_KEY.search(key):
-        return REDACTED
-    return _URL_LOGIN.sub(REDACTED, value) if isinstance(value, str) else value
-
-
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """The old and the new value of every leaf in which two public configurations differ."""
     before, after = dict(leaves(old)), dict(leaves(new))
@@ -462,7 +435,7 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any
 def written_keys(stored: Mapping[str, Any]) -> dict[str, str]:
     """A configuration as a run directory holds it, flat and as text, without what is not identity."""
     identity = {key: value for key, value in stored.items() if key not in Config.NOT_IDENTITY}
-    return {key: str(value) for key, value in leaves(identity)}
+    return {key: str(value) for key, value in leaves(secrets.redact(identity))}  # once more: it is shown to others
 
 
 def varied_keys(configs: Iterable[Mapping[str, str]]) -> list[str]:

@@ -16,7 +16,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 import corridor_exp
-from corridor_exp import checkpoint, distributed, records
+from corridor_exp import checkpoint, distributed, records, secrets
 from corridor_exp.build import build_engine
 from corridor_exp.config import Config, changes, difference, refuse_to_start
 from corridor_exp.distributed import Ranks
@@ -28,7 +28,7 @@ from corridor_exp.runs import reading
 
 
 def tell(message: str) -> None:
-    print(f"corridor-train: {message}", file=sys.stderr, flush=True)
+    print(f"corridor-train: {secrets.clean(message)}", file=sys.stderr, flush=True)
 
 
 def run(config: Config, directory: Path, should_stop: Callable[[], bool], patience: float = 1.0) -> str:
@@ -42,6 +42,7 @@ def run(config: Config, directory: Path, should_stop: Callable[[], bool], patien
     Several ranks call it alike. The first one holds the directory and writes; of the others nothing is seen, unless one
     of them fails.
     """
+    secrets.scrub_arguments()
     ranks = distributed.launched()
     try:
         return _begin_or_go_on(config, directory, should_stop, patience, ranks)
@@ -100,9 +101,10 @@ def _run(config: Config, directory: Path, should_stop: Callable[[], bool], ranks
         error = f"{type(problem).__name__}: {problem}"
         tell(f"{who}{error}\n{traceback.format_exc()}")
     if ranks.is_first:
+        error = secrets.clean(error) if error else None
         summary = {"status": status, "error": error, **environment(), **(outcome(engine) if engine else {})}
         if engine and config.fork_from:
-            summary["parent"] = {"run": config.fork_from, "step": engine.progress.began}
+            summary["parent"] = {"run": secrets.redact(config.fork_from), "step": engine.progress.began}
         content = records.to_json(summary, indent=2) + "\n"
         records.write_atomically(directory / records.SUMMARY_FILE, content.encode())
         tell(_farewell(status, directory, summary))
@@ -166,7 +168,7 @@ def _take_over(saved: dict[str, Any], engine: Engine, config: Config) -> None:
     """Let the engine go on from a checkpoint, of this run or of another, knowing what has changed since."""
     changed = {
         key
-        for key in changes(saved["config"], config.public())
+        for key in changes(secrets.redact(saved["config"]), config.public())
         if key.partition(".")[0] not in (*config.NOT_IDENTITY, "fork_from")
     }
     try:

@@ -5,7 +5,7 @@ import yaml
 
 from corridor_exp import targets
 from corridor_exp.cli.compose import compose_jobs
-from corridor_exp.config import CONF_DIR, Component, Config, difference, option_groups, redact, refuse_to_start
+from corridor_exp.config import CONF_DIR, Component, Config, difference, option_groups, refuse_to_start
 from corridor_exp.datasets.base import Images
 from corridor_exp.errors import UsageError
 
@@ -119,21 +119,6 @@ def test_a_factory_that_cannot_be_called_is_told_how_it_is_called(
     else:
         with pytest.raises(UsageError, match=said):
             component.build(images)
-
-
-def test_what_is_written_down_holds_no_secret() -> None:
-    tree = {
-        "logger": {"api_key": "hunter2", "hub.token": "hunter2", "num_tokens": 7, "monkey": "banana"},
-        "root": "https://user:hunter2@host/data",
-        "list": [{"password": "hunter2"}],
-        "api_key": None,
-    }
-    public = redact(tree)
-    assert "hunter2" not in str(public)
-    assert public["logger"]["num_tokens"] == 7
-    assert public["logger"]["monkey"] == "banana"
-    assert public["root"] == "https://<redacted>@host/data"
-    assert public["api_key"] is None
 
 
 def test_a_run_is_the_same_run_whatever_the_folder() -> None:

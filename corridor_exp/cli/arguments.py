@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from corridor_exp.config import suggestion
 from corridor_exp.errors import RunError, UsageError, in_words
+from corridor_exp.secrets import clean
 
 STOPPED = 75  # by a signal, resumable
 NO_HYDRA = (
@@ -30,7 +31,7 @@ class Parser(argparse.ArgumentParser):
         self.fail(2, message)
 
     def fail(self, code: int, message: str) -> NoReturn:
-        print(f"{self.prog}: {_printable(message)}", file=sys.stderr)
+        print(f"{self.prog}: {_printable(clean(message))}", file=sys.stderr)
         sys.exit(code)
 
     def carry_out(self, command: Callable[[argparse.Namespace], int], argv: list[str] | None) -> NoReturn:

@@ -27,10 +27,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from corridor_exp import targets
+from corridor_exp import secrets, targets
 from corridor_exp.cli.arguments import NO_HYDRA
-from corridor_exp.config import CONF_DIR, SWEEP_GROUPS, Config, is_secret, option_groups, suggestion
+from corridor_exp.config import CONF_DIR, SWEEP_GROUPS, Config, option_groups, suggestion
 from corridor_exp.errors import UsageError
+from corridor_exp.files import refuse_bombs
 from corridor_exp.sweeps.settings import Settings
 
 MOST_RUNS = 10_000  # of one grid
@@ -48,6 +49,7 @@ ERRORS = (
 
 def compose_jobs(overrides: Sequence[str], multirun: bool, config_dir: str | None = None) -> list[Config]:
     """One checked configuration for each job of the command line, in the order of Hydra's multirun."""
+    secrets.learn_arguments(overrides)
     with opened(config_dir) as conf:
         parsed = [conf.parse(text) for text in overrides]
         for override in parsed:
@@ -68,6 +70,8 @@ def opened(config_dir: str | None = None) -> Iterator[Conf]:
     folders = [CONF_DIR, *([Path(config_dir).absolute()] if config_dir is not None else [])]
     if not folders[-1].is_dir():
         raise UsageError(f"--config-dir {folders[-1]}: no such folder")
+    for folder in folders[1:]:
+        refuse_bombs(folder)
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         yield Conf(folders)
 
@@ -84,7 +88,7 @@ class Conf:
         self.parse, self.chosen = cache(self._parse), cache(self._chosen)
 
     def _parse(self, text: str) -> Override:
-        key, has_value, value = text.partition("=")
+        key, has_value, _ = text.partition("=")
         name = key.lstrip("+~")
         if re.match(r"hydra([./@]|$)", name):
             raise UsageError(f"{name} {NO_HYDRA}")
@@ -93,7 +97,7 @@ class Conf:
         try:
             return OverridesParser.create(self.loader).parse_overrides([text])[0]
         except ERRORS as error:
-            said = "the value" if is_secret(name, value) else f"{text!r}: {_one_line(error)}; the value"
+            said = "the value" if secrets.is_secret(name) else f"{text!r}: {_one_line(error)}; the value"
             raise UsageError(f"cannot read {said} of {name} may need quotes: '{name}=\"…\"'") from None
 
     def check(self, override: Override) -> None:
@@ -238,10 +242,8 @@ def _values(override: Override) -> list[Any]:
 
 
 def _line(override: Override) -> str:
-    """The override as it was typed; of a secret only the key."""
-    line = str(override.input_line)
-    key, _, value = line.partition("=")
-    return key if is_secret(key.lstrip("+~"), value) else line
+    """The override as it was typed, without secrets."""
+    return secrets.redact_argument(str(override.input_line))
 
 
 def _product(overrides: list[Override]) -> list[list[str]]:

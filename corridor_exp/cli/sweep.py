@@ -15,25 +15,23 @@ from pathlib import Path
 from shutil import which
 from typing import NoReturn
 
-from corridor_exp import targets
+from corridor_exp import secrets, targets
 from corridor_exp.cli.arguments import STOPPED, Parser
 from corridor_exp.cli.estimate import report
 from corridor_exp.cli.table import beside_differences, table
 from corridor_exp.config import (
     CONF_DIR,
-    REDACTED,
     Config,
     available_threads,
     difference,
     fingerprint,
-    is_secret,
     refuse_place,
 )
 from corridor_exp.errors import UsageError, extra
 from corridor_exp.launcher import rank_size_and_local
 from corridor_exp.streams import steady_streams
 from corridor_exp.sweeps import grids
-from corridor_exp.sweeps.frozen import SUBMITTED, Sweep, leave_secrets, only_one, owner, thaw
+from corridor_exp.sweeps.frozen import SUBMITTED, Sweep, only_one, owner, thaw
 from corridor_exp.sweeps.settings import Settings
 from corridor_exp.sweeps.status import Look, look
 from corridor_exp.sweeps.worker import LOG
@@ -135,7 +133,9 @@ class Asked:
     def __init__(self, settings: Settings, overrides: list[str], config_dir: str | None) -> None:
         self.settings, self.overrides, self.config_dir = settings, overrides, config_dir
         chosen = {"figure": settings.figure, "scale": settings.scale, "--config-dir": config_dir}
-        self.command = [f"{key}={value}" for key, value in chosen.items() if value] + list(map(_shown, overrides))
+        self.command = [f"{key}={value}" for key, value in chosen.items() if value] + list(
+            map(secrets.redact_argument, overrides)
+        )
         if not self.command and not settings.out_dir:
             raise UsageError("say what to sweep: overrides, figure=NAME, or out_dir=DIR of a former sweep (see --help)")
         if settings.scale and not settings.figure:
@@ -170,7 +170,7 @@ class Asked:
         configs = [config for grid in union for config in compose_jobs([share, *grid], True, folder)]
         if any(config.out_dir for config in configs):
             raise UsageError("out_dir is the folder of the whole sweep, and no key of a grid")
-        leave_secrets(configs)
+        secrets.leave([config.model_dump() for config in configs])
         return list({fingerprint([config.identity()]): config for config in configs}.values())
 
     @cached_property
@@ -336,12 +336,7 @@ def cancel(sweep: Sweep) -> None:
 
 
 def tell(message: str) -> None:
-    print(f"corridor-sweep: {message}", file=sys.stderr, flush=True)
-
-
-def _shown(override: str) -> str:
-    key, _, value = override.partition("=")
-    return f"{key}={REDACTED}" if is_secret(key.lstrip("+"), value) else override
+    print(f"corridor-sweep: {secrets.clean(message)}", file=sys.stderr, flush=True)
 
 
 def _require_slurm() -> None:

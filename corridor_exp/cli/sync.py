@@ -15,6 +15,7 @@ from corridor_exp.cli.arguments import Parser
 from corridor_exp.errors import RunError
 from corridor_exp.loggers import wandb
 from corridor_exp.runs import reading
+from corridor_exp.secrets import clean
 from corridor_exp.streams import steady_streams
 
 
@@ -53,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
                 break
             tqdm.write(f"{run}: {sent} records uploaded")
     for complaint in complaints:
-        print(f"corridor-sync: {complaint}", file=sys.stderr)
+        print(f"corridor-sync: {clean(complaint)}", file=sys.stderr)
     sys.exit(1 if complaints else 0)
 
 

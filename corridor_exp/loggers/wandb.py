@@ -23,6 +23,7 @@ from corridor_exp import records
 from corridor_exp.errors import RunError
 from corridor_exp.records import Record
 from corridor_exp.runs.reading import Stored
+from corridor_exp.secrets import redact
 
 RUN_ID_FILE = "wandb_run_id"
 PATIENCE = 20.0  # seconds that the end of a run waits for its upload
@@ -114,7 +115,7 @@ def upload(
     project, entity = project or configured.get("project"), entity or configured.get("entity")
     name = f"{run.config.get('name', 'run')}/{run.directory.name}"
     try:
-        mirror = _open(run.directory, run.config, name, "online", project, entity)
+        mirror = _open(run.directory, redact(run.config), name, "online", project, entity)
     except wandb.Error as error:
         raise RunError(f"W&B: {' '.join(str(error).split())}") from None
     sent = 0

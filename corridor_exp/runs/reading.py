@@ -6,12 +6,10 @@ read is a fault, one line that names the file; the rest is read. So one broken f
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 import os
 import re
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +19,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from corridor_exp.errors import in_words
+from corridor_exp.files import parse_yaml, regular
 from corridor_exp.records import CHECKPOINTS, CONFIG_FILE, RECORDS_FILE, SUMMARY_FILE, Record, from_json, restored
 
 MANIFEST = "sweep.json"
@@ -163,7 +162,7 @@ def _read(path: Path, parse: Callable[[bytes], Any], model: type[_Model]) -> tup
 
 def _whole_yaml(text: bytes) -> Any:
     """The YAML of a file, which ends with a line: half of one can be YAML, too."""
-    value = yaml.safe_load(text)
+    value = parse_yaml(text)
     if isinstance(value, dict) and not text.endswith(b"\n"):
         raise ValueError("its last line was cut")
     return value
@@ -201,14 +200,12 @@ def _record(line: bytes) -> Record:
 
 
 def _opened(path: Path) -> BinaryIO:
-    """The file, opened. Raises `OSError` where it is no file: a pipe would be waited for for ever."""
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise OSError(errno.EINVAL, "is no file", str(path))
-    return open(path, "rb")
+    """The file, opened. Raises `OSError` where it is no file."""
+    return open(regular(path), "rb")
 
 
 def _unreadable(path: Path, error: Exception) -> str:
-    reason = error.strerror if isinstance(error, OSError) else in_words(error)
+    reason = getattr(error, "strerror", None) or in_words(error).removeprefix(f"{path} ")
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:  # whose own words quote the file
         reason = f"line {error.problem_mark.line + 1} is no YAML"
     return f"{path.name} cannot be read: {reason}"

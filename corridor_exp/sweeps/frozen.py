@@ -13,14 +13,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from corridor_exp import records
-from corridor_exp.config import REDACTED, Config, is_secret, leaves, refuse_to_start, secret_variable
+from corridor_exp import records, secrets
+from corridor_exp.config import Config, refuse_to_start
 from corridor_exp.errors import UsageError
 from corridor_exp.provenance import git_commit
 from corridor_exp.runs import reading
@@ -113,16 +112,6 @@ def is_locked(lock: Path) -> bool:
         return False
 
 
-def leave_secrets(configs: Sequence[Config]) -> None:
-    """Put what `Config.public` redacts into the environment, where the processes that run the sweep find it."""
-    secrets: dict[str, str] = {}
-    for config in configs:
-        for key, value in leaves(config.model_dump()):
-            if is_secret(key, value) and secrets.setdefault(key, value) != value:
-                raise UsageError(f"{key} is a secret, and must be the same for all runs of a sweep")
-    os.environ.update({secret_variable(key): value for key, value in secrets.items()})
-
-
 def thaw(folder: Path) -> Config:
     """The frozen configuration of a run. A secret comes from the environment, or is null where that has none.
 
@@ -131,10 +120,4 @@ def thaw(folder: Path) -> Config:
     stored, faults = reading.read_config(folder)
     if faults:
         raise UsageError(f"{folder}: {faults[0]}")
-    return Config.parse(_with_secrets(stored))
-
-
-def _with_secrets(tree: Any, key: str = "") -> Any:
-    if isinstance(tree, dict):
-        return {k: _with_secrets(v, f"{key}.{k}" if key else k) for k, v in tree.items()}
-    return os.environ.get(secret_variable(key)) if isinstance(tree, str) and REDACTED in tree else tree
+    return Config.parse(secrets.restore(stored))

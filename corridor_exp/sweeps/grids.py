@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from corridor_exp.config import Strict, first_problem, suggestion
 from corridor_exp.errors import UsageError
+from corridor_exp.files import load_yaml
 
 UNION = "+"
 
@@ -97,8 +97,6 @@ def _load(kind: type[Kind], folders: list[Path], group: str, name: str) -> Kind:
     if name not in files:
         raise UsageError(f"{group}={name}: no such option{suggestion(name, files)} ({group}s: {', '.join(files)})")
     try:
-        return kind.model_validate(yaml.safe_load(files[name].read_text()))
-    except yaml.YAMLError as error:
-        raise UsageError(f"{files[name]}: {' '.join(str(error).split())}") from None
+        return kind.model_validate(load_yaml(files[name]))
     except ValidationError as error:
         raise UsageError(f"{files[name]}: {first_problem(error, kind.model_fields)}") from None

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from corridor_exp import records, targets
+from corridor_exp import records, secrets, targets
 from corridor_exp.errors import RunError, UsageError, in_words
+from corridor_exp.files import regular
 from corridor_exp.signals import StopSignals
 from corridor_exp.streams import steady_streams
 from corridor_exp.sweeps.frozen import thaw
@@ -34,14 +35,14 @@ def work(folder: Path, allow_targets: tuple[str, ...] = ()) -> str:
             # One whose sweep was killed may still be saving, and is worth waiting for.
             return run(thaw(folder), folder, lambda: stop.asked, patience=PATIENCE)
         except (UsageError, OSError) as error:
-            print(f"corridor-sweep: {in_words(error)}", file=sys.stderr, flush=True)
+            print(f"corridor-sweep: {secrets.clean(in_words(error))}", file=sys.stderr, flush=True)
             fail(folder, in_words(error))
             return "failed"
 
 
 def _write_to(log: Path) -> None:
     """Send all output of this process there."""
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    file = os.open(regular(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
         os.dup2(file, stream.fileno())
@@ -50,7 +51,7 @@ def _write_to(log: Path) -> None:
 
 def fail(folder: Path, error: str) -> None:
     """Write the summary of a run that could not do so itself; unless another process is running it, or nothing can."""
-    summary = records.to_json({"status": "failed", "error": error}, indent=2) + "\n"
+    summary = records.to_json({"status": "failed", "error": secrets.clean(error)}, indent=2) + "\n"
     with suppress(Timeout, OSError, RunError), FileLock(folder / records.LOCK_FILE, timeout=0):
         records.write_atomically(folder / records.SUMMARY_FILE, summary.encode())
 
@@ -58,7 +59,7 @@ def fail(folder: Path, error: str) -> None:
 def last_line(folder: Path) -> str:
     """What the run said last, or nothing."""
     try:
-        lines = (folder / LOG).read_text(errors="replace").split("\n")
+        lines = regular(folder / LOG).read_text(errors="replace").split("\n")
     except OSError:
         return ""
     said = [line.rpartition("\r")[2].strip() for line in lines if line.strip()]

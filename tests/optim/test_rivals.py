@@ -110,7 +110,7 @@ def test_the_others_descend_and_tell_the_step_that_they_took(make: Callable[...,
 
 def test_a_missing_package_is_one_line_that_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "dog", None)
-    with pytest.raises(UsageError, match=r"dog is not installed: pip install 'corridor-exp\[rivals\]'"):
+    with pytest.raises(UsageError, match=r"dog is not installed: pip install '\.\[rivals\]' in the checkout"):
         rivals.dog([nn.Parameter(torch.zeros(1))])
 
 

@@ -7,7 +7,7 @@ import pytest
 from corridor_exp.cli.compose import compose_jobs
 from corridor_exp.errors import UsageError
 from corridor_exp.sweeps import frozen
-from corridor_exp.sweeps.frozen import Sweep, is_locked, leave_secrets, only_one, owner, thaw
+from corridor_exp.sweeps.frozen import Sweep, is_locked, only_one, owner, thaw
 
 
 def test_what_is_thawed_is_what_was_frozen(tmp_path: Path) -> None:
@@ -35,19 +35,6 @@ def test_a_folder_with_other_runs_is_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds another run"):
         Sweep.freeze(tmp_path, compose_jobs(["seed=5,6"], multirun=True), [])
     assert thaw(tmp_path / "0").seed == 0
-
-
-def test_a_secret_goes_through_the_environment_and_through_no_file(tmp_path: Path, monkeypatch) -> None:
-    key = "logger.wandb.api_key"
-    (config,) = compose_jobs([f"{key}=hunter2", "dataset.root='https://me:hunter2@host/d'"], multirun=False)
-    leave_secrets([config])
-    (folder,) = Sweep.freeze(tmp_path, [config], []).folders
-    assert not any(b"hunter2" in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
-    assert thaw(folder) == config
-    monkeypatch.delenv(frozen.secret_variable(key))
-    assert thaw(folder).logger["wandb"].api_key is None
-    with pytest.raises(UsageError, match="the same for all runs"):
-        leave_secrets(compose_jobs([f"{key}=a,b"], multirun=True))
 
 
 def test_only_one_sweep_a_folder_and_its_owner_is_known(tmp_path: Path) -> None:

@@ -1,0 +1,326 @@
+"""What is a secret, and that it is nowhere but in the environment of the runs that need it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from corridor_exp import secrets
+from corridor_exp.cli.compose import compose_jobs
+from corridor_exp.cli.sync import main as sync
+from corridor_exp.config import CONF_DIR, Config, leaves, refuse_to_start
+from corridor_exp.errors import UsageError
+from corridor_exp.figures import report
+from corridor_exp.secrets import REDACTED, clean, is_secret, redact, redact_argument
+from corridor_exp.sweeps.frozen import Sweep, thaw
+from tests.conftest import SMALL
+
+
+@pytest.fixture(autouse=True)
+def _forget(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What one test has learnt is no secret of the next."""
+    monkeypatch.setattr(secrets, "_learnt", set())
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    before = set(os.environ)
+    yield
+    for name in set(os.environ) - before:
+        del os.environ[name]
+
+
+SECRET_KEYS = """
+    api_key apikey API_KEY apiKey x-api-key hub.token token hf_token authToken accessToken access_key accessKeyId
+    private_key privateKey secret client_secret AWS_SECRET_ACCESS_KEY password passwd db_password pwd pass passphrase
+    credentials credential auth auth_header authorization Authorization bearer cookie signing_key ssh_key
+    logger.wandb.api_key logger.mine.credentials.user logger.mine.api_key.0 +logger.mine.pwd ++api_key
+""".split()  # noqa: SIM905
+PLAIN_KEYS = """
+    num_tokens max_tokens tokens tokenizer tokenizer_name token_embedding monkey key keys keyboard author compass
+    bypass passes public_key dataset.root name optim.lr secretary pathway seed
+""".split()  # noqa: SIM905
+
+
+@pytest.mark.parametrize("key", SECRET_KEYS)
+def test_row_18_a_secret_is_known_by_its_key(key: str) -> None:
+    assert is_secret(key)
+    for value in ("hunter2", 31415926, 3.5, ["hunter2"], {"user": "me", "deep": [{"x": 7}]}):
+        assert set(_values(redact({key: value}))) == {REDACTED}
+    for nothing in (None, "", True, False):
+        assert redact({key: nothing}) == {key: nothing}
+
+
+@pytest.mark.parametrize("key", PLAIN_KEYS)
+def test_what_only_resembles_a_secret_stays(key: str) -> None:
+    assert not is_secret(key)
+    assert redact({key: "banana", "n": {key: [7]}}) == {key: "banana", "n": {key: [7]}}
+
+
+def test_no_key_of_ours_is_a_secret_but_wandbs() -> None:
+    jobs = [compose_jobs([f"{group}={file.stem}"], False)[0] for group, file in _options()]
+    keys = {key for job in jobs for key, _ in leaves(job.public())}
+    assert {key for key in keys if is_secret(key)} == {"logger.wandb.api_key"}
+    assert [job for job in jobs if REDACTED in str(job.public())] == []
+
+
+def _options() -> Iterator[tuple[str, Path]]:
+    for group in ("dataset", "model", "optim", "probe", "logger", "engine"):
+        for file in sorted((CONF_DIR / group).glob("*.yaml")):
+            yield group, file
+
+
+def _values(tree: Any) -> Iterator[Any]:
+    for value in tree.values() if isinstance(tree, dict) else tree:
+        yield from _values(value) if isinstance(value, dict | list) else [value]
+
+
+@pytest.mark.parametrize(
+    ("text", "public"),
+    [
+        ("https://user:hunter2@host/data", "https://<redacted>@host/data"),
+        ("https://hunter2@host/data", "https://<redacted>@host/data"),
+        ("s3://user:p@ss/hunter2@host/data", "s3://<redacted>@host/data"),
+        ("no https:/user:hunter2@host/x", "no https:/<redacted>@host/x"),  # as a path has it
+        ("me:hunter2@db.example", "<redacted>@db.example"),
+        ("https://host/d?x=1&api_key=hunter2&y=2", "https://host/d?x=1&api_key=<redacted>&y=2"),
+        ("https://host/d?X-Amz-Signature=hunter2", "https://host/d?X-Amz-Signature=<redacted>"),
+        ('{"api_key": "hunter2", "n": 1}', '{"api_key": <redacted>, "n": 1}'),
+        ("Spy(pwd='hunter 2', n=1)", "Spy(pwd=<redacted>, n=1)"),
+        ("Authorization is Bearer hunter2hunter2", "Authorization is Bearer <redacted>"),
+        ("https://host:8080/data", "https://host:8080/data"),
+        ("run@600", "run@600"),
+        ("a@b", "a@b"),
+        ("num_tokens=7 and api_key=null", "num_tokens=7 and api_key=null"),
+        ("logger.wandb.api_key: should be a valid string", "logger.wandb.api_key: should be a valid string"),
+    ],
+)
+def test_row_18_a_secret_is_known_by_its_form(text: str, public: str) -> None:
+    assert redact(text) == public
+    assert redact(public) == public
+    assert redact({"root": [text]}) == {"root": [public]}
+
+
+@pytest.mark.parametrize(
+    ("argument", "shown"),
+    [
+        ("logger.mine.pwd=a b=c", "logger.mine.pwd=<redacted>"),
+        ("+logger.mine.authToken='hunter2,x'", "+logger.mine.authToken=<redacted>"),
+        ("logger.mine.credentials={user: me, key: hunter2}", "logger.mine.credentials=<redacted>"),
+        ("logger.mine.o={api_key: hunter2, n: 1}", "logger.mine.o={api_key: <redacted>, n: 1}"),
+        ("logger.mine.o={n:1,api_key:[hunter2,hunter3]}", "logger.mine.o={n:1,api_key:<redacted>}"),
+        ("dataset.root=https://host/d?api_key=hunter2", "dataset.root=https://host/d?api_key=<redacted>"),
+        ("--api-key=hunter2", "--api-key=<redacted>"),
+        ("optim.lr=0.1,1", "optim.lr=0.1,1"),
+        ("logger.wandb.api_key=null", "logger.wandb.api_key=null"),
+        ("-m", "-m"),
+    ],
+)
+def test_an_argument_is_shown_without_its_secret(argument: str, shown: str) -> None:
+    assert redact_argument(argument) == shown
+    assert redact_argument(shown) == shown
+
+
+def test_what_is_learnt_is_cleaned_however_a_message_quotes_it() -> None:
+    tree = {"pwd": "hunter'2/x", "n": {"token": 31415926}, "root": "https://me:p@ss/w0rd@host", "pin": {"pass": "ab"}}
+    secrets.learn(tree)
+    for said in ("no hunter'2/x", "no hunter%272%2Fx", "31415926!", "me:p@ss/w0rd@host:", "'p@ss/w0rd'"):
+        assert REDACTED in clean(said)
+        assert not any(word in clean(said) for word in ("hunter", "31415926", "w0rd"))
+    assert clean(repr(ValueError(tree["pwd"]))) == f'ValueError("{REDACTED}")'
+    assert clean("about the tab") == "about the tab"  # too short to be looked for in every word
+
+
+def test_a_traceback_that_ends_a_process_is_cleaned() -> None:
+    code = (
+        "from corridor_exp import secrets; secrets.learn({'api_key': 'hunter2'})\n"
+        "raise ValueError('it is ' + 'hunt' + 'er2')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "ValueError: it is <redacted>" in done.stderr
+    assert "hunter2" not in done.stderr
+
+
+def test_a_mistake_does_not_repeat_a_secret(corridor_train, corridor_sweep, capsys) -> None:
+    for argv in (
+        ["logger.wandb.api_key=hunter2", "optim=crl"],
+        ["logger.wandb.api_key=[hunter2"],
+        ["logger.wandb.api_key=[hunter2]"],
+        ["logger.wandb.api_key=hunter2,hunter2b"],
+        ["logger.wandb.pwd=hunter2"],
+        ["+pwd=hunter2"],
+        ["--api-key=hunter2"],
+        ["logger.wandb.mode=https://me:hunter2@host"],
+        ["seed=https://hunter2token@host"],
+        ["logger.wandb={api_key: hunter2, mode: on}"],
+    ):
+        assert corridor_train(*argv) == 2
+        assert corridor_sweep(*argv, "seed=a") == 2
+    assert "hunter2" not in "".join(capsys.readouterr())
+
+
+# ----------------------------------------------------------------- to another process
+
+
+def test_a_secret_goes_through_the_environment_and_through_no_file(tmp_path: Path, monkeypatch) -> None:
+    key = "logger.wandb.api_key"
+    (config,) = compose_jobs([f"{key}=hunter2", "dataset.root='https://me:hunter2@host/d'"], multirun=False)
+    secrets.leave([config.model_dump()])
+    (folder,) = Sweep.freeze(tmp_path, [config], []).folders
+    assert not any(b"hunter2" in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+    assert thaw(folder) == config
+    monkeypatch.delenv(secrets.variable(key))
+    assert thaw(folder).logger["wandb"].api_key is None
+    with pytest.raises(UsageError, match="the same for all runs"):
+        secrets.leave([c.model_dump() for c in compose_jobs([f"{key}=a,b"], multirun=True)])
+
+
+def test_whatever_is_redacted_is_restored() -> None:
+    tree = {"pwd": 3.5, "credentials": {"user": "me", "keys": [1, {"x": "y"}]}, "a": ["https://t@h", 2], "n": 1}
+    secrets.leave([tree])
+    assert secrets.restore(redact(tree)) == tree
+    assert "hunter2" not in str(redact({"pwd": ["hunter2"]}))
+
+
+def test_a_run_that_an_older_version_has_written_in_clear_goes_on_and_is_not_shown(tmp_path: Path, capsys) -> None:
+    (config,) = compose_jobs(["logger.wandb.api_key=hunter2"], multirun=False)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config.model_dump(exclude_unset=True)))
+    (tmp_path / "records.jsonl").touch()
+    refuse_to_start(config, tmp_path)
+    with pytest.raises(UsageError) as refusal:
+        refuse_to_start(compose_jobs(["logger.wandb.api_key=null"], multirun=False)[0], tmp_path)
+    assert "hunter2" not in str(refusal.value)
+    report.write(tmp_path, tmp_path / "report.html")
+    assert "hunter2" not in (tmp_path / "report.html").read_text()
+
+
+# ------------------------------------------------------------------ thirteen of them
+
+ARGUMENTS = {  # thirteen forms
+    "api_key": "hunter-01-text",
+    "token": "31415926502",  # a number
+    "private_key": '"-----BEGIN hunter-03-key"',
+    "access_key": "hunter-04-access",
+    "pwd": "hunter-05-pwd",
+    "passphrase": '"hunter 06 phrase"',
+    "authToken": "hunter-07-camel",
+    "auth_header": '"Bearer hunter-08-header"',
+    "credentials": "{user: hunter-09-user, more: {deep: hunter-09-deep}}",
+    "secrets": "[hunter-10-first, hunter-10-second]",
+    "url": '"https://hunter-11-token@host/data"',
+    "query": '"https://host/data?n=1&api_key=hunter-12-query"',
+    "login": '"https://me:hunter-13@pass/word@host/data"',
+}
+PLANTED = [
+    b"hunter-01", b"31415926502", b"hunter-03", b"hunter-04", b"hunter-05", b"hunter 06", b"hunter-07", b"hunter-08",
+    b"hunter-09", b"hunter-10", b"hunter-11", b"hunter-12", b"hunter-13", b"pass/word",
+]  # fmt: skip
+
+
+@pytest.fixture
+def planted(tmp_path: Path) -> list[str]:
+    """A run with a mirror that takes all of these and says that it has got them; and W&B."""
+    (tmp_path / "conf" / "logger").mkdir(parents=True)
+    keys = "".join(f"  {key}: null\n" for key in ARGUMENTS)
+    option = f"keeper:\n  _target_: tests.sweeps.keeper.Keeper\n  num_tokens: 7\n  fail: false\n{keys}"
+    (tmp_path / "conf" / "logger" / "keeper.yaml").write_text(option)
+    argv = [*SMALL, "logger=[keeper,wandb]", "logger.wandb.api_key=hunter-01-wandb", "max_steps=2", "log_every=1"]
+    argv += [f"logger.keeper.{key}={value}" for key, value in ARGUMENTS.items()]
+    return [*argv, "--config-dir", "conf", "allow_targets=[tests.sweeps]", "out_dir=out"]
+
+
+def run(command: str, *argv: str) -> tuple[int, bytes]:
+    done = subprocess.run(
+        [sys.executable, "-m", f"corridor_exp.cli.{command}", *argv], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    return done.returncode, done.stdout
+
+
+def assert_nowhere(said: bytes) -> None:
+    assert [secret for secret in PLANTED if secret in said] == [], said.decode()
+    files = [file for file in Path("out").rglob("*") if file.is_file() and not file.is_symlink()]
+    for file in files:
+        content = file.read_bytes()
+        assert [secret for secret in PLANTED if secret in content] == [], file
+    kinds = {file.suffix for file in files}
+    assert {".pt", ".yaml", ".json", ".jsonl", ".wandb"} <= kinds, kinds
+
+
+def test_row_18_thirteen_secrets_are_in_no_artefact_of_a_run(planted: list[str]) -> None:
+    code, said = run("train", *planted)
+    assert code == 0, said.decode()
+    assert b"the keeper has 13 secrets" in said  # all have arrived
+    code, shown = run("report", "out")
+    assert code == 0
+    code, printed = run("train", *planted, "--cfg", "job")
+    assert code == 0
+    assert yaml.safe_load(printed)["logger"]["keeper"]["num_tokens"] == 7
+    assert_nowhere(said + shown + printed)
+    assert Path("out/report.html").exists()
+
+
+@pytest.mark.slow
+def test_row_18_thirteen_secrets_are_not_in_an_estimate(planted: list[str]) -> None:
+    code, said = run("train", *planted, "--estimate")
+    assert code == 0, said.decode()
+    assert [secret for secret in PLANTED if secret in said] == []
+
+
+def test_row_18_thirteen_secrets_reach_the_runs_of_a_sweep_and_no_artefact(planted: list[str]) -> None:
+    code, said = run("sweep", *planted, "seed=0,1", "processes=2")
+    assert code == 0, said.decode()
+    for log in ("out/0/log.txt", "out/1/log.txt"):
+        assert "the keeper has 13 secrets" in Path(log).read_text()
+    code, status = run("sweep", "out_dir=out", "--status")
+    assert code == 0
+    assert_nowhere(said + status)
+    assert yaml.safe_load(Path("out/1/config.yaml").read_text())["logger"]["keeper"]["num_tokens"] == 7
+
+
+def test_row_18_a_failing_run_that_quotes_its_secrets_tells_none(planted: list[str]) -> None:
+    code, said = run("train", *planted, "logger.keeper.fail=true")
+    assert code == 1
+    code, swept = run("sweep", *planted, "logger.keeper.fail=true", "seed=0,1", "processes=2", "out_dir=out/sweep")
+    assert code == 1
+    code, status = run("sweep", "out_dir=out/sweep", "--status")
+    assert b"RuntimeError: got <redacted>" in said
+    assert "RuntimeError: got <redacted>" in Path("out/sweep/1/log.txt").read_text()
+    said += swept + status
+    assert [secret for secret in PLANTED if secret in said] == [], said.decode()
+    for file in Path("out").rglob("*"):
+        assert not file.is_file() or [s for s in PLANTED if s in file.read_bytes()] == [], file
+
+
+def test_what_leaves_for_wandb_is_redacted_once_more(tmp_path: Path, monkeypatch) -> None:
+    from corridor_exp.loggers import wandb
+
+    (tmp_path / "config.yaml").write_text("name: x\nlogger:\n  wandb: {api_key: hunter2}\n")
+    (tmp_path / "records.jsonl").write_text('{"step": 0, "epoch": 0, "time": 1.0}\n')
+    sent: list[dict[str, Any]] = []
+
+    class StopError(Exception): ...
+
+    def opened(directory: Path, config: dict[str, Any], *_: Any) -> None:
+        sent.append(config)
+        raise StopError
+
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    monkeypatch.setattr(wandb, "_open", opened)
+    with pytest.raises(StopError):
+        sync([str(tmp_path)])
+    assert sent == [{"name": "x", "logger": {"wandb": {"api_key": REDACTED}}}]
+
+
+def test_the_identity_of_a_run_depends_on_no_secret_and_on_nothing_learnt() -> None:
+    def identity(secret: str) -> dict[str, Any]:
+        return compose_jobs([f"logger.wandb.api_key={secret}"], multirun=False)[0].identity()
+
+    before = identity("cifar10")
+    assert identity("resnet18") == before  # words of the configuration itself
+    assert before["dataset"]["name"] == "cifar10"
+    assert Config.parse({**compose_jobs([], False)[0].public()}).identity()["model"]["name"] == "resnet18"
