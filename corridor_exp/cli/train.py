@@ -54,7 +54,7 @@ Keys for every run
 Flags
   -m, --multirun            run every combination of comma-separated values, as corridor-sweep runs a grid: all runs
                             are frozen first; processes=N runs N at a time, executor=slurm submits them
-  --estimate                train for a few seconds, and say what the whole would take: time, images/s, memory
+  --estimate                train a few steps, look once, and say what the whole would take: time, images/s, memory
   --cfg job                 print the configuration and stop
   --config-dir DIR          a folder with options of your own, laid out as conf/ is
   --shell-completion install=bash|zsh|fish   prints what to evaluate for tab completion

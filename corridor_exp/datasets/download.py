@@ -30,7 +30,8 @@ def fetch(url: str, path: Path, md5: str) -> None:
         _fetch(url, part)
     except (OSError, HTTPException) as error:
         done = part.stat().st_size if part.exists() else 0
-        raise RunError(f"{url}: {error} ({done:,} bytes are here; the same command goes on from there)") from error
+        kept = f" ({done:,} bytes are here; the same command goes on from there)" if done else ""
+        raise RunError(f"{url}: {error}{kept}") from error
     if _md5(part) != md5:
         part.unlink()
         raise RunError(f"{url} is not what it should be (its MD5 is not {md5}); it was deleted, try again later")

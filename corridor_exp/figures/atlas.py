@@ -163,7 +163,8 @@ def _points(axis: Any, steps: list[int], looks: Sequence[Record], key: str, labe
 
 def _legend(axis: Any) -> None:
     """Above the panel, where it covers no look."""
-    axis.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, ncols=2, fontsize="small")
+    place = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0}
+    axis.legend(**place, frameon=False, ncols=2, fontsize="small", handletextpad=0, columnspacing=1)
 
 
 def _layer_map(figure: Figure, axis: Any, atlas: list[Phase], layers: list[str]) -> None:

@@ -104,8 +104,9 @@ class Runs:
 
     def caption(self, what: str) -> str:
         seeds = sorted({run.seed for run in self.runs if run.seed is not None})
+        scale = f" Scale: {self.scale}." if self.scale else ""
         return (
-            f"{what}. Scale: {self.scale or 'none'}. Seeds {', '.join(map(str, seeds))}; "
+            f"{what}.{scale} Seeds {', '.join(map(str, seeds))}; "
             f"{len(self.runs)} runs, {self.time[:10]}, commit {self.commit[:12]}, from {self.directory}."
         )
 

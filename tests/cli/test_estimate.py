@@ -10,6 +10,7 @@ import pytest
 
 from corridor_exp import estimate
 from corridor_exp.cli.compose import compose_jobs
+from corridor_exp.probes import Corridor
 from tests.conftest import SMALL
 
 Run = Callable[..., int]
@@ -47,6 +48,17 @@ def test_a_slower_step_is_a_longer_run(monkeypatch) -> None:
     monkeypatch.setattr(Engine, "_step", slow)
     (config,) = compose_jobs([*SMALL, "epochs=5", "probe=none"], multirun=False)
     assert estimate.estimate(config).seconds > 20 * 0.05
+
+
+@pytest.mark.parametrize(("slow", "looks"), [(0.0, 1), (3600.0, 2)])
+def test_a_slow_look_is_timed_at_its_first_time(slow: float, looks: int, monkeypatch) -> None:
+    done = []
+    look = Corridor.look
+    monkeypatch.setattr(Corridor, "look", lambda *args: done.append(1) or look(*args))
+    monkeypatch.setattr(estimate, "SLOW", slow, raising=False)
+    (config,) = compose_jobs([*SMALL, "epochs=5", "engine.device=cpu"], multirun=False)
+    assert estimate.estimate(config).look > 0
+    assert len(done) == looks
 
 
 def test_the_command_prints_it_and_writes_nothing(digits_run: Run, corridor_sweep: Run, capsys) -> None:

@@ -297,6 +297,12 @@ def test_row_9_a_cut_download_is_told_never_used_and_gone_on_with(served: Served
     assert [f.name for f in file.parent.iterdir()] == [file.name]
 
 
+def test_a_download_that_never_began_has_nothing_to_go_on_from(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="refused") as told:
+        fetch("http://127.0.0.1:1/data.tar.gz", tmp_path / "data.tar.gz", MD5)
+    assert "goes on" not in str(told.value)
+
+
 def test_row_9_a_run_killed_after_the_last_byte_goes_on_from_there(served: Served, tmp_path: Path) -> None:
     file = tmp_path / "data.tar.gz"
     file.with_name("data.tar.gz.part").write_bytes(CONTENT)

@@ -92,6 +92,7 @@ def test_a_folder_without_a_manifest_is_a_sweep_too(tmp_path: Path) -> None:
     runs = Runs.read(tmp_path)
     assert [run.seed for run in runs.runs] == [2, 10]
     assert (runs.scale, runs.figure, runs.commit) == (None, None, "abc")
+    assert runs.caption("How training ends").startswith("How training ends. Seeds 2, 10;")
     assert not Runs.read(tmp_path / "nowhere")
 
 
