@@ -18,6 +18,7 @@ from corridor_exp.datasets.base import renumbered
 from corridor_exp.datasets.cache import kept
 from corridor_exp.datasets.tree import content, image_tree
 from corridor_exp.errors import RunError, extra
+from corridor_exp.files import regular
 
 IMAGES = ("jpg", "jpeg", "png", "webp")  # of a webdataset sample
 MOST_CLASSES = 1 << 20  # more than any data set has: a label above it is no class
@@ -99,7 +100,7 @@ class Parquet:
         self.metadata, labels, groups = [], [], []
         for number, shard in enumerate(shards):
             try:
-                with parquet.ParquetFile(shard) as file:
+                with parquet.ParquetFile(regular(shard)) as file:
                     _refuse_other_columns(file.schema_arrow, arrow.types)
                     label = file.read(["label"], use_threads=False)["label"]
                     if label.null_count:
@@ -179,7 +180,7 @@ class Tar:
         classes: dict[str, np.int64] = {}
         member = None
         try:
-            with tarfile.open(shard, "r:") as archive:
+            with tarfile.open(regular(shard), "r:") as archive:
                 for member in archive:
                     folder, _, file = member.name.rpartition("/")
                     sample, _, field = file.partition(".")

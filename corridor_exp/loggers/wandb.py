@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from corridor_exp import records
 from corridor_exp.errors import RunError
+from corridor_exp.files import regular
 from corridor_exp.records import Record
 from corridor_exp.runs.reading import Stored
 from corridor_exp.secrets import redact
@@ -163,7 +164,7 @@ def _open(
 def _run_id(file: Path) -> str:
     """The W&B id of a run, which its directory keeps; a new one where there is none, or only what a crash has left."""
     try:
-        kept = file.read_text().strip()
+        kept = regular(file).read_text().strip()
     except (OSError, UnicodeDecodeError):
         kept = ""
     if re.fullmatch(r"[\w-]{1,64}", kept):
