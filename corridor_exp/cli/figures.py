@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from corridor_exp import targets
 from corridor_exp.cli.arguments import Parser
 from corridor_exp.config import CONF_DIR, suggestion
 from corridor_exp.errors import UsageError, in_words
@@ -39,8 +40,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--runs", type=Path, metavar="DIR", help="a folder of runs, or of one such folder a figure")
     parser.add_argument("--out", type=Path, metavar="DIR", default=OUTPUTS / "figures", help="default: outputs/figures")
     parser.add_argument("--json", action="store_true", help="claims: as a list of objects")
-    args = parser.parse_args(argv)
     try:
+        # It builds nothing of a run, and takes what the other commands take, so that one line of flags fits all.
+        args = parser.parse_args(targets.take(sys.argv[1:] if argv is None else argv))
         if args.what == "claims":
             claims(args.runs, args.out, args.json)
         elif args.what == "stability":
