@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -14,12 +15,15 @@ from typing import Any
 import torch
 
 from corridor_exp.cli.train import main
+from corridor_exp.signals import StopSignals
 from corridor_exp.sweeps.local import LIBRARIES
 
 
 def _rank(rank: int, size: int, port: int, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK=str(rank))
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), OMP_NUM_THREADS="1")
+    for number in StopSignals.NUMBERS:  # where a sweep has used the fork server before, it ignores them
+        signal.signal(number, signal.SIG_DFL)
     sys.stderr = open(f"rank{rank}.txt", "a", buffering=1)  # noqa: SIM115
     torch.set_num_threads(1)
     function(*args)

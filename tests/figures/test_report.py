@@ -117,7 +117,7 @@ def test_broken_empty_and_torn_runs_are_shown_as_such(tmp_path: Path) -> None:
         "1-whole": ("completed", []),
         "2-torn": ("unfinished", ["the last line of records.jsonl is torn"]),
         "3-garbled": ("unreadable", ["records.jsonl cannot be read beyond line 1"]),
-        "4-config": ("unreadable", ["config.yaml cannot be read: line 1 is no YAML"]),
+        "4-config": ("unreadable", ["config.yaml cannot be read: line 2 is no YAML"]),
         "5-config": ("unreadable", ["config.yaml cannot be read: it holds no object"]),
         "6-summary": (
             "unreadable",

@@ -59,7 +59,7 @@ def test_mistakes_name_the_closest_word(folder: Path) -> None:
     with pytest.raises(UsageError, match=r"mine\.yaml: "):
         figure_grids([folder], "mine", None, [])
     (folder / "figure" / "mine.yaml").write_text("grids: [\n")
-    with pytest.raises(UsageError, match=r"mine\.yaml: "):
+    with pytest.raises(UsageError, match=r"mine\.yaml is not YAML: "):
         figure_grids([folder], "mine", None, [])
 
 
