@@ -266,6 +266,11 @@ def test_what_a_kill_leaves_behind_is_no_damage(runs: Path, file: str, damage: D
     assert reading.read(runs / "1").faults == []
 
 
+def test_metrics_of_a_wrong_type_are_named_as_such(runs: Path) -> None:
+    OF_SUMMARY["metrics a list"](runs / "1" / SUMMARY)
+    assert reading.read(runs / "1").faults == [f"{SUMMARY}: metrics: Input should be a valid dictionary"]
+
+
 def test_a_damaged_manifest_hides_no_other_sweep(runs: Path, tmp_path: Path, capsys) -> None:
     good, bad = (tmp_path / "outputs" / "fig5-mini" / f"sweep-{number}" for number in range(2))
     shutil.copytree(runs, good)

@@ -146,7 +146,7 @@ def _read(path: Path, parse: Callable[[bytes], Any], model: type[_Model]) -> tup
             value = parse(file.read())
         if not isinstance(value, dict):
             raise ValueError("it holds no object")
-        if "metrics" in value:
+        if isinstance(value.get("metrics"), dict):
             value["metrics"] = restored(value["metrics"])
         model.model_validate(value)
         json.dumps(value, default=str, ensure_ascii=False).encode()  # no endless tree, and text that can be written
