@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from corridor_exp.config import Checkpoint, Config
+from corridor_exp.config import Checkpoint, Component, Config
 from corridor_exp.datasets.base import Dataset, Images, mixed_seed
 from corridor_exp.distributed import ALONE, Ranks, shard
 from corridor_exp.engine import Engine, Plan
@@ -22,6 +22,7 @@ from corridor_exp.models.haiku import DebiasedBatchNorm2d
 from corridor_exp.objective import Objective
 from corridor_exp.optim import build_schedule
 
+T = TypeVar("T")
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 UNFIT: dict[object, str] = {  # the optimizers of torch that need what a run does not give
     torch.optim.LBFGS: "within a step it evaluates the loss anew at other parameters, and a run gives it once",
@@ -58,7 +59,7 @@ def build_engine(config: Config, should_stop: Callable[[], bool] = lambda: False
     dataset: Dataset = config.dataset.build(device=device, seed=config.seed, channels_last=channels_last)
     dataset.ranks = ranks
     torch.manual_seed(config.seed)
-    model: nn.Module = config.model.build(dataset.images)
+    model = _made(nn.Module, config.model, dataset.images)
     if ranks.rank:
         torch.manual_seed(mixed_seed("rank", config.seed, ranks.rank))  # its dropout is its own
     convolutional = any(isinstance(module, nn.Conv2d) for module in model.modules())
@@ -121,6 +122,14 @@ def build_engine(config: Config, should_stop: Callable[[], bool] = lambda: False
     )
 
 
+def _made(kind: type[T], option: Component, *args: Any, **kwargs: Any) -> T:
+    """What an option builds. Raises `UsageError` if that is of another kind, as where a `return` is missing."""
+    made = option.build(*args, **kwargs)
+    if not isinstance(made, kind):
+        raise UsageError(f"_target_={option.target} returns {type(made).__name__}, and not {kind.__name__}")
+    return made
+
+
 def _refuse_a_single_image(config: Config, model: nn.Module, dataset: Dataset, batch_size: int, ranks: Ranks) -> None:
     """Raise `RunError` if the model's batch norm would meet one value a channel, of which there is no variance.
 
@@ -173,7 +182,7 @@ def build_optimizer(config: Config, model: nn.Module, steps_per_epoch: int) -> t
     if "steps_per_epoch" in takes:
         options["steps_per_epoch"] = steps_per_epoch  # by which SPS smooths its bound
     try:
-        optimizer: Optimizer = config.optim.build(model.parameters(), **options)
+        optimizer = _made(Optimizer, config.optim, model.parameters(), **options)
     except (RuntimeError, TypeError, ValueError) as error:  # such as Muon's, of a parameter that is no matrix
         if not is_torchs:
             raise

@@ -282,3 +282,16 @@ def test_a_manifest_names_runs_in_its_own_folder_only(tmp_path: Path, corridor_s
 def test_what_is_built_is_what_was_allowed() -> None:
     assert Component(_target_="torch.nn.Linear", in_features=2, out_features=3).build().weight.shape == (3, 2)
     assert isinstance(Component(_target_="torchvision.models.squeezenet1_1").build(), nn.Module)
+
+
+@pytest.mark.parametrize(("group", "kind"), [("model", "Module"), ("optim", "Optimizer")])
+def test_a_target_that_returns_another_kind_of_object_is_told_so(
+    group: str, kind: str, tmp_path: Path, corridor_train: Run, capsys
+) -> None:
+    place = option(tmp_path / "conf", "name: mine\n_target_: tests.plugins.forgetful\n", group)
+    argv = ["dataset=digits", "probe=none", "logger=jsonl", "out_dir=out", f"{group}=mine", "--config-dir", place]
+    argv += [] if group == "model" else ["model=mlp"]
+    assert corridor_train(*argv, "allow_targets=[tests.plugins]") == 2
+    said = capsys.readouterr().err
+    assert f"_target_=tests.plugins.forgetful returns NoneType, and not {kind}\n" in said
+    assert "Traceback" not in said
