@@ -16,12 +16,13 @@ from corridor_exp import records
 from corridor_exp.records import Record
 
 PHASES = 10
+ROUNDING = 1e-3  # of a measure in float32: ‖θ‖² lies exactly on the thresholds
 # What no convex quadratic with minimum 0 reaches.
 THRESHOLDS: dict[str, tuple[str, Callable[[float], bool]]] = {
-    records.CORRIDOR_INDEX: ("< ½", lambda value: value < 0.5),
-    records.SECANT_CORRIDOR_INDEX: ("< ½", lambda value: value < 0.5),
-    records.GRADIENT_ALIGNMENT: ("> ¾", lambda value: value > 0.75),
-    records.DECREASE_RATIO: ("> ¾", lambda value: value > 0.75),
+    records.CORRIDOR_INDEX: ("< ½", lambda value: value < 0.5 - ROUNDING),
+    records.SECANT_CORRIDOR_INDEX: ("< ½", lambda value: value < 0.5 - ROUNDING),
+    records.GRADIENT_ALIGNMENT: ("> ¾", lambda value: value > 0.75 + ROUNDING),
+    records.DECREASE_RATIO: ("> ¾", lambda value: value > 0.75 + ROUNDING),
 }
 
 

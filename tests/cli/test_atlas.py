@@ -57,6 +57,12 @@ def test_what_lies_below_the_panel_is_counted_above_it(ratios: list[float], said
     assert count.get_position()[1] > 1  # axes units: outside the panel, as is the legend
 
 
+def test_a_quadratic_that_lies_on_the_thresholds_is_not_beyond_them() -> None:
+    """In float32 ‖θ‖² has an index of 0.49999 and a decrease ratio of 0.75001 now and then."""
+    (phase,) = atlas.phases([look(0, 0.49999, 0.49999, 0.75001, a=1.0)], total_steps=10)
+    assert set(phase.near.values()) == {0.0}
+
+
 def test_the_atlas_of_a_real_run(digits_run, capsys, tmp_path: Path) -> None:
     assert digits_run("epochs=4", "batch_size=100", "probe.every=3", "out_dir=out") == 0
     capsys.readouterr()
