@@ -20,7 +20,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from corridor_exp.datasets.resident import Arrays, ResidentDataset
-from corridor_exp.engine import Engine, Plan
+from corridor_exp.engine.loop import Engine, Plan
 from corridor_exp.models import resnet18
 from corridor_exp.objective import Objective
 from corridor_exp.optim import CLR

@@ -15,13 +15,13 @@ import pytest
 import torch
 from torch import nn
 
-from corridor_exp.build import build_engine
 from corridor_exp.cli import sweep
-from corridor_exp.cli.compose import compose_jobs
 from corridor_exp.cli.train import main
-from corridor_exp.engine import Engine
+from corridor_exp.config.compose import compose_jobs
+from corridor_exp.engine.build import build_engine
+from corridor_exp.engine.loop import Engine
 from corridor_exp.objective import Batch
-from corridor_exp.records import Record
+from corridor_exp.runs.records import Record
 from corridor_exp.signals import StopSignals
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"

@@ -22,8 +22,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from corridor_exp import checkpoint, records
 from corridor_exp.cli.train import main
+from corridor_exp.runs import checkpoint, records
 from corridor_exp.sweeps.local import LIBRARIES
 from tests.conftest import SMALL, engine_of, same, weights, without_time
 
@@ -80,7 +80,7 @@ def _process(argv: list[str], patch: Patch) -> None:
 
 def started(argv: list[str], patch: Patch = nothing) -> BaseProcess:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*LIBRARIES, "corridor_exp.cli.compose", "tests.test_faults"])
+    context.set_forkserver_preload([*LIBRARIES, "corridor_exp.config.compose", "tests.test_faults"])
     process = context.Process(target=_process, args=(argv, patch))
     process.start()
     return process

@@ -12,13 +12,13 @@ import pytest
 import yaml
 from PIL import Image
 
-from corridor_exp import checkpoint
 from corridor_exp.cli import atlas, figures, report, sync
-from corridor_exp.cli.compose import compose_jobs
+from corridor_exp.config.compose import compose_jobs
 from corridor_exp.datasets.sources import Folder, Parquet, Tar
 from corridor_exp.datasets.table import _read
 from corridor_exp.errors import RunError, UsageError
 from corridor_exp.files import LARGEST, load_yaml, refuse_bombs
+from corridor_exp.runs import checkpoint
 from corridor_exp.sweeps.frozen import Sweep, thaw
 
 pytestmark = pytest.mark.timeout(60)  # what is wrong here waits for ever

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from corridor_exp import records
-from corridor_exp.runs import reading
+from corridor_exp.runs import reading, records
 from corridor_exp.streams import steady_streams
 from tests.conftest import SMALL
 
@@ -79,7 +78,7 @@ def test_a_descriptor_that_is_closed_is_not_taken_by_a_file() -> None:
     """Else what a library writes to stderr would stand in `records.jsonl`."""
     code = (
         "import sys; from pathlib import Path\n"
-        "from corridor_exp.records import RecordWriter; from corridor_exp.streams import steady_streams\n"
+        "from corridor_exp.runs.records import RecordWriter; from corridor_exp.streams import steady_streams\n"
         "with steady_streams(): sys.exit(RecordWriter(Path()).file.fileno())"
     )
     done = subprocess.run(["sh", "-c", '"$@" <&- >&- 2>&-', "sh", sys.executable, "-c", code])

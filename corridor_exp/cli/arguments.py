@@ -8,15 +8,11 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from corridor_exp.config import suggestion
+from corridor_exp.config.schema import suggestion
+from corridor_exp.config.secrets import clean
 from corridor_exp.errors import RunError, UsageError, in_words
-from corridor_exp.secrets import clean
 
 STOPPED = 75  # by a signal, resumable
-NO_HYDRA = (
-    "has no meaning here, because Hydra only composes: executor=local|slurm and processes=N start the runs of -m, "
-    "out_dir=DIR places them, and corridor-sweep runs a union of grids"
-)
 
 
 class Parser(argparse.ArgumentParser):

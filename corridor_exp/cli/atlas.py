@@ -8,11 +8,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from corridor_exp import records, targets
 from corridor_exp.cli.arguments import Parser
-from corridor_exp.config import Config
+from corridor_exp.config import targets
+from corridor_exp.config.schema import Config
 from corridor_exp.errors import RunError, UsageError, in_words
-from corridor_exp.runs import reading
+from corridor_exp.runs import reading, records
 from corridor_exp.streams import steady_streams
 
 OF_A_LOOK = (records.CORRIDOR_INDEX, records.HG_NORM, records.TRAIN_LOSS)
@@ -69,10 +69,10 @@ def main(argv: list[str] | None = None) -> None:
 
 def looks_at_checkpoints(directory: Path) -> list[records.Record]:
     """What `probe=corridor probe.corridor.images=fixed` would have recorded at the run's checkpoints, oldest first."""
-    from corridor_exp import checkpoint  # torch, only now
-    from corridor_exp.build import build_engine
+    from corridor_exp.engine.build import build_engine
+    from corridor_exp.engine.run import tell
     from corridor_exp.probes import Corridor
-    from corridor_exp.run import tell
+    from corridor_exp.runs import checkpoint  # torch, only now
 
     stored, faults = reading.read_config(directory)
     if faults:

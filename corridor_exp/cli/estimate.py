@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from corridor_exp.config import Config, fingerprint
+from corridor_exp.config.schema import Config, fingerprint
 
 if TYPE_CHECKING:
-    from corridor_exp.estimate import Estimate
+    from corridor_exp.engine.estimate import Estimate
 
 
 def report(configs: Sequence[Config], processes: int = 1) -> str:
@@ -41,7 +41,7 @@ def report(configs: Sequence[Config], processes: int = 1) -> str:
 def _measure(configs: Sequence[Config]) -> list[Estimate]:
     """Measure each, with a bar that says from the first moment on what is being done."""
     with tqdm(desc="loading torch", bar_format="{desc} {n_fmt}/{total_fmt} |{bar}| {elapsed}", leave=False) as bar:
-        from corridor_exp.estimate import PHASES, estimate  # torch, only now
+        from corridor_exp.engine.estimate import PHASES, estimate  # torch, only now
 
         def begins(phase: str) -> None:
             bar.set_description(f"{phase} {config.name}, {config.optim.name}")

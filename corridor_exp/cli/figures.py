@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from corridor_exp import targets
 from corridor_exp.cli.arguments import Parser
-from corridor_exp.config import CONF_DIR, suggestion
+from corridor_exp.config import targets
+from corridor_exp.config.schema import CONF_DIR, suggestion
 from corridor_exp.errors import UsageError, in_words
-from corridor_exp.records import to_json
+from corridor_exp.runs.records import to_json
 from corridor_exp.streams import steady_streams
 from corridor_exp.sweeps import grids
 from corridor_exp.sweeps.frozen import Sweep

@@ -15,11 +15,11 @@ from pathlib import Path
 from shutil import which
 from typing import NoReturn
 
-from corridor_exp import secrets, targets
 from corridor_exp.cli.arguments import STOPPED, Parser
 from corridor_exp.cli.estimate import report
 from corridor_exp.cli.table import beside_differences, table
-from corridor_exp.config import (
+from corridor_exp.config import secrets, targets
+from corridor_exp.config.schema import (
     CONF_DIR,
     Config,
     available_threads,
@@ -27,12 +27,12 @@ from corridor_exp.config import (
     fingerprint,
     refuse_place,
 )
+from corridor_exp.config.settings import Settings
 from corridor_exp.errors import UsageError, extra
 from corridor_exp.launcher import rank_size_and_local
 from corridor_exp.streams import steady_streams
 from corridor_exp.sweeps import grids
 from corridor_exp.sweeps.frozen import SUBMITTED, Sweep, only_one, owner, thaw
-from corridor_exp.sweeps.settings import Settings
 from corridor_exp.sweeps.status import Look, look
 from corridor_exp.sweeps.worker import LOG
 
@@ -144,7 +144,7 @@ class Asked:
     @classmethod
     def of(cls, arguments: Sequence[str], config_dir: str | None) -> Asked:
         """Read the arguments of corridor-sweep, or of corridor-train -m."""
-        from corridor_exp.cli.compose import folder_of_sweep
+        from corridor_exp.config.compose import folder_of_sweep
 
         read = [folder_of_sweep(text) if text.startswith("out_dir=") else text for text in arguments]
         settings, overrides = Settings.take(read)
@@ -155,7 +155,7 @@ class Asked:
     @cached_property
     def configs(self) -> list[Config]:
         """Every run, checked; one that lies in two grids, once."""
-        from corridor_exp.cli.compose import compose_jobs
+        from corridor_exp.config.compose import compose_jobs
 
         if not self.command:
             raise UsageError(f"there is no sweep in {self.directory}, and no override says what to run there")

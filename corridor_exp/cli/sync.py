@@ -10,12 +10,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from corridor_exp import records
 from corridor_exp.cli.arguments import Parser
+from corridor_exp.config.secrets import clean
 from corridor_exp.errors import RunError
 from corridor_exp.loggers import wandb
-from corridor_exp.runs import reading
-from corridor_exp.secrets import clean
+from corridor_exp.runs import reading, records
 from corridor_exp.streams import steady_streams
 
 

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from corridor_exp import records
-from corridor_exp.config import varied_keys, written_keys
-from corridor_exp.runs import reading
+from corridor_exp.config.schema import varied_keys, written_keys
+from corridor_exp.runs import reading, records
 
 COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "status": lambda summary: summary["status"],

@@ -11,14 +11,15 @@ from typing import NoReturn
 
 import yaml
 
-from corridor_exp import __version__, targets
-from corridor_exp.cli.arguments import NO_HYDRA, STOPPED, Parser
-from corridor_exp.config import CONF_DIR, SBATCH, Config, option_groups, refuse_place, refuse_to_start
+from corridor_exp import __version__
+from corridor_exp.cli.arguments import STOPPED, Parser
+from corridor_exp.config import targets
+from corridor_exp.config.schema import CONF_DIR, SBATCH, Config, option_groups, refuse_place, refuse_to_start
+from corridor_exp.config.settings import NO_HYDRA, is_of_a_sweep
 from corridor_exp.errors import UsageError
 from corridor_exp.launcher import rank_size_and_local
 from corridor_exp.signals import StopSignals
 from corridor_exp.streams import steady_streams
-from corridor_exp.sweeps.settings import is_of_a_sweep
 
 EXIT_CODES = {"completed": 0, "preempted": STOPPED}
 # Hydra's flags that mean nothing where Hydra only composes, and those instead of which there is --config-dir.
@@ -100,7 +101,7 @@ def _main(args: argparse.Namespace) -> int:
     if args.sbatch:
         print(SBATCH)
     elif args.shell_completion:
-        from corridor_exp.cli.completion import complete
+        from corridor_exp.config.completion import complete
 
         complete(args.overrides)
     elif args.multirun:
@@ -124,7 +125,7 @@ def _sweep(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from corridor_exp.cli.compose import compose_jobs
+    from corridor_exp.config.compose import compose_jobs
 
     for override in args.overrides:
         if is_of_a_sweep(override):
@@ -158,7 +159,7 @@ def _start(config: Config, directory: Path) -> int:
     if rank_size_and_local()[0] == 0:
         print(f"corridor-train: loading torch for {directory}", file=sys.stderr, flush=True)
     with StopSignals() as stop:
-        from corridor_exp.run import run  # torch, only now
+        from corridor_exp.engine.run import run  # torch, only now
 
         return EXIT_CODES.get(run(config, directory, lambda: stop.asked), 1)
 

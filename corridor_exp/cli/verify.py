@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from corridor_exp.cli.arguments import Parser
-from corridor_exp.records import to_json
+from corridor_exp.runs.records import to_json
 from corridor_exp.streams import steady_streams
 
 if TYPE_CHECKING:

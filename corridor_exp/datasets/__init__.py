@@ -1,6 +1,6 @@
 """Data sets, as streams of batches whose order is a function of (seed, epoch, position)."""
 
-from corridor_exp.datasets.base import Dataset, Images
+from corridor_exp.datasets.base import Dataset
 from corridor_exp.datasets.digits import digits
 from corridor_exp.datasets.folder import imagefolder
 from corridor_exp.datasets.small import cifar10, cifar100, fashion_mnist, mnist
@@ -9,7 +9,6 @@ from corridor_exp.datasets.table import breast_cancer, libsvm
 
 __all__ = [
     "Dataset",
-    "Images",
     "breast_cancer",
     "cifar10",
     "cifar100",

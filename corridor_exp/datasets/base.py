@@ -5,32 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from corridor_exp.distributed import Ranks
 from corridor_exp.errors import RunError
-from corridor_exp.objective import Batch, Loss
-
-
-class Images(NamedTuple):
-    """What a model has to know of the data: channels, height = width in pixels, outputs, and which stem suits it.
-
-    `outputs` is one a class, one in all for two classes under the logistic loss, or the numbers to fit. What is no
-    image has the stem `none`; a table of n features is n channels of one pixel.
-    """
-
-    channels: int
-    size: int
-    outputs: int
-    stem: str  # "small" | "imagenet" | "none"
+from corridor_exp.objective.batches import Batch, DataShape, Loss
+from corridor_exp.objective.ranks import Ranks
 
 
 class Dataset(Protocol):
-    images: Images
+    images: DataShape
     loss: Loss
     train_size: int
     test_size: int

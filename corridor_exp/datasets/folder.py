@@ -19,7 +19,6 @@ from torch.utils.data import DataLoader, default_collate
 from torch.utils.data import Dataset as TorchDataset
 
 from corridor_exp.datasets.base import (
-    Images,
     balanced_subset,
     batch_count,
     data_path,
@@ -29,9 +28,10 @@ from corridor_exp.datasets.base import (
 )
 from corridor_exp.datasets.crops import UNREADABLE, central_crop, random_crop
 from corridor_exp.datasets.sources import Source, find_source, training_numbers
-from corridor_exp.distributed import ALONE
 from corridor_exp.errors import RunError
-from corridor_exp.objective import Batch, Loss, Part
+from corridor_exp.objective import Batch
+from corridor_exp.objective.batches import DataShape, Loss, Part
+from corridor_exp.objective.ranks import ALONE
 from corridor_exp.signals import StopSignals
 
 
@@ -87,7 +87,7 @@ class FolderDataset:
         self.train_indices = balanced_subset(train.labels, train_size, "dataset.train_size")
         self.test_indices = balanced_subset(test.labels, test_size, "dataset.test_size") if test else np.arange(0)
         self.train_size, self.test_size = len(self.train_indices), len(self.test_indices)
-        self.images = Images(3, image_size, len(train.names), "imagenet")
+        self.images = DataShape(3, image_size, len(train.names), "imagenet")
         self.loss: Loss = F.cross_entropy
         self.shift, self.scale = (torch.tensor(t).view(1, 3, 1, 1).mul(255).to(device) for t in (mean, std))
 

@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from corridor_exp.datasets.base import Images, balanced_subset, batch_count, epoch_order, mixed_seed
-from corridor_exp.distributed import ALONE
+from corridor_exp.datasets.base import balanced_subset, batch_count, epoch_order, mixed_seed
 from corridor_exp.errors import RunError
-from corridor_exp.objective import Batch, Loss, Part
+from corridor_exp.objective import Batch
+from corridor_exp.objective.batches import DataShape, Loss, Part
+from corridor_exp.objective.ranks import ALONE
 
 PADDING = 4
 
@@ -56,7 +57,7 @@ class Resident:
         self,
         train: Arrays,
         test: Arrays,
-        images: Images,
+        images: DataShape,
         loss: Loss,
         *,
         device: torch.device,
@@ -120,7 +121,7 @@ class ResidentDataset(Resident):
             train, test = train.split(held_out, "dataset.held_out")
         train = _resized(train.subset(train_size, "dataset.train_size"), image_size)
         test = _resized(test.subset(test_size, "dataset.test_size"), image_size)
-        images = Images(train.x.shape[1], train.x.shape[2], classes, "small")
+        images = DataShape(train.x.shape[1], train.x.shape[2], classes, "small")
         super().__init__(train, test, images, F.cross_entropy, device=device, seed=seed, drop_last=drop_last)
         self.shift, self.scale = _statistics(self.x)
 
@@ -141,7 +142,7 @@ class NumericDataset(Resident):
         self,
         train: Arrays,
         test: Arrays | None,
-        images: Images,
+        images: DataShape,
         loss: Loss,
         *,
         standardise: bool,

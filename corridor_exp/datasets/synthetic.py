@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from corridor_exp.datasets.base import Images
 from corridor_exp.datasets.resident import Arrays, NumericDataset
+from corridor_exp.objective.batches import DataShape
 
 CONDITION_NUMBER = 1e5
 SAMPLES = 1000
@@ -35,7 +35,7 @@ def matrix_factorisation(**options: Any) -> NumericDataset:
     `options` are `NumericDataset`'s.
     """
     x = np.random.default_rng(1).standard_normal((SAMPLES, 6))
-    images = Images(6, 1, 10, "none")
+    images = DataShape(6, 1, 10, "none")
     return NumericDataset(
         Arrays(x, x @ ill_conditioned_matrix().T), None, images, squared_error, standardise=False, **options
     )
@@ -63,7 +63,7 @@ def quadratic(**options: Any) -> NumericDataset:
     H = samples.transpose(0, 2, 1) @ samples / (3 * DIMENSION)
     A = np.linalg.cholesky(H).transpose(0, 2, 1)
     b = (A @ rng.standard_normal((QUADRATICS, DIMENSION, 1)))[..., 0]
-    images = Images(1, DIMENSION, DIMENSION, "none")
+    images = DataShape(1, DIMENSION, DIMENSION, "none")
     return NumericDataset(Arrays(A, b), None, images, half_squared_error, standardise=False, **options)
 
 

@@ -10,9 +10,10 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-from corridor_exp.datasets.base import Images, data_path
+from corridor_exp.datasets.base import data_path
 from corridor_exp.datasets.resident import Arrays, NumericDataset
 from corridor_exp.errors import RunError
+from corridor_exp.objective.batches import DataShape
 
 
 def logistic_loss(outputs: Tensor, y: Tensor) -> Tensor:
@@ -63,7 +64,7 @@ def libsvm(*, root: str, test: str | None = None, **options: Any) -> NumericData
 
 
 def _two_classes(train: Arrays, test: Arrays | None, **options: Any) -> NumericDataset:
-    images = Images(train.x.shape[1], 1, 1, "none")
+    images = DataShape(train.x.shape[1], 1, 1, "none")
     return NumericDataset(train, test, images, logistic_loss, standardise=True, **options)
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from corridor_exp import records
-from corridor_exp.records import Record
+from corridor_exp.runs import records
+from corridor_exp.runs.records import Record
 
 PHASES = 10
 ROUNDING = 1e-3  # of a measure in float32: ‖θ‖² lies exactly on the thresholds

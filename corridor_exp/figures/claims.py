@@ -16,10 +16,10 @@ from typing import Any
 
 from scipy.stats import t as student
 
-from corridor_exp import records
 from corridor_exp.figures import atlas
 from corridor_exp.figures.runs import Run, Runs
-from corridor_exp.records import Record
+from corridor_exp.runs import records
+from corridor_exp.runs.records import Record
 
 SEEDS = 3
 TAU = 0.01  # an epoch's mean training loss that counts as zero

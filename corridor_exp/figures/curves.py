@@ -10,9 +10,9 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from corridor_exp import records
 from corridor_exp.figures import style
 from corridor_exp.figures.runs import Run, Runs, grouped, not_complete
+from corridor_exp.runs import records
 
 LEVELS = {records.CORRIDOR_INDEX: (0.5, "½: no convex quadratic is below")}
 

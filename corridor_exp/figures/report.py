@@ -21,10 +21,9 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 import corridor_exp
-from corridor_exp import records
-from corridor_exp.config import varied_keys, written_keys
-from corridor_exp.runs import reading
-from corridor_exp.secrets import redact
+from corridor_exp.config.schema import varied_keys, written_keys
+from corridor_exp.config.secrets import redact
+from corridor_exp.runs import reading, records
 
 PAGE = Path(__file__).parent / "page"
 RESULTS = {

@@ -10,11 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from corridor_exp import records
-from corridor_exp.config import leaves, varied_keys
+from corridor_exp.config.schema import leaves, varied_keys
 from corridor_exp.errors import UsageError
-from corridor_exp.records import Record
-from corridor_exp.runs import reading
+from corridor_exp.runs import reading, records
+from corridor_exp.runs.records import Record
 
 # Keys that say where and how a run was done, and not which experiment it is.
 NOT_EXPERIMENT = re.compile(r"seed|name|out_dir|.*_target_|(engine|logger|checkpoint|resume|probe)\..*|dataset\.root")

@@ -13,9 +13,9 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from corridor_exp import records
 from corridor_exp.figures import style
 from corridor_exp.figures.runs import Runs, grouped, not_complete
+from corridor_exp.runs import records
 
 RATE = "optim.lr"
 METRICS = (records.TRAIN_EPOCH_LOSS, records.TEST_ACCURACY)

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from corridor_exp import records
+from corridor_exp.runs import records
 
 WIDTH, NARROW = 6.9, 4.2  # inches: the text of a two-column paper, and a single panel
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe & Ito

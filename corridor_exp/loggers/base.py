@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from corridor_exp.records import Record
+from corridor_exp.runs.records import Record
 
 
 class Logger(Protocol):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from corridor_exp.errors import UsageError, extra
-from corridor_exp.records import Record
+from corridor_exp.runs.records import Record
 
 
 class TensorBoard:

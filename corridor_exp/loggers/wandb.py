@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from corridor_exp import records
+from corridor_exp.config.secrets import redact
 from corridor_exp.errors import RunError
 from corridor_exp.files import regular
-from corridor_exp.records import Record
+from corridor_exp.runs import records
 from corridor_exp.runs.reading import Stored
-from corridor_exp.secrets import redact
+from corridor_exp.runs.records import Record
 
 RUN_ID_FILE = "wandb_run_id"
 PATIENCE = 20.0  # seconds that the end of a run waits for its upload

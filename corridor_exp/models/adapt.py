@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from torch import nn
 
-from corridor_exp.datasets.base import Images
 from corridor_exp.errors import RunError
+from corridor_exp.objective.batches import DataShape
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -64,7 +64,7 @@ def zero_(layer: nn.Module) -> None:
         nn.init.zeros_(p)
 
 
-def stem_of(stem: str, images: Images) -> str:
+def stem_of(stem: str, images: DataShape) -> str:
     """The stem that a convolutional network was asked for, or the one that suits the images."""
     if images.stem == "none":
         raise RunError("this network needs images, and the data set has none: take model=mlp, or another data set")

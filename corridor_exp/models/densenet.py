@@ -7,12 +7,12 @@ from collections import OrderedDict
 from torch import nn
 from torchvision.models import DenseNet
 
-from corridor_exp.datasets.base import Images
 from corridor_exp.models.adapt import adapt, initialise_, stem_of, zero_
+from corridor_exp.objective.batches import DataShape
 
 
 def densenet121(
-    images: Images,
+    images: DataShape,
     *,
     width: int = 64,
     activation: str = "relu",

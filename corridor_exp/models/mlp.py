@@ -7,12 +7,12 @@ from itertools import pairwise
 
 from torch import nn
 
-from corridor_exp.datasets.base import Images
 from corridor_exp.models.adapt import adapt, zero_
+from corridor_exp.objective.batches import DataShape
 
 
 def mlp(
-    images: Images,
+    images: DataShape,
     *,
     width: int = 256,
     depth: int = 2,
@@ -34,6 +34,6 @@ def mlp(
     return adapt(nn.Sequential(layers), activation, norm)
 
 
-def linear(images: Images, *, zero_init: bool = False) -> nn.Module:
+def linear(images: DataShape, *, zero_init: bool = False) -> nn.Module:
     """Softmax regression."""
     return mlp(images, depth=0, zero_init=zero_init)

@@ -8,12 +8,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from corridor_exp.datasets.base import Images
 from corridor_exp.errors import RunError
 from corridor_exp.models.adapt import zero_
+from corridor_exp.objective.batches import DataShape
 
 
-def logistic(images: Images, *, zero_init: bool = False) -> nn.Module:
+def logistic(images: DataShape, *, zero_init: bool = False) -> nn.Module:
     """One logit θᵀx for two classes. No bias, as in Orvieto et al. 2022, so that `l2` is on weights alone."""
     if images.outputs != 1:
         raise RunError(
@@ -26,7 +26,7 @@ def logistic(images: Images, *, zero_init: bool = False) -> nn.Module:
     return model
 
 
-def deep_linear(images: Images, *, width: int = 10, depth: int = 1) -> nn.Module:
+def deep_linear(images: DataShape, *, width: int = 10, depth: int = 1) -> nn.Module:
     """W_{depth+1} … W₂W₁x, a matrix of rank `width` at most, with torch's usual initialisation."""
     sizes = [images.channels * images.size**2, *[width] * depth, images.outputs]
     layers = OrderedDict[str, nn.Module](flatten=nn.Flatten())
@@ -35,7 +35,7 @@ def deep_linear(images: Images, *, width: int = 10, depth: int = 1) -> nn.Module
     return nn.Sequential(layers)
 
 
-def vector(images: Images) -> nn.Module:
+def vector(images: DataShape) -> nn.Module:
     """θ itself, for data whose inputs are square matrices."""
     return Vector(images)
 
@@ -43,9 +43,9 @@ def vector(images: Images) -> nn.Module:
 class Vector(nn.Module):
     """θ, standard normal at first; its outputs for a batch of matrices A are the vectors Aθ."""
 
-    def __init__(self, images: Images) -> None:
+    def __init__(self, images: DataShape) -> None:
         super().__init__()
-        if images != Images(1, images.outputs, images.outputs, "none"):
+        if images != DataShape(1, images.outputs, images.outputs, "none"):
             raise RunError("model=vector is a point of the space of dataset=quadratic, and fits no other data set")
         self.theta = nn.Parameter(torch.randn(images.outputs))
 

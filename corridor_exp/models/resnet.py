@@ -5,19 +5,19 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1
 
-from corridor_exp.datasets.base import Images
 from corridor_exp.models.adapt import adapt, initialise_, stem_of, zero_
+from corridor_exp.objective.batches import DataShape
 
 
-def resnet18(images: Images, **options: object) -> ResNet:
+def resnet18(images: DataShape, **options: object) -> ResNet:
     return ResNet(BasicBlock, (2, 2, 2, 2), images, **options)  # type: ignore[arg-type]
 
 
-def resnet34(images: Images, **options: object) -> ResNet:
+def resnet34(images: DataShape, **options: object) -> ResNet:
     return ResNet(BasicBlock, (3, 4, 6, 3), images, **options)  # type: ignore[arg-type]
 
 
-def resnet50(images: Images, **options: object) -> ResNet:
+def resnet50(images: DataShape, **options: object) -> ResNet:
     return ResNet(Bottleneck, (3, 4, 6, 3), images, **options)  # type: ignore[arg-type]
 
 
@@ -33,7 +33,7 @@ class ResNet(nn.Module):
         self,
         block: type[BasicBlock] | type[Bottleneck],
         depths: tuple[int, int, int, int],
-        images: Images,
+        images: DataShape,
         *,
         width: int = 64,
         activation: str = "relu",

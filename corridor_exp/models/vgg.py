@@ -7,32 +7,32 @@ from typing import Any
 from torch import nn
 from torchvision.models.vgg import VGG, cfgs, make_layers
 
-from corridor_exp.datasets.base import Images
 from corridor_exp.errors import UsageError
 from corridor_exp.models.adapt import adapt, initialise_, stem_of, zero_
+from corridor_exp.objective.batches import DataShape
 
 SMALLEST = 32  # pixels that five halvings leave something of
 
 
-def vgg11(images: Images, **options: object) -> nn.Module:
+def vgg11(images: DataShape, **options: object) -> nn.Module:
     return _vgg("A", images, **options)  # type: ignore[arg-type]
 
 
-def vgg13(images: Images, **options: object) -> nn.Module:
+def vgg13(images: DataShape, **options: object) -> nn.Module:
     return _vgg("B", images, **options)  # type: ignore[arg-type]
 
 
-def vgg16(images: Images, **options: object) -> nn.Module:
+def vgg16(images: DataShape, **options: object) -> nn.Module:
     return _vgg("D", images, **options)  # type: ignore[arg-type]
 
 
-def vgg19(images: Images, **options: object) -> nn.Module:
+def vgg19(images: DataShape, **options: object) -> nn.Module:
     return _vgg("E", images, **options)  # type: ignore[arg-type]
 
 
 def _vgg(
     layers: str,
-    images: Images,
+    images: DataShape,
     *,
     width: int = 64,
     activation: str = "relu",

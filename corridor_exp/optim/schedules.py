@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingWarmRestarts, LinearLR, LRScheduler, SequentialLR
 
-from corridor_exp.config import Schedule
+from corridor_exp.config.schema import Schedule
 
 
 def build_schedule(optimizer: Optimizer, schedule: Schedule, total_steps: int) -> LRScheduler | None:

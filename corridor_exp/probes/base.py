@@ -7,7 +7,8 @@ from typing import Literal, Protocol
 from torch import Tensor
 
 from corridor_exp.datasets.base import Dataset
-from corridor_exp.objective import Batch, Objective, Stream
+from corridor_exp.objective import Batch, Objective
+from corridor_exp.objective.batches import Stream
 
 Quantities = dict[str, Tensor]
 Which = Literal["batch", "fixed", "train"]

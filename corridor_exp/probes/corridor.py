@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from corridor_exp import records
 from corridor_exp.datasets.base import Dataset
 from corridor_exp.objective import Batch, Objective
 from corridor_exp.probes.base import Quantities, Subject, Which
+from corridor_exp.runs import records
 from corridor_exp.theory import measures, stepsizes
 from corridor_exp.theory.vectors import inner, norm
 

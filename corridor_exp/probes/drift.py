@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from corridor_exp import records
 from corridor_exp.datasets.base import Dataset
 from corridor_exp.objective import Batch, Objective
 from corridor_exp.probes.base import Quantities, Subject, Which
+from corridor_exp.runs import records
 from corridor_exp.theory import flows, stepsizes
 from corridor_exp.theory.vectors import flat, like
 

@@ -9,10 +9,11 @@ import torch
 from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 from torch import Tensor
 
-from corridor_exp import records
 from corridor_exp.datasets.base import Dataset
-from corridor_exp.objective import Batch, Objective, Stream
+from corridor_exp.objective import Batch, Objective
+from corridor_exp.objective.batches import Stream
 from corridor_exp.probes.base import Quantities, Subject, Which
+from corridor_exp.runs import records
 from corridor_exp.theory.vectors import flat, like
 
 

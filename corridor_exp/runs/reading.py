@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from corridor_exp.errors import in_words
 from corridor_exp.files import parse_yaml, regular
-from corridor_exp.records import CHECKPOINTS, CONFIG_FILE, RECORDS_FILE, SUMMARY_FILE, Record, from_json, restored
+from corridor_exp.runs.records import CHECKPOINTS, CONFIG_FILE, RECORDS_FILE, SUMMARY_FILE, Record, from_json, restored
 
 MANIFEST = "sweep.json"
 NOT_RUNS = (CHECKPOINTS, "wandb")  # folders inside a run, which hold a config.yaml of their own or nothing of use

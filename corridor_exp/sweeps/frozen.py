@@ -18,11 +18,11 @@ import yaml
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from corridor_exp import records, secrets
-from corridor_exp.config import Config, refuse_to_start
+from corridor_exp.config import secrets
+from corridor_exp.config.schema import Config, refuse_to_start
 from corridor_exp.errors import UsageError
-from corridor_exp.provenance import git_commit
-from corridor_exp.runs import reading
+from corridor_exp.runs import reading, records
+from corridor_exp.runs.provenance import git_commit
 from corridor_exp.runs.reading import MANIFEST
 
 SUBMITTED = Path("slurm", "jobs.json")  # the newest Slurm job of each run, beside what submitit writes

@@ -1,4 +1,4 @@
-"""A union of grids: the command lines whose runs make a sweep. Knows no Hydra; `cli.compose` expands each line.
+"""A union of grids: the command lines whose runs make a sweep. Knows no Hydra; `config.compose` expands each line.
 
 One grid cannot say "CLR, which has no learning rate to tune, beside SGD at three of them"; a union of two can.
 """
@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
-from corridor_exp.config import Strict, first_problem, suggestion
+from corridor_exp.config.schema import Strict, first_problem, suggestion
 from corridor_exp.errors import UsageError
 from corridor_exp.files import load_yaml
 

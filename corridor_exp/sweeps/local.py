@@ -19,11 +19,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from corridor_exp import targets
+from corridor_exp.config import targets
 from corridor_exp.signals import StopSignals
 from corridor_exp.sweeps.worker import fail, last_line, work
 
-LIBRARIES = ("corridor_exp.run", "corridor_exp.models", "sklearn.datasets")  # the last for the second that digits takes
+LIBRARIES = (
+    "corridor_exp.engine.run",
+    "corridor_exp.models",
+    "sklearn.datasets",
+)  # the last for the second that digits takes
 PRELOAD = ("corridor_exp.sweeps.forkserver", *LIBRARIES)
 
 

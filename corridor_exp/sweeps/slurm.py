@@ -19,10 +19,11 @@ from typing import Any
 
 import submitit
 
-from corridor_exp import records, targets
+from corridor_exp.config import targets
+from corridor_exp.config.settings import Slurm
 from corridor_exp.errors import RunError, UsageError, in_words
+from corridor_exp.runs import records
 from corridor_exp.sweeps.frozen import SUBMITTED, Sweep
-from corridor_exp.sweeps.settings import Slurm
 from corridor_exp.sweeps.worker import work
 
 

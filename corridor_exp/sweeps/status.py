@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
-from corridor_exp import records
-from corridor_exp.runs import reading
+from corridor_exp.runs import reading, records
 from corridor_exp.sweeps.frozen import is_locked
 from corridor_exp.sweeps.worker import LOG, last_line
 

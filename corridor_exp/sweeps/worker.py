@@ -10,9 +10,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from corridor_exp import records, secrets, targets
+from corridor_exp.config import secrets, targets
 from corridor_exp.errors import RunError, UsageError, in_words
 from corridor_exp.files import regular
+from corridor_exp.runs import records
 from corridor_exp.signals import StopSignals
 from corridor_exp.streams import steady_streams
 from corridor_exp.sweeps.frozen import thaw
@@ -29,7 +30,7 @@ def work(folder: Path, allow_targets: tuple[str, ...] = ()) -> str:
     with steady_streams(), StopSignals() as stop:
         try:
             _write_to(folder / LOG)
-            from corridor_exp.run import run  # torch, only now
+            from corridor_exp.engine.run import run  # torch, only now
 
             targets.allow(allow_targets)
             # One whose sweep was killed may still be saving, and is worth waiting for.

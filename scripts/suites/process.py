@@ -60,13 +60,13 @@ def print_peak(size: int) -> None:
     """The bytes by which 16 micro-batches of 256, in steps of `size` images, raise the peak. Linux only."""
     import torch
 
-    from corridor_exp.datasets.base import Images
     from corridor_exp.models import resnet18
     from corridor_exp.objective import Batch, Objective
+    from corridor_exp.objective.batches import DataShape
     from corridor_exp.optim import CLR
 
     torch.manual_seed(0)
-    model = resnet18(Images(channels=3, size=32, outputs=10, stem="small"), width=8)
+    model = resnet18(DataShape(channels=3, size=32, outputs=10, stem="small"), width=8)
     objective = Objective(model, micro_batch=256)
     optimizer = CLR(model.parameters(), step_cap=0.1)
     batch = Batch(torch.randn(size, 3, 32, 32), torch.arange(size) % 10)

@@ -14,19 +14,19 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from corridor_exp.build import build_engine, computes_bf16
-from corridor_exp.cli.compose import compose_jobs
-from corridor_exp.datasets.base import Images
+from corridor_exp.config.compose import compose_jobs
 from corridor_exp.datasets.resident import Arrays, ResidentDataset
-from corridor_exp.engine import Engine, Plan
+from corridor_exp.engine.build import build_engine, computes_bf16
+from corridor_exp.engine.loop import Engine, Plan
 from corridor_exp.loggers import Mirrors, Wandb
 from corridor_exp.models import resnet18
 from corridor_exp.objective import Batch, Objective
+from corridor_exp.objective.batches import DataShape
 from corridor_exp.optim import CLR
-from corridor_exp.records import Record, RecordWriter
+from corridor_exp.runs.records import Record, RecordWriter
 from suites.measure import Ratios, interleaved
 
-CIFAR = Images(channels=3, size=32, outputs=10, stem="small")
+CIFAR = DataShape(channels=3, size=32, outputs=10, stem="small")
 
 
 def device_and_batch(size: int) -> tuple[torch.device, Batch]:

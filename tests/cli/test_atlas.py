@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from corridor_exp import records
 from corridor_exp.cli.atlas import looks_at_checkpoints, main
 from corridor_exp.figures import atlas
+from corridor_exp.runs import records
 
 
 def look(step: int, index: float, secant: float, decrease: float | None, **layers: float) -> records.Record:

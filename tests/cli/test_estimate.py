@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from corridor_exp import estimate
-from corridor_exp.cli.compose import compose_jobs
+from corridor_exp.config.compose import compose_jobs
+from corridor_exp.engine import estimate
 from corridor_exp.probes import Corridor
 from tests.conftest import SMALL
 
@@ -37,7 +37,7 @@ def test_steps_looks_and_evaluations_are_those_of_the_run(monkeypatch) -> None:
 def test_a_slower_step_is_a_longer_run(monkeypatch) -> None:
     import time
 
-    from corridor_exp.engine import Engine
+    from corridor_exp.engine.loop import Engine
 
     step = Engine._step
 

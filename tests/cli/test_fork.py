@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from corridor_exp import checkpoint, records
+from corridor_exp.runs import checkpoint, records
 
 Run = Callable[..., int]
 SGD = ["optim=sgd", "optim.momentum=0.9", "dataset.train_size=200", "batch_size=50", "log_every=1", "probe=none"]
@@ -94,7 +94,7 @@ def test_an_override_takes_effect_in_a_resumed_run_too(digits_run: Run, parent: 
 def test_a_stopped_fork_resumes_from_its_own_checkpoint_even_without_its_parent(
     digits_run: Run, parent: list[str], monkeypatch
 ) -> None:
-    from corridor_exp.engine import Engine
+    from corridor_exp.engine.loop import Engine
 
     fork = [*parent, "epochs=6", "fork_from=parent"]
     assert digits_run(*fork, "out_dir=whole") == 0

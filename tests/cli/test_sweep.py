@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from corridor_exp import records
-from corridor_exp.runs import reading
+from corridor_exp.runs import reading, records
 from corridor_exp.sweeps.frozen import is_locked
 
 COMMAND = [sys.executable, "-m", "corridor_exp.cli.sweep"]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from corridor_exp import records
+from corridor_exp.runs import records
 
 COMMAND = [sys.executable, "-m", "corridor_exp.cli.train"]
 Run = Callable[..., int]
@@ -169,11 +169,11 @@ def test_row_22_another_configuration_is_refused_before_torch_and_allowed_on_req
 def test_row_22_another_machine_is_refused_unless_overridden(
     digits_run: Run, capsys, monkeypatch, tmp_path, what: str
 ) -> None:
-    import corridor_exp.run
+    import corridor_exp.engine.run
 
-    here = corridor_exp.run.portable_bits
+    here = corridor_exp.engine.run.portable_bits
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr(corridor_exp.run, "portable_bits", lambda engine: {**here(engine), what: "another"})
+        elsewhere.setattr(corridor_exp.engine.run, "portable_bits", lambda engine: {**here(engine), what: "another"})
         assert digits_run("epochs=1", "out_dir=out") == 0
     (tmp_path / "out" / "summary.json").unlink()
     assert digits_run("epochs=1", "out_dir=out") == 2
@@ -185,8 +185,8 @@ def test_row_22_a_precision_that_another_machine_would_choose_is_refused(
     corridor_train: Run, capsys, monkeypatch, tmp_path
 ) -> None:
     """engine.precision=auto is bf16 for convolutions where the device has units for it, and fp32 elsewhere."""
-    from corridor_exp import build
-    from corridor_exp.engine import Engine
+    from corridor_exp.engine import build
+    from corridor_exp.engine.loop import Engine
 
     argv = ["dataset=digits", "dataset.train_size=40", "model=resnet18", "model.width=2", "logger=jsonl", "probe=none"]
     argv += ["batch_size=20", "epochs=2", "out_dir=out"]
@@ -204,11 +204,11 @@ def test_row_22_a_precision_that_another_machine_would_choose_is_refused(
 def test_a_checkpoint_of_an_older_version_that_does_not_name_its_precision_goes_on(
     digits_run: Run, monkeypatch, tmp_path
 ) -> None:
-    import corridor_exp.run
+    import corridor_exp.engine.run
 
-    here = corridor_exp.run.portable_bits
+    here = corridor_exp.engine.run.portable_bits
     with monkeypatch.context() as older:
-        older.setattr(corridor_exp.run, "portable_bits", lambda engine: {"torch": here(engine)["torch"]})
+        older.setattr(corridor_exp.engine.run, "portable_bits", lambda engine: {"torch": here(engine)["torch"]})
         assert digits_run("epochs=1", "out_dir=out") == 0
     (tmp_path / "out" / "summary.json").unlink()
     assert digits_run("epochs=1", "out_dir=out") == 0
@@ -257,7 +257,7 @@ def test_a_run_that_failed_before_training_may_be_corrected(corridor_train: Run,
 
 
 def test_a_mirror_is_finished_however_the_run_ends(digits_run: Run, monkeypatch) -> None:
-    from corridor_exp.engine import Engine
+    from corridor_exp.engine.loop import Engine
     from corridor_exp.loggers import Wandb
 
     ended: list[str] = []
@@ -271,7 +271,7 @@ def test_a_mirror_is_finished_however_the_run_ends(digits_run: Run, monkeypatch)
 def test_an_unexpected_error_is_in_the_summary_and_the_run_can_be_tried_again(
     digits_run: Run, monkeypatch, tmp_path
 ) -> None:
-    from corridor_exp.engine import Engine
+    from corridor_exp.engine.loop import Engine
 
     monkeypatch.setattr(Engine, "train", lambda self: 1 / 0)
     assert digits_run("epochs=1", "out_dir=out") == 1

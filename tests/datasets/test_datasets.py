@@ -17,11 +17,12 @@ import torch
 import torchvision
 from PIL import Image
 
-from corridor_exp import datasets, records
+from corridor_exp import datasets
 from corridor_exp.datasets.base import balanced_subset, epoch_order, mixed_seed
 from corridor_exp.datasets.download import fetch
 from corridor_exp.datasets.resident import PADDING, Augmentation, augmented
 from corridor_exp.errors import RunError
+from corridor_exp.runs import records
 from tests.conftest import unpack_cifar10, unpack_imagenet
 from tests.datasets import bad
 

@@ -15,7 +15,7 @@ from corridor_exp import datasets, models
 from corridor_exp.datasets.resident import NumericDataset
 from corridor_exp.datasets.synthetic import ill_conditioned_matrix, quadratic_minimum, squared_error
 from corridor_exp.objective import Batch, Objective
-from corridor_exp.records import read_records
+from corridor_exp.runs.records import read_records
 
 CPU = {"device": torch.device("cpu"), "seed": 0}
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from corridor_exp import records
 from corridor_exp.figures.runs import Runs
+from corridor_exp.runs import records
 
 SEEDS = (30, 31, 32)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from corridor_exp import records
 from corridor_exp.figures import curves, relief, stability
 from corridor_exp.figures.runs import Runs, grouped
+from corridor_exp.runs import records
 from corridor_exp.theory.surfaces import fig1a, fig1b
 from tests.figures.synthetic import as_figure, write_run
 

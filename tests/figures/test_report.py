@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
-from corridor_exp import records
 from corridor_exp.cli.report import main
 from corridor_exp.figures import report
-from corridor_exp.runs import reading
+from corridor_exp.runs import reading, records
 
 RESUME = {"resume": {"override": False}}  # without which a config.yaml is one that was cut
 

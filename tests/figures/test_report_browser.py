@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from corridor_exp import records
 from corridor_exp.figures import report
+from corridor_exp.runs import records
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from corridor_exp import records
 from corridor_exp.cli import sync
-from corridor_exp.engine import Engine
+from corridor_exp.engine.loop import Engine
 from corridor_exp.loggers import wandb
+from corridor_exp.runs import records
 from tests.loggers.wandb_server import WandbServer
 
 Run = Callable[..., int]

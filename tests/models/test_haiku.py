@@ -20,13 +20,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from corridor_exp import models
-from corridor_exp.datasets.base import Images
 from corridor_exp.errors import RunError
 from corridor_exp.models.haiku import DebiasedBatchNorm2d, SameConv2d, SameMaxPool2d
 from corridor_exp.objective import Batch, Objective
+from corridor_exp.objective.batches import DataShape
 from tests.conftest import assert_resumes_to_the_same_bits, engine_of, weights
 
-CIFAR = Images(3, 32, 10, "small")
+CIFAR = DataShape(3, 32, 10, "small")
 DEPTHS = {18: models.resnet18_haiku, 50: models.resnet50_haiku}
 DIGITS = ["model=resnet18_haiku", "model.width=4", "probe=corridor", "probe.every=1"]
 

@@ -8,14 +8,14 @@ import torchvision
 from torch import nn
 
 from corridor_exp import models
-from corridor_exp.datasets.base import Images
 from corridor_exp.errors import RunError, UsageError
+from corridor_exp.objective.batches import DataShape
 
-CIFAR = Images(3, 32, 10, "small")
-IMAGENET = Images(3, 224, 1000, "imagenet")
-GREY = Images(1, 32, 10, "small")
-TABLE = Images(30, 1, 1, "none")
-QUADRATICS = Images(1, 7, 7, "none")
+CIFAR = DataShape(3, 32, 10, "small")
+IMAGENET = DataShape(3, 224, 1000, "imagenet")
+GREY = DataShape(1, 32, 10, "small")
+TABLE = DataShape(30, 1, 1, "none")
+QUADRATICS = DataShape(1, 7, 7, "none")
 PROBLEMS = (models.deep_linear, models.logistic, models.vector)
 NETWORKS = [f for name in models.__all__ if (f := getattr(models, name)) not in PROBLEMS]
 CONVOLUTIONAL = [f for f in NETWORKS if f not in (models.mlp, models.linear)]
@@ -52,7 +52,7 @@ def test_densenet_has_torchvisions_parameters() -> None:
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("images", [CIFAR, GREY])
 def test_every_network_takes_small_images_and_is_differentiable(
-    network: Callable[..., nn.Module], images: Images
+    network: Callable[..., nn.Module], images: DataShape
 ) -> None:
     width = {} if network is models.linear else {"width": 8}
     model = network(images, **width)
@@ -116,7 +116,7 @@ def test_width_scales_parameters_by_about_its_square() -> None:
 
 def test_an_image_too_small_for_vgg_names_the_cure() -> None:
     with pytest.raises(UsageError, match=r"dataset\.image_size=32"):
-        models.vgg16(Images(1, 8, 10, "small"))
+        models.vgg16(DataShape(1, 8, 10, "small"))
 
 
 @pytest.mark.parametrize(("init", "times_fan_in"), [("torch", 1 / 3), ("kaiming", 1.0), ("haiku", 0.7737)])
@@ -156,8 +156,8 @@ def test_a_vector_is_multiplied_by_each_matrix() -> None:
     torch.testing.assert_close(model(A), torch.stack([a @ model.theta for a in A]))
 
 
-@pytest.mark.parametrize("images", [CIFAR, GREY, TABLE, Images(1, 10, 10, "small")])
-def test_a_vector_fits_quadratics_alone(images: Images) -> None:
+@pytest.mark.parametrize("images", [CIFAR, GREY, TABLE, DataShape(1, 10, 10, "small")])
+def test_a_vector_fits_quadratics_alone(images: DataShape) -> None:
     with pytest.raises(RunError, match="dataset=quadratic"):
         models.vector(images)
 
@@ -169,6 +169,6 @@ def test_one_logit_is_not_enough_for_ten_classes() -> None:
 
 @pytest.mark.parametrize("network", CONVOLUTIONAL)
 @pytest.mark.parametrize("images", [TABLE, QUADRATICS])
-def test_a_convolutional_network_needs_images(network: Callable[..., nn.Module], images: Images) -> None:
+def test_a_convolutional_network_needs_images(network: Callable[..., nn.Module], images: DataShape) -> None:
     with pytest.raises(RunError, match="needs images"):
         network(images, **({} if network in EXACT else {"stem": "small"}))

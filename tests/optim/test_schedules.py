@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from corridor_exp.config import Schedule
+from corridor_exp.config.schema import Schedule
 from corridor_exp.optim import build_schedule
 
 

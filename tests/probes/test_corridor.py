@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from corridor_exp import datasets, records
-from corridor_exp.datasets.base import Images as ImageFacts
+from corridor_exp import datasets
 from corridor_exp.errors import RunError
 from corridor_exp.models import mlp, resnet18
 from corridor_exp.objective import Batch, Objective
+from corridor_exp.objective.batches import DataShape as ImageFacts
 from corridor_exp.probes import Corridor, Probe, Sharpness
+from corridor_exp.runs import records
 from corridor_exp.theory.vectors import inner, norm
 from tests.conftest import ANY_BATCH, Surface, mean, small_batch, small_network
 
@@ -273,10 +274,11 @@ def test_the_memory_of_a_full_data_look_is_that_of_a_micro_batch() -> None:
     """Peak resident memory of 5,000 images against that of one micro-batch, each in a process of its own."""
     code = """
 import resource, sys, torch
-from corridor_exp.datasets.base import Images
+from corridor_exp.objective.batches import DataShape
 from corridor_exp.models import resnet18
-from corridor_exp.objective import Batch, Objective, Stream
-model = resnet18(Images(3, 16, 10, "small"), width=16)
+from corridor_exp.objective import Batch, Objective
+from corridor_exp.objective.batches import Stream
+model = resnet18(DataShape(3, 16, 10, "small"), width=16)
 part = Batch(torch.randn(250, 3, 16, 16), torch.randint(0, 10, (250,)))
 count = int(sys.argv[1])
 Objective(model, micro_batch=250).gradient_and_hg(Stream(250 * count, lambda: (part for _ in range(count))))

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from scipy.sparse.linalg import ArpackError
 from torch.func import functional_call
 
-from corridor_exp import records
 from corridor_exp.objective import Batch, Objective
 from corridor_exp.probes import Drift, Sharpness
+from corridor_exp.runs import records
 from corridor_exp.theory.vectors import flat
 from tests.conftest import ANY_BATCH, Surface, mean, small_batch, small_network
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from corridor_exp.cli.compose import compose_jobs
+from corridor_exp.config.compose import compose_jobs
 from corridor_exp.errors import UsageError
 from corridor_exp.sweeps import frozen
 from corridor_exp.sweeps.frozen import Sweep, is_locked, only_one, owner, thaw

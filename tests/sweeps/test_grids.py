@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from corridor_exp import records
-from corridor_exp.cli.compose import compose_jobs
-from corridor_exp.config import CONF_DIR
+from corridor_exp.config.compose import compose_jobs
+from corridor_exp.config.schema import CONF_DIR
 from corridor_exp.errors import UsageError
+from corridor_exp.runs import records
 from corridor_exp.sweeps.grids import figure_grids, load_figure, union
 
 

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from corridor_exp import records
-from corridor_exp.runs import reading
+from corridor_exp.runs import reading, records
 
 CLUSTER = Path(__file__).parents[3] / "shared" / "slurm" / "slurm-cluster.sh"
 TEMPLATE = Path(__file__).parents[2] / "scripts" / "train.sbatch"

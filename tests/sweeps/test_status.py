@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from corridor_exp import records
+from corridor_exp.runs import records
 from corridor_exp.sweeps.status import look
 
 

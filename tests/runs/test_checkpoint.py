@@ -5,8 +5,8 @@ import threading
 import pytest
 import torch
 
-from corridor_exp import checkpoint
 from corridor_exp.errors import RunError
+from corridor_exp.runs import checkpoint
 from tests.conftest import SmallDisk
 
 

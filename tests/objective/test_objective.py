@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from corridor_exp.objective import Batch, Objective, Stream
+from corridor_exp.objective import Batch, Objective
+from corridor_exp.objective.batches import Stream
 from tests.conftest import ANY_BATCH, Surface, mean, small_batch, small_network
 
 

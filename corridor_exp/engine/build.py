@@ -13,13 +13,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from corridor_exp.config import Checkpoint, Component, Config
-from corridor_exp.datasets.base import Dataset, Images, mixed_seed
-from corridor_exp.distributed import ALONE, Ranks, shard
-from corridor_exp.engine import Engine, Plan
+from corridor_exp.config.schema import Checkpoint, Component, Config
+from corridor_exp.datasets.base import Dataset, mixed_seed
+from corridor_exp.engine.loop import Engine, Plan
 from corridor_exp.errors import RunError, UsageError
 from corridor_exp.models.haiku import DebiasedBatchNorm2d
 from corridor_exp.objective import Objective
+from corridor_exp.objective.batches import DataShape
+from corridor_exp.objective.ranks import ALONE, Ranks, shard
 from corridor_exp.optim import build_schedule
 
 T = TypeVar("T")
@@ -150,7 +151,7 @@ def _refuse_a_single_image(config: Config, model: nn.Module, dataset: Dataset, b
         )
 
 
-def _needs_several_images(model: nn.Module, images: Images) -> bool:
+def _needs_several_images(model: nn.Module, images: DataShape) -> bool:
     """Whether the model's batch norm refuses one image, which depends on the pixels that it sees of it."""
     if not any(isinstance(module, _BatchNorm) for module in model.modules()):
         return False

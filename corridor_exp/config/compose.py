@@ -27,12 +27,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from corridor_exp import secrets, targets
-from corridor_exp.cli.arguments import NO_HYDRA
-from corridor_exp.config import CONF_DIR, SWEEP_GROUPS, Config, option_groups, suggestion
+from corridor_exp.config import secrets, targets
+from corridor_exp.config.schema import CONF_DIR, SWEEP_GROUPS, Config, option_groups, suggestion
+from corridor_exp.config.settings import NO_HYDRA, Settings
 from corridor_exp.errors import UsageError
 from corridor_exp.files import refuse_bombs
-from corridor_exp.sweeps.settings import Settings
 
 MOST_RUNS = 10_000  # of one grid
 # Hydra's and OmegaConf's errors, and those that the two let through: an unreadable file, a number of 5,000 digits.

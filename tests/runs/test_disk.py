@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-import corridor_exp.run
-from corridor_exp import checkpoint, records
-from corridor_exp.engine import Engine
+import corridor_exp.engine.run
+from corridor_exp.engine.loop import Engine
 from corridor_exp.loggers import wandb
-from corridor_exp.runs import reading
+from corridor_exp.runs import checkpoint, reading, records
 from corridor_exp.sweeps.frozen import OWNER, Sweep
 from tests.conftest import SmallDisk, without_time
 
@@ -44,9 +43,9 @@ def once(owner: object, name: str, monkeypatch: pytest.MonkeyPatch, happens: Cal
 # ----------------------------------------------------------------------------- a full disk
 
 MOMENTS: dict[str, tuple[object, str]] = {
-    "config": (corridor_exp.run, "_run"),
+    "config": (corridor_exp.engine.run, "_run"),
     "first checkpoint": (checkpoint, "save"),
-    "summary": (corridor_exp.run, "environment"),
+    "summary": (corridor_exp.engine.run, "environment"),
 }
 
 

@@ -28,45 +28,13 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from corridor_exp.distributed import ALONE, Ranks
-from corridor_exp.double_backward import own_double_backward
 from corridor_exp.errors import RunError
-from corridor_exp.looking import borrowed
+from corridor_exp.objective.batches import Batch, Loss, Stream
+from corridor_exp.objective.double_backward import own_double_backward
+from corridor_exp.objective.looking import borrowed
+from corridor_exp.objective.ranks import ALONE, Ranks
 
-Loss = Callable[[Tensor, Tensor], Tensor]
 Vector = tuple[Tensor, ...]
-
-
-class Batch(NamedTuple):
-    x: Tensor
-    y: Tensor
-
-    @property
-    def images(self) -> int:
-        """Of the whole batch, of which this may be one rank's part."""
-        return len(self.x)
-
-
-class Part(Batch):
-    """One rank's part of a batch of `whole` images."""
-
-    whole: int
-
-    def __new__(cls, x: Tensor, y: Tensor, whole: int) -> Part:
-        part = super().__new__(cls, x, y)
-        part.whole = whole
-        return part
-
-    @property
-    def images(self) -> int:
-        return self.whole
-
-
-class Stream(NamedTuple):
-    """A set of `size` images too large to be held: `batches()` delivers it, the same parts in the same order."""
-
-    size: int
-    batches: Callable[[], Iterator[Batch]]
 
 
 class Evaluation(NamedTuple):

@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from corridor_exp import targets
-from corridor_exp.cli.compose import compose_jobs
-from corridor_exp.config import CONF_DIR, Component, Config, difference, option_groups, refuse_to_start
-from corridor_exp.datasets.base import Images
+from corridor_exp.config import targets
+from corridor_exp.config.compose import compose_jobs
+from corridor_exp.config.schema import CONF_DIR, Component, Config, difference, option_groups, refuse_to_start
 from corridor_exp.errors import UsageError
+from corridor_exp.objective.batches import DataShape
 
 
 def compose(*overrides: str) -> Config:
@@ -95,15 +95,15 @@ def net(width: int) -> object:
     ("target", "keys", "said"),
     [
         (
-            "tests.test_config.net",
+            "tests.config.test_config.net",
             {"width": 3},
-            r"multiple values for argument 'width'; it is called with \(Images, width=\)",
+            r"multiple values for argument 'width'; it is called with \(DataShape, width=\)",
         ),
-        ("tests.test_config.net", {}, None),
+        ("tests.config.test_config.net", {}, None),
         (
             "corridor_exp.models.mlp",
             {"speed": 3},
-            r"unexpected keyword argument 'speed'; it is called with \(Images, speed",
+            r"unexpected keyword argument 'speed'; it is called with \(DataShape, speed",
         ),
         ("nowhere_at_all.net", {}, r"No module named 'nowhere_at_all'; PYTHONPATH=\. before the command"),
     ],
@@ -113,7 +113,7 @@ def test_a_factory_that_cannot_be_called_is_told_how_it_is_called(
 ) -> None:
     monkeypatch.setattr(targets, "_allowed", ("tests", "nowhere_at_all"))
     component = Component(_target_=target, **keys)
-    images = Images(channels=1, size=8, outputs=10, stem="none")
+    images = DataShape(channels=1, size=8, outputs=10, stem="none")
     if said is None:
         component.build(images)
     else:

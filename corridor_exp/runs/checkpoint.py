@@ -21,7 +21,7 @@ from torch import Tensor
 
 from corridor_exp.errors import RunError, UsageError, in_words
 from corridor_exp.files import regular
-from corridor_exp.records import write_atomically
+from corridor_exp.runs.records import write_atomically
 
 Kind = Literal["step", "best"]
 _NAME = re.compile(r"(step|best)_(\d+)\.([0-9a-f]{16})\.pt")

@@ -12,12 +12,11 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from corridor_exp import records
 from corridor_exp.cli import atlas, figures, report, sweep, sync
-from corridor_exp.cli.compose import compose_jobs
+from corridor_exp.config.compose import compose_jobs
+from corridor_exp.engine.run import run
 from corridor_exp.loggers import wandb
-from corridor_exp.run import run
-from corridor_exp.runs import reading
+from corridor_exp.runs import reading, records
 from tests.conftest import SMALL
 
 CONFIG, SUMMARY, RECORDS = records.CONFIG_FILE, records.SUMMARY_FILE, records.RECORDS_FILE

@@ -13,17 +13,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from corridor_exp import checkpoint, distributed, records
-from corridor_exp.datasets.base import Images
 from corridor_exp.datasets.resident import Arrays, Resident
-from corridor_exp.distributed import ALONE, Ranks
-from corridor_exp.engine import Engine, Plan
+from corridor_exp.engine.loop import Engine, Plan
 from corridor_exp.errors import RunError
-from corridor_exp.objective import Batch, Objective, Part, Stream
+from corridor_exp.objective import Batch, Objective
+from corridor_exp.objective import ranks as distributed
+from corridor_exp.objective.batches import DataShape, Part, Stream
+from corridor_exp.objective.ranks import ALONE, Ranks
 from corridor_exp.optim import CLR, CLRMomentum
 from corridor_exp.probes import Corridor
+from corridor_exp.runs import checkpoint, records
 from tests.conftest import engine_of, small_network
-from tests.ranks import exit_codes, said, started, train
+from tests.objective.ranks import exit_codes, said, started, train
 
 MLP = ["dataset=digits", "model=mlp", "model.width=16", "logger=jsonl", "dataset.train_size=200", "batch_size=50"]
 
@@ -66,7 +67,9 @@ def small_engine(ranks: Ranks, micro_batch: int | None = None, sharded: bool = F
     x = torch.randn(40, 1, 5, 5, generator=generator, dtype=torch.float64).numpy()
     y = torch.randint(0, 3, (40,), generator=generator).numpy()
     shared = {"device": torch.device("cpu"), "seed": 0, "drop_last": False}
-    data = Resident(Arrays(x, y), Arrays(x[:9], y[:9]), Images(1, 5, 3, "none"), nn.functional.cross_entropy, **shared)
+    data = Resident(
+        Arrays(x, y), Arrays(x[:9], y[:9]), DataShape(1, 5, 3, "none"), nn.functional.cross_entropy, **shared
+    )
     data.ranks = ranks
     model = small_network()
     if sharded:

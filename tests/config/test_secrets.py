@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import yaml
 
-from corridor_exp import secrets
-from corridor_exp.cli.compose import compose_jobs
 from corridor_exp.cli.sync import main as sync
-from corridor_exp.config import CONF_DIR, Config, leaves, refuse_to_start
+from corridor_exp.config import secrets
+from corridor_exp.config.compose import compose_jobs
+from corridor_exp.config.schema import CONF_DIR, Config, leaves, refuse_to_start
+from corridor_exp.config.secrets import REDACTED, clean, is_secret, redact, redact_argument
 from corridor_exp.errors import UsageError
 from corridor_exp.figures import report
-from corridor_exp.secrets import REDACTED, clean, is_secret, redact, redact_argument
 from corridor_exp.sweeps.frozen import Sweep, thaw
 from tests.conftest import SMALL
 
@@ -137,7 +137,7 @@ def test_what_is_learnt_is_cleaned_however_a_message_quotes_it() -> None:
 
 def test_a_traceback_that_ends_a_process_is_cleaned() -> None:
     code = (
-        "from corridor_exp import secrets; secrets.learn({'api_key': 'hunter2'})\n"
+        "from corridor_exp.config import secrets; secrets.learn({'api_key': 'hunter2'})\n"
         "raise ValueError('it is ' + 'hunt' + 'er2')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -12,11 +12,12 @@ import yaml
 from torch import nn
 from torchvision import models
 
-from corridor_exp import records, targets
 from corridor_exp.cli import atlas, figures
-from corridor_exp.cli.compose import compose_jobs
-from corridor_exp.config import Component, Config, our_targets
+from corridor_exp.config import targets
+from corridor_exp.config.compose import compose_jobs
+from corridor_exp.config.schema import Component, Config, our_targets
 from corridor_exp.errors import UsageError
+from corridor_exp.runs import records
 from corridor_exp.sweeps.frozen import Sweep, thaw
 from tests.conftest import SMALL
 
@@ -99,8 +100,8 @@ REFUSED = [
     "torchvision.models.get_model",
     "torchvision.models._api.sys.exit",
     "torchvision.models.resnet.ResNet._make_layer",
-    "corridor_exp.provenance.subprocess",
-    "corridor_exp.provenance.subprocess.run",
+    "corridor_exp.runs.provenance.subprocess",
+    "corridor_exp.runs.provenance.subprocess.run",
     "corridor_exp.models.adapt.adapt",
     "corridor_exp.optim.CLR.step",
     "torch.optim.SGD;os",

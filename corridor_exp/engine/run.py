@@ -16,15 +16,16 @@ import yaml
 from filelock import FileLock, Timeout
 
 import corridor_exp
-from corridor_exp import checkpoint, distributed, records, secrets
-from corridor_exp.build import build_engine
-from corridor_exp.config import Config, changes, difference, refuse_to_start
-from corridor_exp.distributed import Ranks
-from corridor_exp.engine import Engine, State
+from corridor_exp.config import secrets
+from corridor_exp.config.schema import Config, changes, difference, refuse_to_start
+from corridor_exp.engine.build import build_engine
+from corridor_exp.engine.loop import Engine, State
 from corridor_exp.errors import RunError, UsageError, in_words
 from corridor_exp.loggers import Mirrors
-from corridor_exp.provenance import git_commit
-from corridor_exp.runs import reading
+from corridor_exp.objective import ranks as distributed
+from corridor_exp.objective.ranks import Ranks
+from corridor_exp.runs import checkpoint, reading, records
+from corridor_exp.runs.provenance import git_commit
 
 
 def tell(message: str) -> None:

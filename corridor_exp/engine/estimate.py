@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from corridor_exp.build import build_engine
-from corridor_exp.config import Config
-from corridor_exp.engine import TEST_BATCH, Engine
+from corridor_exp.config.schema import Config
+from corridor_exp.engine.build import build_engine
+from corridor_exp.engine.loop import TEST_BATCH, Engine
 
 ENOUGH = 3.0  # seconds of steps
 WARM_UP = 2  # steps that are not timed: the first ones choose kernels, fill caches and compile

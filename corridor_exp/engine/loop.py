@@ -22,14 +22,14 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
-from corridor_exp import records
 from corridor_exp.datasets.base import Dataset
-from corridor_exp.distributed import cut_like, whole
 from corridor_exp.errors import RunError
 from corridor_exp.objective import Batch, Objective
+from corridor_exp.objective.ranks import cut_like, whole
 from corridor_exp.optim import Descent, at_hand, evaluation_weights, guarded_step, step_size_of
 from corridor_exp.probes.base import Probe
-from corridor_exp.records import Metrics, Record
+from corridor_exp.runs import records
+from corridor_exp.runs.records import Metrics, Record
 
 Status = Literal["completed", "diverged", "preempted"]
 Measured = dict[str, Tensor | float]

@@ -1,6 +1,6 @@
 """A run's configuration: its keys, their types, and what may be written down of it. Knows no torch.
 
-Hydra composes (`cli.compose`), this module checks: `Config.parse` turns the composed dictionary into a frozen
+Hydra composes (`config.compose`), this module checks: `Config.parse` turns the composed dictionary into a frozen
 object, and everything below the command line sees only that. `Component.build` is the one place where a `_target_`
 becomes an object.
 """
@@ -20,12 +20,12 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from corridor_exp import secrets, targets
+from corridor_exp.config import secrets, targets
 from corridor_exp.errors import UsageError
-from corridor_exp.records import CHECKPOINTS, RECORDS_FILE, SAFE_NAME
 from corridor_exp.runs import reading
+from corridor_exp.runs.records import CHECKPOINTS, RECORDS_FILE, SAFE_NAME
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]
 SHIPPED = PACKAGE if (PACKAGE / "conf").is_dir() else PACKAGE.parent  # an installed wheel has them inside
 CONF_DIR, SBATCH = SHIPPED / "conf", SHIPPED / "scripts" / "train.sbatch"
 SWEEP_GROUPS = ("figure", "scale")  # of corridor-sweep: they hold command lines, not a part of a configuration

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from corridor_exp import records
-from corridor_exp.engine import Engine
+from corridor_exp.engine.loop import Engine
+from corridor_exp.runs import records
 from tests.conftest import assert_resumes_to_the_same_bits, engine_of, same, weights, without_time
 
 

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from corridor_exp.double_backward import own_double_backward
 from corridor_exp.objective import Batch, Objective
+from corridor_exp.objective.double_backward import own_double_backward
 
 SHAPES = [(6, 3, 4, 5), (8, 3), (5, 3, 7)]
 

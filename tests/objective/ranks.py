@@ -35,7 +35,7 @@ def started(size: int, function: Callable[..., Any], *args: Any) -> list[BasePro
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*LIBRARIES, "corridor_exp.cli.compose", "tests.ranks"])
+    context.set_forkserver_preload([*LIBRARIES, "corridor_exp.config.compose", "tests.objective.ranks"])
     processes = [context.Process(target=_rank, args=(rank, size, port, function, args)) for rank in range(size)]
     for process in processes:
         process.start()

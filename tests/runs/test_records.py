@@ -6,9 +6,8 @@ from collections import deque
 
 import pytest
 
-from corridor_exp import records
 from corridor_exp.errors import RunError
-from corridor_exp.runs import reading
+from corridor_exp.runs import reading, records
 from tests.conftest import SmallDisk
 
 

@@ -7,8 +7,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from corridor_exp.config import Count, PathStr, Whole, first_problem
+from corridor_exp.config.schema import Count, PathStr, Whole, first_problem
 from corridor_exp.errors import UsageError
+
+NO_HYDRA = (
+    "has no meaning here, because Hydra only composes: executor=local|slurm and processes=N start the runs of -m, "
+    "out_dir=DIR places them, and corridor-sweep runs a union of grids"
+)
 
 
 class Keys(BaseModel):
