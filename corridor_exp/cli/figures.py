@@ -80,7 +80,7 @@ def draw(name: str, figure: grids.Figure, place: Path | None, out: Path) -> bool
     """Draw a figure, unless it needs runs that are not there; whether it was drawn."""
     from corridor_exp.figures import curves, relief, style  # matplotlib, only now
 
-    if not figure.grids:
+    if not figure.grids and not figure.runs:
         style.save(*relief.draw(figure.title), out / name)
         _caption(out / name, f"{figure.title}. No runs: surfaces of corridor_exp.theory.")
         return True
@@ -143,17 +143,39 @@ def claims(place: Path | None, out: Path, as_json: bool) -> None:
     print(as_text if as_json else ledger(rows))
 
 
-def find(figure: str, place: Path | None) -> Runs | None:
-    """The figure's runs: in `place` or its folder of that name; or the newest sweep of it, or the reference."""
+def find(name: str, place: Path | None) -> Runs | None:
+    """What a figure shows: its own runs, and those that it shares with other figures, all of one scale.
+
+    A figure that has no grids of its own shows its own runs alone, where there are any.
+    """
+    from corridor_exp.figures.runs import Runs
+
+    figure, own = option(name), _newest(name, place)
+    if own and not (own.figure and figure.runs and figure.grids):
+        return own
+    parts = [own] if own else []
+    for other in figure.runs.split():
+        runs = _newest(other, place, parts[0].scale if parts else None)
+        if runs and runs.figure:
+            parts.append(runs.among(optim__name=figure.optim) if figure.optim else runs)
+    return Runs.together(name, parts) if parts else None
+
+
+def _newest(name: str, place: Path | None, scale: str | None = None) -> Runs | None:
+    """A figure's own runs: in `place` or its folder of that name; or the newest sweep of it, or the reference.
+
+    Of a certain scale, if one is named. Runs that say nothing of a figure may be anyone's.
+    """
     from corridor_exp.figures.runs import Runs
 
     if place is None:
-        folders = [folder for pattern in (figure, f"{figure}-*") for folder in OUTPUTS.glob(f"{pattern}/sweep-*")]
+        folders = [folder for pattern in (name, f"{name}-*") for folder in OUTPUTS.glob(f"{pattern}/sweep-*")]
         sweeps = sorted(_sweeps(folders), key=lambda sweep: sweep.time, reverse=True)
-        places = [*(sweep.directory for sweep in sweeps), REFERENCE / figure]
+        places = [*(sweep.directory for sweep in sweeps), REFERENCE / name]
     else:
-        places = [place / figure if (place / figure).is_dir() else place]
-    return next((runs for runs in map(Runs.read, places) if runs and runs.figure in (figure, None)), None)
+        places = [place / name if (place / name).is_dir() else place]
+    found = (runs for runs in map(Runs.read, places) if runs and runs.figure in (name, None))
+    return next((runs for runs in found if scale in (runs.scale, None)), None)
 
 
 def _sweeps(folders: list[Path]) -> Iterator[Sweep]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ class Run:
 class Runs:
     """The runs of a folder, and what its manifest says of them, where it has one."""
 
-    directory: Path
+    directories: list[Path]
     runs: list[Run]
     command: list[str]
     time: str
@@ -78,7 +78,18 @@ class Runs:
         runs = [Run.read(folder) for folder in folders]
         commits = {str(run.summary["git_commit"]) for run in runs if run.summary.get("git_commit")}
         commit = manifest.get("git_commit") or ", ".join(sorted(commits)) or "unknown"
-        return cls(directory, runs, manifest.get("command", []), manifest.get("time", "unknown"), commit)
+        return cls([directory], runs, manifest.get("command", []), manifest.get("time", "unknown"), commit)
+
+    @classmethod
+    def together(cls, figure: str, parts: Sequence[Runs]) -> Runs:
+        """The runs of several folders as those of one figure, which shows them side by side."""
+        return cls(
+            [folder for part in parts for folder in part.directories],
+            [run for part in parts for run in part.runs],
+            [f"figure={figure}", f"scale={parts[0].scale}"],
+            max(part.time for part in parts),
+            ", ".join(sorted({part.commit for part in parts})),
+        )
 
     def __bool__(self) -> bool:
         return any(run.records for run in self.runs)
@@ -101,12 +112,17 @@ class Runs:
         keys = {key.replace("__", "."): value for key, value in wanted.items()}
         return [run for run in self.runs if all(run.config.get(key) == value for key, value in keys.items())]
 
+    def among(self, **wanted: Any) -> Runs:
+        """The same folder with those runs alone."""
+        return replace(self, runs=self.where(**wanted))
+
     def caption(self, what: str) -> str:
         seeds = sorted({run.seed for run in self.runs if run.seed is not None})
         scale = f" Scale: {self.scale}." if self.scale else ""
+        places = ", ".join(map(str, self.directories))
         return (
             f"{what}.{scale} Seeds {', '.join(map(str, seeds))}; "
-            f"{len(self.runs)} runs, {self.time[:10]}, commit {self.commit[:12]}, from {self.directory}."
+            f"{len(self.runs)} runs, {self.time[:10]}, commit {self.commit[:12]}, from {places}."
         )
 
 

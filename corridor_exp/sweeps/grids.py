@@ -22,13 +22,16 @@ UNION = "+"
 class Figure(Strict):
     """The runs of a figure, `conf/figure/NAME.yaml`: overrides as one would type them, a line a grid; and its panels.
 
-    A scale is one line for all grids, or a list with a line for each. A panel is a metric of `records` over the
-    epochs, or several, as words of one line.
+    A scale is one line for all grids, or a list with a line for each. `runs` names other figures, as words of one
+    line, whose runs this one shows beside its own; `optim` restricts them to one optimizer. A panel is a metric of
+    `records` over the epochs, or several, as words of one line.
     """
 
     title: str = ""
+    runs: str = ""
+    optim: str | None = None
     common: str = ""
-    grids: list[str]
+    grids: list[str] = Field(default_factory=list)
     scales: dict[str, str | list[str]] = Field(default_factory=dict)
     panels: list[str] = Field(default_factory=list)
 
@@ -39,10 +42,14 @@ class Figure(Strict):
                 raise ValueError(f"scale {name} has {len(lines)} lines for {len(self.grids)} grids")
         return self
 
-    def at_scale(self, name: str | None) -> list[str]:
-        """What a scale adds to each grid."""
-        lines = self.scales.get(name or "", "")
-        return lines if isinstance(lines, list) else [lines] * len(self.grids)
+    def overrides(self, common: str, scale: str | None, optim: str | None = None) -> list[list[str]]:
+        """The overrides of each grid at a scale; of the grids with `optim=…` alone, if one is named."""
+        added = self.scales.get(scale or "", "")
+        lines = added if isinstance(added, list) else [added] * len(self.grids)
+        split = [
+            shlex.split(f"{self.common} {common} {line} {grid}") for line, grid in zip(lines, self.grids, strict=True)
+        ]
+        return [words for words in split if optim is None or f"optim={optim}" in words]
 
 
 class Scale(Strict):
@@ -63,19 +70,20 @@ def union(arguments: Sequence[str]) -> list[list[str]]:
 
 
 def figure_grids(folders: list[Path], figure: str, scale: str | None, arguments: Sequence[str]) -> list[list[str]]:
-    """The grids of a figure, at a scale, with overrides that win over both; a later override wins over an earlier."""
+    """The grids of a figure, at a scale, with overrides that win over both; a later override wins over an earlier.
+
+    A figure without grids of its own has those of the figures whose runs it shows.
+    """
     if UNION in arguments:
         raise UsageError("figure= is a union already: overrides beside it hold for all of its grids")
     chosen = load_figure(folders, figure)
-    if not chosen.grids:
+    common = _load(Scale, folders, "scale", scale).common if scale is not None else ""
+    found = chosen.overrides(common, scale)
+    for other in chosen.runs.split() if not found else ():
+        found += load_figure(folders, other).overrides(common, scale, chosen.optim)
+    if not found:
         raise UsageError(f"figure={figure} needs no runs: draw it by corridor-figures {figure}")
-    common = shlex.split(chosen.common)
-    if scale is not None:
-        common += shlex.split(_load(Scale, folders, "scale", scale).common)
-    return [
-        [*common, *shlex.split(smaller), *shlex.split(grid), *arguments]
-        for smaller, grid in zip(chosen.at_scale(scale), chosen.grids, strict=True)
-    ]
+    return [[*grid, *arguments] for grid in found]
 
 
 def load_figure(folders: list[Path], name: str) -> Figure:

@@ -51,6 +51,45 @@ def test_runs_may_lie_anywhere(fig5: Path, tmp_path: Path) -> None:
     assert (tmp_path / "c/stability.png").exists()
 
 
+def sweep(folder: Path, figure: str, scale: str, batches: dict[int, str]) -> None:
+    """One seed under each optimizer and batch size."""
+    for batch, optim in batches.items():
+        write_run(folder / f"{optim}{batch}", [1.0, 0.5], h=[0.1, 0.2], optim=optim, batch_size=batch)
+    as_figure(folder, figure, scale)
+
+
+def drawn(name: str) -> set[str]:
+    return {row["label"] for row in csv.DictReader(Path(f"outputs/figures/{name}.csv").open())}
+
+
+def test_figures_share_runs(tmp_path: Path, capsys) -> None:
+    """Figures 4, 7 and 9 show the newest runs under CLR of Figure 2, of one scale, beside their own."""
+    outputs = tmp_path / "outputs"
+    sweep(outputs / "fig2-mini" / "sweep-1", "fig2", "mini", {512: "clr", 64: "sgd"})
+    for name in ("fig4", "fig7"):
+        main([name])
+        assert drawn(name) == {"CLR"}
+    sweep(outputs / "fig2" / "sweep-2", "fig2", "full", {4096: "clr"})
+    sweep(outputs / "fig9-mini" / "sweep-3", "fig9", "mini", {32: "clr"})
+    main(["fig9"])
+    assert drawn("fig9") == {"CLR, batch 32", "CLR, batch 512"}  # and not batch 4096, which is full
+    assert "fig9-mini/sweep-3, " in capsys.readouterr().out
+    sweep(
+        outputs / "fig7-mini" / "sweep-4", "fig7", "mini", {8: "clr", 16: "clr"}
+    )  # runs of its own, by its own command
+    main(["fig7"])
+    assert drawn("fig7") == {"CLR, batch 8", "CLR, batch 16"}
+    main(["claims", "--json"])
+    scales = {row["figure"]: row["scale"] for row in json.loads(capsys.readouterr().out.split("\n", 1)[1])}
+    assert scales["fig9"] == "mini"
+
+
+def test_runs_of_no_figure_are_joined_with_none(tmp_path: Path) -> None:
+    write_run(tmp_path / "mine" / "0", [1.0, 0.5])
+    main(["fig9", "--runs", "mine"])
+    assert Path("outputs/figures/fig9.csv").read_text().count("train/epoch_loss") == 2
+
+
 def test_claims_as_text_and_as_json(fig5: Path, capsys) -> None:
     main(["claims", "allow_targets=[mylib]"])  # as the other commands take it
     text = capsys.readouterr().out

@@ -26,6 +26,7 @@ def write_run(
     optim: str = "clr",
     seed: int = 30,
     dataset: dict[str, Any] | None = None,
+    model: dict[str, Any] | None = None,
     batch_size: int = 100,
     probe_version: int = records.MIDPOINT_VERSION,
     **of_optim: Any,
@@ -37,6 +38,7 @@ def write_run(
         "batch_size": batch_size,
         "name": "made-up",
         "dataset": {"name": "cifar10", "held_out": None, **(dataset or {})},
+        "model": model or {},
         "optim": {"name": optim, **of_optim},
     }
     (folder / records.CONFIG_FILE).write_text(yaml.safe_dump(config))
