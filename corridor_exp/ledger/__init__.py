@@ -12,12 +12,12 @@ the rows on measures of ours. All in float64.
 
 from __future__ import annotations
 
-from corridor_exp.ledger import corridors, descent, measures, methods, quadratics, steps
+from corridor_exp.ledger import contraction, corridors, descent, measures, methods, quadratics, steps
 from corridor_exp.ledger.rows import Check, Row
 
 __all__ = ["CHECKS", "Check", "Row", "ledger"]
 
-SECTIONS = (corridors, descent, steps, methods, quadratics, measures)
+SECTIONS = (corridors, descent, steps, methods, quadratics, measures, contraction)
 CHECKS = [check for section in SECTIONS for check in vars(section).values() if isinstance(check, Check)]
 
 

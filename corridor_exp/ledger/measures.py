@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from corridor_exp.ledger.examples import THETA, bowl, largest, points, quartic
+from corridor_exp.ledger.examples import bowl, largest, points
 from corridor_exp.ledger.rows import claim
 from corridor_exp.theory import measures, stepsizes, surfaces
 from corridor_exp.theory.surfaces import Loss
@@ -96,15 +95,3 @@ def decrease_of_powers() -> float:
 @claim("Decrease ratio", "it is at most ¾ on convex quadratics with minimum 0: what exceeds", at_most=1e-12)
 def decrease_of_bowls() -> Tensor:
     return (on_bowls(decrease_ratio) - 0.75).clamp(min=0).max()
-
-
-@claim("Contraction", "E(θ − hg)/E = ∫₀¹⟨g − g(θ − thg), g⟩/‖g‖² dt", at_most=1e-12)
-def contraction() -> float:
-    """By Gauss and Legendre's rule, which is exact on the quartic."""
-    g = surfaces.gradient(quartic, THETA)
-    h = stepsizes.clr(quartic(THETA), g.square().sum())
-    nodes, weights = np.polynomial.legendre.leggauss(4)
-    times = torch.as_tensor((nodes + 1) / 2)
-    changes = g - surfaces.gradient(quartic, THETA - times.unsqueeze(-1) * h * g)
-    integral = torch.as_tensor(weights / 2) @ (changes @ g) / g.square().sum()
-    return largest(quartic(THETA - h * g) / quartic(THETA) - integral)

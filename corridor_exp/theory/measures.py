@@ -36,9 +36,14 @@ def corridor_index(loss: Tensor, g: Vector, hg: Vector) -> Tensor:
     return loss.double() * norm(hg) / norm(g) ** 3
 
 
+def relative_change(g: Vector, g_t: Vector) -> Tensor:
+    """‖g − g_t‖/‖g‖. Its supremum over CLR's step bounds E(θ − hg)/E."""
+    return norm(torch._foreach_sub(list(g), list(g_t))) / norm(g)
+
+
 def secant_corridor_index(g: Vector, g_midpoint: Vector) -> Tensor:
     """‖g − g(θ − ½hg)‖/(½‖g‖): the corridor index by a secant over the first half of CLR's step."""
-    return norm(torch._foreach_sub(list(g), list(g_midpoint))) / (MIDPOINT * norm(g))
+    return relative_change(g, g_midpoint) / MIDPOINT
 
 
 def gradient_alignment(g: Vector, g_midpoint: Vector) -> Tensor:

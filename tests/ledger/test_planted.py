@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from corridor_exp.ledger import Check, corridors, descent, measures, methods, quadratics, steps
+from corridor_exp.ledger import Check, contraction, corridors, descent, measures, methods, quadratics, steps
 from corridor_exp.optim import Descent
 from corridor_exp.theory import flows, stepsizes, surfaces, vectors
 from corridor_exp.theory import measures as formulas
@@ -86,6 +86,7 @@ def steep_gradient(E, theta, create_graph=False):
 clr, descent_init, rk4_step = stepsizes.clr, Descent.__init__, flows.rk4_step
 momentum, gradient_flow = flows.momentum, flows.gradient_flow
 index, alignment, decrease = formulas.corridor_index, formulas.gradient_alignment, formulas.decrease_ratio
+after, change = formulas.after, formulas.relative_change
 gradient, hessian_gradient = surfaces.gradient, surfaces.hessian_gradient
 
 
@@ -108,6 +109,8 @@ TANGENT = {"index_of_powers", "secant_of_bowls"}
 ALIGNMENT = {"alignment_of_powers", "alignment_of_bowls"}
 DECREASE = {"decrease_of_powers", "decrease_of_bowls", "alignment_of_bowls"}
 
+BOUNDS = {"bound_of_the_contraction", "bound_under_a_cap"}
+ALL_OF_CONTRACTION = {check.name for check in vars(contraction).values() if isinstance(check, Check)}
 PLANTED = [
     # Section 2
     Planted(
@@ -376,12 +379,31 @@ PLANTED = [
         "clr",
         times(0.5, clr),
         measures,
-        AT_MIDPOINT | {"secant_of_bowls", "decrease_of_powers", "contraction"},
+        AT_MIDPOINT | {"secant_of_bowls", "decrease_of_powers"},
     ),
     Planted("the secant over the whole step", formulas, "MIDPOINT", 1.0, measures, AT_MIDPOINT),
     Planted("a corridor index times two", formulas, "corridor_index", times(2, index), measures, TANGENT),
     Planted("the alignment's square", formulas, "gradient_alignment", squared(alignment), measures, ALIGNMENT),
     Planted("E(θ − hg)/E for 1 − it", formulas, "decrease_ratio", one_minus(decrease), measures, DECREASE),
+    Planted("twice CLR", stepsizes, "clr", times(2, clr), contraction, ALL_OF_CONTRACTION - BOUNDS),
+    Planted("ascent", formulas, "after", lambda t, *more: after(-t, *more), contraction, ALL_OF_CONTRACTION),
+    Planted(
+        "a change of the gradient times 0.3",
+        formulas,
+        "relative_change",
+        times(0.3, change),
+        contraction,
+        BOUNDS | {"contraction_along_an_eigenvector"},
+    ),
+    Planted(
+        "the square of the alignment",
+        formulas,
+        "gradient_alignment",
+        squared(alignment),
+        contraction,
+        ALL_OF_CONTRACTION - BOUNDS - {"contraction_along_an_eigenvector"},
+    ),
+    Planted("the end for the midpoint", formulas, "MIDPOINT", 1.0, contraction, {"order_of_the_midpoint_rule"}),
 ]
 
 
