@@ -78,10 +78,10 @@ def draw_all(names: list[str], place: Path | None, out: Path) -> None:
 
 def draw(name: str, figure: grids.Figure, place: Path | None, out: Path) -> bool:
     """Draw a figure, unless it needs runs that are not there; whether it was drawn."""
-    from corridor_exp.figures import curves, relief, style  # matplotlib, only now
+    from corridor_exp.figures import curves, style, surfaces  # matplotlib, only now
 
     if not figure.grids and not figure.runs:
-        style.save(*relief.draw(figure.title), out / name)
+        style.save(*surfaces.draw(figure.title), out / name)
         _caption(out / name, f"{figure.title}. No runs: surfaces of corridor_exp.theory.")
         return True
     runs = find(name, place)
@@ -126,7 +126,8 @@ def stability(place: Path | None, out: Path) -> None:
 
 
 def claims(place: Path | None, out: Path, as_json: bool) -> None:
-    from corridor_exp.figures.claims import CLAIMS, judge, ledger
+    from corridor_exp.figures.claims import CLAIMS
+    from corridor_exp.figures.verdicts import judge, ledger
 
     found = {name: find(name, place) for name in PAPER}
     # What is not known to be a figure's runs is no evidence for its claim.

@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from corridor_exp.figures.claims import CLAIMS, Verdict, final_accuracy, interval, judge, steps_to
+from corridor_exp.figures.claims import CLAIMS
+from corridor_exp.figures.run_statistics import final_accuracy, steps_to
 from corridor_exp.figures.runs import Run, Runs
+from corridor_exp.figures.verdicts import Verdict, interval, judge
 from corridor_exp.runs import records
 from tests.figures.synthetic import SEEDS, as_figure, write_run
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from corridor_exp.figures import curves, relief, stability
+from corridor_exp.figures import curves, stability, surfaces
 from corridor_exp.figures.runs import Runs, grouped
 from corridor_exp.runs import records
 from corridor_exp.theory.surfaces import fig1a, fig1b
@@ -112,16 +112,16 @@ def test_stability_is_the_end_of_a_run_by_rate_and_clr_is_level(tmp_path: Path) 
 
 
 def test_lines_of_steepest_descent_are_straight_on_one_corridor_and_fall_through_four() -> None:
-    _, points = relief.draw("title")
+    _, points = surfaces.draw("title")
     for surface, E in (("(a)", fig1a()), ("(b)", fig1b())):
         for number in {p.line for p in points if p.surface == surface}:
             line = [p for p in points if p.surface == surface and p.line == number]
             falls = [a.loss - b.loss for a, b in pairwise(line)]
             assert min(falls) > 0
             way = math.dist((line[0].x, line[0].y), (line[-1].x, line[-1].y))
-            assert way == pytest.approx(relief.STEP * (len(line) - 1), rel=1e-6)
+            assert way == pytest.approx(surfaces.STEP * (len(line) - 1), rel=1e-6)
             if surface == "(a)":
                 assert max(falls) == pytest.approx(min(falls), rel=1e-6)
             else:  # each of the four slopes of the surface
-                slopes = {round(fall / relief.STEP, 3) for fall in falls}
+                slopes = {round(fall / surfaces.STEP, 3) for fall in falls}
                 assert slopes >= set(E.slopes)

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from corridor_exp.figures.claims import CLAIMS, judge
+from corridor_exp.figures.claims import CLAIMS
 from corridor_exp.figures.runs import Run, Runs
+from corridor_exp.figures.verdicts import judge
 from corridor_exp.runs import records
 from tests.figures.synthetic import SEEDS, as_figure, write_run
 
