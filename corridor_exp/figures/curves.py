@@ -1,4 +1,4 @@
-"""Curves over the epochs: a panel a metric, a column a data set, the mean of the seeds and the band between them."""
+"""Curves over the epochs: a panel a metric, a column a data set, the median of the seeds and the band between them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ LEVELS = {records.CORRIDOR_INDEX: (0.5, "½: no convex quadratic is below")}
 
 @dataclass(frozen=True)
 class Point:
-    """A plotted number: the mean over the runs that got there, and their range."""
+    """A plotted number: the median over the runs that got there, and their range: of three runs, all three."""
 
     dataset: str
     metric: str
     label: str
     epoch: float
-    mean: float
+    median: float
     low: float
     high: float
     runs: int
@@ -42,7 +42,7 @@ def points(runs: Runs, metrics: Sequence[str]) -> list[Point]:
                     for epoch, value in run.series(metric).items():
                         values.setdefault(epoch, []).append(value)
                 drawn += [
-                    Point(dataset, metric, label, epoch, statistics.mean(v), min(v), max(v), len(v))
+                    Point(dataset, metric, label, epoch, statistics.median(v), min(v), max(v), len(v))
                     for epoch, v in sorted(values.items())
                 ]
     return drawn
@@ -62,33 +62,32 @@ def draw(runs: Runs, panels: Sequence[str], title: str) -> tuple[Figure, list[Po
     drawn = points(runs, list(dict.fromkeys(metric for metrics in split for metric in metrics)))
     datasets = by_dataset(runs)
     columns = [(dataset, metrics) for dataset in datasets for metrics in split]
-    labels = list(dict.fromkeys(label for members in datasets.values() for label in grouped(members)))
+    groups = {label: of_label for members in datasets.values() for label, of_label in grouped(members).items()}
+    looks = style.looks({label: of_label[0].config.get("optim.lr") for label, of_label in groups.items()})
     with mpl.rc_context(style.RC):
         figure = style.new_figure(2.9, len(columns))
         axes = figure.subplots(1, len(columns), squeeze=False)[0]
         for axis, (dataset, metrics) in zip(axes, columns, strict=True):
-            _panel(axis, [p for p in drawn if p.dataset == dataset and p.metric in metrics], metrics, labels)
+            _panel(axis, [p for p in drawn if p.dataset == dataset and p.metric in metrics], metrics, looks)
             if len(datasets) > 1:
                 axis.set_title(dataset)
         problems = [line for members in datasets.values() for line in not_complete(grouped(members))]
-        style.finish(figure, title, problems)
+        style.finish(figure, f"{title}\n{runs.facts()}", problems)
     return figure, drawn
 
 
-def _panel(axis: Axes, drawn: Sequence[Point], metrics: Sequence[str], labels: Sequence[str]) -> None:
+def _panel(axis: Axes, drawn: Sequence[Point], metrics: Sequence[str], looks: dict[str, style.Look]) -> None:
     shared = len(metrics) > 1
-    for n, label in enumerate(labels):
+    for n, (label, look) in enumerate(looks.items()):
         for m, metric in enumerate(metrics):
             curve = [p for p in drawn if p.label == label and p.metric == metric]
             if not curve:
                 continue
             # One line of the legend a curve: where metrics share a panel, they have a colour each.
-            number = n * len(metrics) + m if shared else n
             name = f"{label}, {style.NAMES.get(metric, metric)}" if shared else label
+            look = style.look(n * len(metrics) + m + 1) if shared else look
             epochs = [p.epoch for p in curve]
-            look = {"color": style.colour(number + shared), "linestyle": style.dash(number)}
-            marker = "." if len(curve) == 1 else ""
-            axis.plot(epochs, [p.mean for p in curve], label=name, marker=marker, **look)  # type: ignore[arg-type]
+            axis.plot(epochs, [p.median for p in curve], label=name, marker="." if len(curve) == 1 else "", **look)
             low, high = [p.low for p in curve], [p.high for p in curve]
             axis.fill_between(epochs, low, high, alpha=0.2, linewidth=0, color=look["color"])
     axis.set(xlabel="epoch", ylabel=style.AXIS.get(metrics[0], metrics[0]))

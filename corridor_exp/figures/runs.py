@@ -16,7 +16,9 @@ from corridor_exp.runs import reading, records
 from corridor_exp.runs.records import Record
 
 # Keys that say where and how a run was done, and not which experiment it is.
-NOT_EXPERIMENT = re.compile(r"seed|name|out_dir|.*_target_|(engine|logger|checkpoint|resume|probe)\..*|dataset\.root")
+NOT_EXPERIMENT = re.compile(
+    r"seed|name|out_dir|(log|eval)_every|.*_target_|(engine|logger|checkpoint|resume|probe)\..*|dataset\.root"
+)
 WORDS = {"clr": "CLR", "sgd": "SGD", "batch_size": "batch"}
 
 
@@ -115,6 +117,15 @@ class Runs:
     def among(self, **wanted: Any) -> Runs:
         """The same folder with those runs alone."""
         return replace(self, runs=self.where(**wanted))
+
+    def facts(self) -> str:
+        """What a figure alone must say: how many images were trained on, which seeds, what line and band are."""
+        shown = [run for run in self.runs if not run.config.get("dataset.held_out")]
+        counts = sorted({run.summary["train_images"] for run in shown if run.summary.get("train_images")})
+        images = " to ".join(f"{count:,}" for count in dict.fromkeys(counts[:1] + counts[-1:]))
+        seeds = sorted({run.seed for run in shown if run.seed is not None})
+        said = [f"{images} training images" if images else "", f"seeds {', '.join(map(str, seeds))}" if seeds else ""]
+        return ", ".join(filter(None, said)) + ("; line: median, band: lowest to highest" if seeds[1:] else "")
 
     def caption(self, what: str) -> str:
         seeds = sorted({run.seed for run in self.runs if run.seed is not None})

@@ -28,7 +28,7 @@ class Point:
     metric: str
     method: str
     rate: float | None
-    mean: float
+    median: float
     low: float
     high: float
     runs: int
@@ -44,7 +44,7 @@ def points(runs: Runs) -> list[Point]:
                 if run.status == "completed" and series:
                     ends.setdefault(run.config.get(RATE), []).append(series[-1])
             drawn += [
-                Point(metric, method, rate, statistics.mean(v), min(v), max(v), len(v))
+                Point(metric, method, rate, statistics.median(v), min(v), max(v), len(v))
                 for rate, v in sorted(ends.items(), key=lambda end: end[0] or 0.0)
             ]
     return drawn
@@ -60,20 +60,20 @@ def draw(runs: Runs, title: str) -> tuple[Figure, list[Point]]:
         for axis, metric in zip(axes, metrics, strict=False):
             _panel(axis, [p for p in drawn if p.metric == metric])
             axis.set(xlabel="learning rate", xscale="log", ylabel=f"last {style.AXIS[metric]}")
-            style.set_scale(axis, metric, [p.mean for p in drawn if p.metric == metric])
-        style.finish(figure, title, not_complete(grouped(runs.runs)))
+            style.set_scale(axis, metric, [p.median for p in drawn if p.metric == metric])
+        style.finish(figure, f"{title}\n{runs.facts()}", not_complete(grouped(runs.runs)))
     return figure, drawn
 
 
 def _panel(axis: Axes, drawn: Sequence[Point]) -> None:
     for n, method in enumerate(dict.fromkeys(p.method for p in drawn)):
         line = [p for p in drawn if p.method == method and p.rate is not None]
-        colour = style.colour(n)
+        colour = style.COLOURS[n % len(style.COLOURS)]
         for level in (p for p in drawn if p.method == method and p.rate is None):
-            axis.axhline(level.mean, color=colour, label=method)
+            axis.axhline(level.median, color=colour, label=method)
             axis.axhspan(level.low, level.high, color=colour, alpha=0.2, linewidth=0)
         if line:
             rates = [p.rate for p in line]
-            axis.plot(rates, [p.mean for p in line], "o-", color=colour, markersize=3, label=method)  # type: ignore[arg-type]
+            axis.plot(rates, [p.median for p in line], "o-", color=colour, markersize=3, label=method)  # type: ignore[arg-type]
             low, high = [p.low for p in line], [p.high for p in line]
             axis.fill_between(rates, low, high, color=colour, alpha=0.2, linewidth=0)  # type: ignore[arg-type]

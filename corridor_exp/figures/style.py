@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
@@ -18,6 +19,7 @@ from corridor_exp.runs import records
 
 WIDTH, NARROW = 6.9, 4.2  # inches: the text of a two-column paper, and a single panel
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe & Ito
+FEW_RATES = 3  # up to here each has a colour of its own
 DASHES = ("-", "--", ":", "-.")
 RC: Any = {
     "font.size": 8,
@@ -47,13 +49,29 @@ NAMES = {  # of a metric that shares its panel
 }
 
 
-def colour(number: int) -> str:
-    return COLOURS[number % len(COLOURS)]
+class Look(TypedDict):
+    """How a curve is drawn, as keywords of matplotlib."""
+
+    color: Any
+    linestyle: str
 
 
-def dash(number: int) -> str:
-    """Another one when the colours begin again."""
-    return DASHES[number // len(COLOURS) % len(DASHES)]
+def look(number: int) -> Look:
+    """One of the colours, with another dash when they begin again."""
+    return Look(color=COLOURS[number % len(COLOURS)], linestyle=DASHES[number // len(COLOURS) % len(DASHES)])
+
+
+def looks(rates: Mapping[str, float | None]) -> dict[str, Look]:
+    """A look for each label; those with a learning rate, if they are many, by one map of colours from low to high."""
+    ordered = sorted({rate for rate in rates.values() if rate is not None})
+    if len(ordered) <= FEW_RATES:
+        return {label: look(n) for n, label in enumerate(rates)}
+    colours = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(ordered)))
+    others = (look(n) for n in range(len(rates)))
+    return {
+        label: next(others) if rate is None else Look(color=tuple(colours[ordered.index(rate)]), linestyle="-")
+        for label, rate in rates.items()
+    }
 
 
 def new_figure(height: float, panels: int = 2) -> Figure:
@@ -78,10 +96,9 @@ def finish(figure: Figure, title: str, problems: Sequence[str]) -> None:
     for axis in figure.axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    note = (
-        textwrap.fill("Not complete: " + "; ".join(problems), round(17 * figure.get_figwidth())) if problems else None
-    )
-    figure.suptitle(title, fontsize=9)
+    width = round(17 * figure.get_figwidth())  # in letters
+    note = textwrap.fill("Not complete: " + "; ".join(problems), width) if problems else None
+    figure.suptitle("\n".join(textwrap.fill(line, round(0.8 * width)) for line in title.splitlines()), fontsize=9)
     columns = min(4 if figure.get_figwidth() > NARROW else 3, max(1, len(handles)))
     legend = figure.legend(
         list(handles.values()), list(handles), loc="outside lower center", ncols=columns,

@@ -35,7 +35,7 @@ def test_the_newest_sweep_is_drawn_with_a_caption(fig5: Path, tmp_path: Path, ca
     assert (out / "fig5.png").stat().st_size > 10_000
     assert (out / "fig5.pdf").read_bytes().startswith(b"%PDF")
     rows = list(csv.DictReader((out / "fig5.csv").open()))
-    assert [(row["epoch"], row["mean"], row["runs"]) for row in rows] == [
+    assert [(row["epoch"], row["median"], row["runs"]) for row in rows] == [
         ("1.0", "1.0", "3"),
         ("2.0", "0.05", "3"),
         ("3.0", "0.04", "3"),

@@ -5,8 +5,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from matplotlib.colors import to_rgb
 
-from corridor_exp.figures import curves, stability, surfaces
+from corridor_exp.figures import curves, stability, style, surfaces
 from corridor_exp.figures.runs import Runs, grouped
 from corridor_exp.runs import records
 from corridor_exp.theory.surfaces import fig1a, fig1b
@@ -30,23 +31,35 @@ def sweep(tmp_path: Path) -> Runs:
     return as_figure(tmp_path, "fig2")
 
 
-def test_curves_are_means_and_ranges_over_the_seeds(sweep: Runs) -> None:
+def test_curves_are_medians_and_ranges_over_the_seeds(sweep: Runs) -> None:
     figure, points = curves.draw(sweep, [records.TRAIN_EPOCH_LOSS, records.TEST_ACCURACY], "title")
-    assert [(p.epoch, p.mean, p.low, p.high, p.runs) for p in points if p.label == "CLR"] == [
+    assert [(p.epoch, p.median, p.low, p.high, p.runs) for p in points if p.label == "CLR"] == [
         (1, 2.0, 1.0, 3.0, 2),
         (2, 0.5, 0.25, 0.75, 2),
         (1, 0.5, 0.5, 0.5, 2),
         (2, 0.5, 0.5, 0.5, 2),
     ]
     assert {p.label for p in points} == {"CLR", "SGD 0.1", "SGD 0.5"}
-    assert all(p.mean < 9 for p in points)  # the run on held-out images is not drawn
+    assert all(p.median < 9 for p in points)  # the run on held-out images is not drawn
     loss, accuracy = figure.axes
     assert (loss.get_yscale(), accuracy.get_yscale()) == ("log", "linear")
     for axis, metric in ((loss, records.TRAIN_EPOCH_LOSS), (accuracy, records.TEST_ACCURACY)):
         plotted = {line.get_label(): list(line.get_ydata()) for line in axis.lines}
         for label, ys in plotted.items():
-            assert ys == [p.mean for p in points if p.label == label and p.metric == metric]
+            assert ys == [p.median for p in points if p.label == label and p.metric == metric]
     assert legend(figure) == ["CLR", "SGD 0.1", "SGD 0.5"]
+    assert figure.get_suptitle() == "title\nseeds 30, 31; line: median, band: lowest to highest"
+
+
+def test_many_rates_have_colours_in_order_and_clr_its_own(tmp_path: Path) -> None:
+    for rate in (2.0, 0.1, 0.5, 0.02):
+        write_run(tmp_path / f"sgd{rate}", [1.0, rate], optim="sgd", lr=rate)
+    write_run(tmp_path / "clr", [1.0, 0.01])
+    figure, _ = curves.draw(as_figure(tmp_path, "fig2"), [records.TRAIN_EPOCH_LOSS], "title")
+    brightness = {line.get_label(): sum(to_rgb(line.get_color())) for line in figure.axes[0].lines}
+    rates = [brightness[f"SGD {rate:g}"] for rate in (0.02, 0.1, 0.5, 2)]
+    assert rates == sorted(rates)
+    assert figure.axes[0].lines[0].get_color() == style.COLOURS[0]
 
 
 def test_what_did_not_end_well_is_named_on_the_figure(tmp_path: Path) -> None:
@@ -71,7 +84,7 @@ def test_metrics_share_a_panel_and_data_sets_do_not(tmp_path: Path) -> None:
     figure, points = curves.draw(as_figure(tmp_path, "fig7"), [panel], "title")
     assert [axis.get_title() for axis in figure.axes] == ["cifar10", "imagenet"]
     assert legend(figure)[:2] == ["CLR, autodiff", "CLR, secant to CLR's midpoint"]
-    assert [p.mean for p in points] == [0.2, 0.6, 0.4, 0.8, 0.1, 0.5, 0.3, 0.7]
+    assert [p.median for p in points] == [0.2, 0.6, 0.4, 0.8, 0.1, 0.5, 0.3, 0.7]
     assert [p.epoch for p in points[:2]] == [0.5, 1.0]
 
 
@@ -103,7 +116,7 @@ def test_stability_is_the_end_of_a_run_by_rate_and_clr_is_level(tmp_path: Path) 
         write_run(tmp_path / f"high{seed}", [9.0, 4 * loss], accuracy=0.3, optim="sgd", lr=1.0, seed=seed)
     write_run(tmp_path / "diverged", [9.0, 1e9], optim="sgd", lr=10.0, status="diverged")
     figure, points = stability.draw(Runs.read(tmp_path), "title")
-    losses = [(p.method, p.rate, p.mean, p.low, p.high) for p in points if p.metric == records.TRAIN_EPOCH_LOSS]
+    losses = [(p.method, p.rate, p.median, p.low, p.high) for p in points if p.metric == records.TRAIN_EPOCH_LOSS]
     assert losses == [("CLR", None, 2, 1, 3), ("SGD", 0.1, 4, 2, 6), ("SGD", 1.0, 8, 4, 12)]
     level, line = figure.axes[0].lines
     assert list(level.get_ydata()) == [2, 2]
