@@ -108,6 +108,15 @@ def test_imagenet_has_another_loss_to_reach_in_the_miniature(tmp_path: Path) -> 
         assert row.verdict == said, row.remark
 
 
+def test_what_is_said_of_clr_alone_waits_for_no_other_run(tmp_path: Path) -> None:
+    for seed in SEEDS:
+        write_run(tmp_path / f"clr{seed}", [1.0, 0.5, 0.005], seed=seed)
+    write_run(tmp_path / "sgd", [1.0], optim="sgd", lr=0.1, status=None)
+    runs = as_figure(tmp_path, "fig2")
+    assert verdict("CLR is stable", runs).verdict == "reproduced"
+    assert verdict(SOONER, runs).remark == "1 of 4 runs are not finished"
+
+
 def test_a_smoke_test_decides_nothing(tmp_path: Path) -> None:
     for seed in SEEDS:
         write_run(tmp_path / str(seed), [1.0, 0.005], seed=seed)
