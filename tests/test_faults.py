@@ -1,6 +1,6 @@
-"""Real processes, stopped and killed. The rows are those of FAULTS.md; the others stand beside what they are about.
+"""Real processes that are stopped and killed, for rows of docs/reliability.md. Other files test the other rows.
 
-Each process is forked from one that has torch loaded, as importing that takes longer than what is tested.
+Each process is forked from one that has imported torch, because the import takes longer than the test.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 import signal
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from multiprocessing.process import BaseProcess
@@ -27,16 +28,27 @@ from corridor_exp.runs import checkpoint, records
 from corridor_exp.sweeps.local import LIBRARIES
 from tests.conftest import SMALL, engine_of, same, weights, without_time
 
-ROWS = range(1, 24)
+ROOT = Path(__file__).parents[1]
 DIRECTORY = Path("out", records.CHECKPOINTS)
 Patch = Callable[[], None]
 
 
-def test_every_row_has_a_test_of_its_name() -> None:
-    sources = [file.read_text() for file in Path(__file__).parent.rglob("test_*.py")]
-    names = [name for source in sources for name in re.findall(r"def (test_\w+)", source)]
-    named = {int(row) for name in names for row in re.findall(r"row_(\d+)_", name)}
-    assert named == set(ROWS)
+def test_every_row_of_the_reliability_page_names_its_tests() -> None:
+    """The page names no test that does not exist, and every test that has a row's number in its name."""
+    numbered: dict[str, set[str]] = defaultdict(set)
+    existing = set()
+    for file in (ROOT / "tests").rglob("test_*.py"):
+        for name in re.findall(r"def (test_\w+)", file.read_text()):
+            existing.add(test := f"{file.relative_to(ROOT)}::{name}")
+            for row in re.findall(r"row_(\d+)_", name):
+                numbered[row].add(test)
+    page = (ROOT / "docs" / "reliability.md").read_text()
+    _, *rows = re.split(r"^## (\d+)\. ", page, flags=re.MULTILINE)
+    named = {row: set(re.findall(r"tests/\S+::\w+", text)) for row, text in zip(rows[::2], rows[1::2], strict=True)}
+    assert sorted(named, key=int) == [str(row) for row in range(1, 24)]
+    for row, tests in named.items():
+        assert numbered.pop(row) <= tests <= existing
+    assert not numbered
 
 
 # ------------------------------------------------------------------------ processes

@@ -126,10 +126,10 @@ def test_a_pipe_as_a_checkpoint_is_named(tmp_path: Path, digits_run, capsys) -> 
     os.mkfifo(tmp_path / "parent" / "checkpoints" / f"step_000000003.{'0' * 16}.pt")
     assert checkpoint.load_newest(tmp_path / "parent" / "checkpoints", print) is None
     assert digits_run("fork_from=parent", "max_steps=1", "out_dir=out") == 2
-    assert "is no regular file" in capsys.readouterr().err
+    assert "is not a regular file" in capsys.readouterr().err
 
 
 def test_a_device_is_no_file_either(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").symlink_to("/dev/zero")
-    with pytest.raises(UsageError, match="is no regular file"):
+    with pytest.raises(UsageError, match="is not a regular file"):
         load_yaml(tmp_path / "config.yaml")

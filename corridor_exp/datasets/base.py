@@ -17,7 +17,7 @@ from corridor_exp.objective.ranks import Ranks
 
 
 class Dataset(Protocol):
-    images: DataShape
+    shape: DataShape
     loss: Loss
     train_size: int
     test_size: int

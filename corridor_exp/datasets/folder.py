@@ -30,7 +30,7 @@ from corridor_exp.datasets.crops import UNREADABLE, central_crop, random_crop
 from corridor_exp.datasets.sources import Source, find_source, training_numbers
 from corridor_exp.errors import RunError
 from corridor_exp.objective import Batch
-from corridor_exp.objective.batches import DataShape, Loss, Part
+from corridor_exp.objective.batches import DataShape, LocalBatch, Loss
 from corridor_exp.objective.ranks import ALONE
 from corridor_exp.signals import StopSignals
 
@@ -87,7 +87,7 @@ class FolderDataset:
         self.train_indices = balanced_subset(train.labels, train_size, "dataset.train_size")
         self.test_indices = balanced_subset(test.labels, test_size, "dataset.test_size") if test else np.arange(0)
         self.train_size, self.test_size = len(self.train_indices), len(self.test_indices)
-        self.images = DataShape(3, image_size, len(train.names), "imagenet")
+        self.shape = DataShape(3, image_size, len(train.names), "imagenet")
         self.loss: Loss = F.cross_entropy
         self.shift, self.scale = (torch.tensor(t).view(1, 3, 1, 1).mul(255).to(device) for t in (mean, std))
 
@@ -126,7 +126,7 @@ class FolderDataset:
             self.skipped.update(corrupt)
             x, y = images
             whole = len(x) if self.ranks.size == 1 else len(batch)
-            yield Part(self._standardised(x), y.to(self.device, non_blocking=True), whole)
+            yield LocalBatch(self._standardised(x), y.to(self.device, non_blocking=True), whole)
 
     def _standardised(self, x: Tensor) -> Tensor:
         """Images × height × width × RGB, as a crop is laid out, to images × RGB × height × width."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from corridor_exp.datasets.base import balanced_subset, batch_count, epoch_order, mixed_seed
 from corridor_exp.errors import RunError
 from corridor_exp.objective import Batch
-from corridor_exp.objective.batches import DataShape, Loss, Part
+from corridor_exp.objective.batches import DataShape, LocalBatch, Loss
 from corridor_exp.objective.ranks import ALONE
 
 PADDING = 4
@@ -57,14 +57,14 @@ class Resident:
         self,
         train: Arrays,
         test: Arrays,
-        images: DataShape,
+        shape: DataShape,
         loss: Loss,
         *,
         device: torch.device,
         seed: int,
         drop_last: bool,
     ) -> None:
-        self.images, self.loss = images, loss
+        self.shape, self.loss = shape, loss
         self.seed, self.drop_last, self.device = seed, drop_last, device
         self.x, self.y, self.test_x, self.test_y = (
             torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in (*train, *test)
@@ -80,13 +80,13 @@ class Resident:
             chosen = order[number * batch_size : (number + 1) * batch_size]
             mine = self.ranks.part(len(chosen))
             x = self._inputs(self.x[chosen], (epoch, number))[mine]  # all of them, as augmentation is the batch's
-            yield Part(x, self.y[chosen[mine]], len(chosen))
+            yield LocalBatch(x, self.y[chosen[mine]], len(chosen))
 
     def test_batches(self, batch_size: int) -> Iterator[Batch]:
         for start in range(0, self.test_size, batch_size):
             x, y = self.test_x[start : start + batch_size], self.test_y[start : start + batch_size]
             mine = self.ranks.part(len(x))
-            yield Part(self._inputs(x[mine], None), y[mine], len(x))
+            yield LocalBatch(self._inputs(x[mine], None), y[mine], len(x))
 
     def _inputs(self, x: Tensor, place: tuple[int, int] | None) -> Tensor:
         """A model's inputs for the rows x of a batch, at its place (epoch, number) in training, or None in testing."""
@@ -121,8 +121,8 @@ class ResidentDataset(Resident):
             train, test = train.split(held_out, "dataset.held_out")
         train = _resized(train.subset(train_size, "dataset.train_size"), image_size)
         test = _resized(test.subset(test_size, "dataset.test_size"), image_size)
-        images = DataShape(train.x.shape[1], train.x.shape[2], classes, "small")
-        super().__init__(train, test, images, F.cross_entropy, device=device, seed=seed, drop_last=drop_last)
+        shape = DataShape(train.x.shape[1], train.x.shape[2], classes, "small")
+        super().__init__(train, test, shape, F.cross_entropy, device=device, seed=seed, drop_last=drop_last)
         self.shift, self.scale = _statistics(self.x)
 
     def _inputs(self, x: Tensor, place: tuple[int, int] | None) -> Tensor:
@@ -142,7 +142,7 @@ class NumericDataset(Resident):
         self,
         train: Arrays,
         test: Arrays | None,
-        images: DataShape,
+        shape: DataShape,
         loss: Loss,
         *,
         standardise: bool,
@@ -160,7 +160,7 @@ class NumericDataset(Resident):
             mean, deviation = train.x.mean(0), np.where(varies, train.x.std(0), np.inf)
             train, test = (Arrays((rows.x - mean) / deviation, rows.y) for rows in (train, test))
         train, test = (Arrays(rows.x.astype(np.float32), _narrow(rows.y)) for rows in (train, test))
-        super().__init__(train, test, images, loss, device=device, seed=seed, drop_last=drop_last)
+        super().__init__(train, test, shape, loss, device=device, seed=seed, drop_last=drop_last)
 
 
 def _narrow(y: np.ndarray) -> np.ndarray:

@@ -15,8 +15,8 @@ import numpy as np
 from tqdm import tqdm
 
 from corridor_exp.datasets.base import renumbered
-from corridor_exp.datasets.cache import kept
-from corridor_exp.datasets.tree import content, image_tree
+from corridor_exp.datasets.cache import cached
+from corridor_exp.datasets.tree import image_tree
 from corridor_exp.errors import RunError, extra
 from corridor_exp.files import regular
 
@@ -45,9 +45,6 @@ def find_source(root: Path, names: Sequence[str]) -> Source | None:
         for kind, ending in ((Parquet, "parquet"), (Tar, "tar")):
             for pattern in (f"{name}/*.{ending}", f"{name}-*.{ending}", f"data/{name}-*.{ending}"):
                 if shards := sorted(root.glob(pattern)):
-                    for shard in shards:
-                        if not shard.is_file():
-                            raise RunError(f"the shard {shard} is not a regular file")
                     return kind(shards)
         if (root / name).is_dir():
             return Folder(root / name)
@@ -76,7 +73,7 @@ class Folder:
         self.paths, self.labels, self.names = image_tree(folder)
 
     def read(self, number: int) -> bytes:
-        return content(self.paths[number])
+        return regular(Path(self.paths[number])).read_bytes()
 
     def name(self, number: int) -> str:
         return self.paths[number]
@@ -159,7 +156,7 @@ class Tar:
 
     def __init__(self, shards: Sequence[Path]) -> None:
         self.shards, self.place = shards, shards[0]
-        index = kept(self._index, "tar", [(str(shard), "") for shard in shards])
+        index = cached(self._index, "tar", [(str(shard), "") for shard in shards])
         self.places, self.labels = index["places"], index["labels"]
         self.names = _names(self.labels, shards[0])
 

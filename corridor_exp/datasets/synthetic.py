@@ -35,9 +35,9 @@ def matrix_factorisation(**options: Any) -> NumericDataset:
     `options` are `NumericDataset`'s.
     """
     x = np.random.default_rng(1).standard_normal((SAMPLES, 6))
-    images = DataShape(6, 1, 10, "none")
+    shape = DataShape(6, 1, 10, "none")
     return NumericDataset(
-        Arrays(x, x @ ill_conditioned_matrix().T), None, images, squared_error, standardise=False, **options
+        Arrays(x, x @ ill_conditioned_matrix().T), None, shape, squared_error, standardise=False, **options
     )
 
 
@@ -63,8 +63,8 @@ def quadratic(**options: Any) -> NumericDataset:
     H = samples.transpose(0, 2, 1) @ samples / (3 * DIMENSION)
     A = np.linalg.cholesky(H).transpose(0, 2, 1)
     b = (A @ rng.standard_normal((QUADRATICS, DIMENSION, 1)))[..., 0]
-    images = DataShape(1, DIMENSION, DIMENSION, "none")
-    return NumericDataset(Arrays(A, b), None, images, half_squared_error, standardise=False, **options)
+    shape = DataShape(1, DIMENSION, DIMENSION, "none")
+    return NumericDataset(Arrays(A, b), None, shape, half_squared_error, standardise=False, **options)
 
 
 def quadratic_minimum(A: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

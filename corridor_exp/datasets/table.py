@@ -13,6 +13,7 @@ from torch import Tensor
 from corridor_exp.datasets.base import data_path
 from corridor_exp.datasets.resident import Arrays, NumericDataset
 from corridor_exp.errors import RunError
+from corridor_exp.files import regular
 from corridor_exp.objective.batches import DataShape
 
 
@@ -64,8 +65,8 @@ def libsvm(*, root: str, test: str | None = None, **options: Any) -> NumericData
 
 
 def _two_classes(train: Arrays, test: Arrays | None, **options: Any) -> NumericDataset:
-    images = DataShape(train.x.shape[1], 1, 1, "none")
-    return NumericDataset(train, test, images, logistic_loss, standardise=True, **options)
+    shape = DataShape(train.x.shape[1], 1, 1, "none")
+    return NumericDataset(train, test, shape, logistic_loss, standardise=True, **options)
 
 
 def _read(file: str) -> tuple[Any, np.ndarray]:
@@ -74,9 +75,7 @@ def _read(file: str) -> tuple[Any, np.ndarray]:
 
     path = data_path(file)
     try:
-        if path.exists() and not path.is_file():
-            raise OSError("it is not a regular file")
-        x, y = load_svmlight_file(str(path), zero_based=True)
+        x, y = load_svmlight_file(str(regular(path)), zero_based=True)
     except (OSError, EOFError, zlib.error) as error:  # the latter two of a damaged .gz or .bz2
         reason = getattr(error, "strerror", None) or error
         raise RunError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from stat import S_ISREG
 from typing import NamedTuple, NoReturn
 
 import numpy as np
@@ -74,11 +73,3 @@ def _walk(split: str, top: str, seen: set[str]) -> Iterator[tuple[str, list[str]
 
 def _raise(error: OSError) -> NoReturn:
     raise error
-
-
-def content(path: str | Path) -> bytes:
-    """The bytes of a file. Raises `OSError` for what is no regular file: a pipe, say, would be waited for."""
-    if not S_ISREG(os.stat(path).st_mode):
-        raise OSError("it is not a regular file")
-    with open(path, "rb") as file:
-        return file.read()

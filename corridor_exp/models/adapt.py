@@ -64,8 +64,8 @@ def zero_(layer: nn.Module) -> None:
         nn.init.zeros_(p)
 
 
-def stem_of(stem: str, images: DataShape) -> str:
+def stem_of(stem: str, shape: DataShape) -> str:
     """The stem that a convolutional network was asked for, or the one that suits the images."""
-    if images.stem == "none":
+    if shape.stem == "none":
         raise RunError("this network needs images, and the data set has none: take model=mlp, or another data set")
-    return images.stem if stem == "auto" else stem
+    return shape.stem if stem == "auto" else stem

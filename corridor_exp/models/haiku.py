@@ -14,17 +14,17 @@ from corridor_exp.models.resnet import resnet18, resnet50
 from corridor_exp.objective.batches import DataShape
 
 
-def resnet18_haiku(images: DataShape, *, width: int = 64, activation: str = "relu", norm: str = "batch") -> nn.Module:
+def resnet18_haiku(shape: DataShape, *, width: int = 64, activation: str = "relu", norm: str = "batch") -> nn.Module:
     """`hk.nets.ResNet18`, `width` channels in its first stage."""
     return _with_haikus_layers(
-        resnet18(images, width=width, activation=activation, norm=norm, stem="imagenet", init="haiku", zero_init=True)
+        resnet18(shape, width=width, activation=activation, norm=norm, stem="imagenet", init="haiku", zero_init=True)
     )
 
 
-def resnet50_haiku(images: DataShape, *, width: int = 64, activation: str = "relu", norm: str = "batch") -> nn.Module:
+def resnet50_haiku(shape: DataShape, *, width: int = 64, activation: str = "relu", norm: str = "batch") -> nn.Module:
     """`hk.nets.ResNet50`, `width` channels in the bottlenecks of its first stage."""
     return _with_haikus_layers(
-        resnet50(images, width=width, activation=activation, norm=norm, stem="imagenet", init="haiku", zero_init=True)
+        resnet50(shape, width=width, activation=activation, norm=norm, stem="imagenet", init="haiku", zero_init=True)
     )
 
 

@@ -11,7 +11,7 @@ from corridor_exp.objective import Batch, Objective
 from corridor_exp.objective.batches import Stream
 
 Quantities = dict[str, Tensor]
-Which = Literal["batch", "fixed", "train"]
+ImageChoice = Literal["batch", "fixed", "train"]
 
 
 class Probe(Protocol):
@@ -29,21 +29,21 @@ class Probe(Protocol):
         ...
 
 
-class Subject:
+class ProbeData:
     """What a look looks at: the training `batch` of that step, one `fixed` batch, or the whole training set `train`.
 
     The latter two are those of epoch 0, augmented as they are there; `train` is cut into its batches.
     """
 
-    def __init__(self, which: Which, dataset: Dataset | None, batch_size: int) -> None:
-        self.which, self.dataset, self.batch_size = which, dataset, batch_size
+    def __init__(self, choice: ImageChoice, dataset: Dataset | None, batch_size: int) -> None:
+        self.choice, self.dataset, self.batch_size = choice, dataset, batch_size
         self.fixed: Batch | None = None
 
     def of(self, batch: Batch) -> Batch | Stream:
-        if self.which == "batch" or self.dataset is None:
+        if self.choice == "batch" or self.dataset is None:
             return batch
         dataset = self.dataset
-        if self.which == "train":
+        if self.choice == "train":
             return Stream(self._size(dataset), lambda: dataset.train_batches(0, self.batch_size))
         if self.fixed is None:
             self.fixed = next(iter(dataset.train_batches(0, self.batch_size)))

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from corridor_exp.datasets.base import Dataset
 from corridor_exp.objective import Batch, Objective
-from corridor_exp.probes.base import Quantities, Subject, Which
+from corridor_exp.probes.base import ImageChoice, ProbeData, Quantities
 from corridor_exp.runs import records
 from corridor_exp.theory import measures, stepsizes
 from corridor_exp.theory.vectors import inner, norm
@@ -33,22 +33,22 @@ class Corridor:
     """
 
     def __init__(
-        self, images: Which = "batch", layers: bool = True, *, dataset: Dataset | None = None, batch_size: int = 0
+        self, images: ImageChoice = "batch", layers: bool = True, *, dataset: Dataset | None = None, batch_size: int = 0
     ) -> None:
-        self.subject, self.layers = Subject(images, dataset, batch_size), layers
-        self.relative = torch.zeros(())
+        self.data, self.layers = ProbeData(images, dataset, batch_size), layers
+        self.relative_hg = torch.zeros(())
 
     def look(self, objective: Objective, batch: Batch) -> Quantities:
-        images = self.subject.of(batch)
-        E, g, hg = objective.gradient_and_hg(images)
+        data = self.data.of(batch)
+        E, g, hg = objective.gradient_and_hg(data)
         g_norm, hg_norm = norm(g), norm(hg)
-        self.relative = hg_norm / g_norm
+        self.relative_hg = hg_norm / g_norm
         h = stepsizes.clr(E.double(), g_norm.square())
-        _, g_midpoint = objective.gradient(images, measures.after(measures.MIDPOINT, objective.theta, g, h))
+        _, g_midpoint = objective.gradient(data, measures.after(measures.MIDPOINT, objective.theta, g, h))
         change = torch._foreach_sub(g, g_midpoint)
-        told_apart = 100 * torch.finfo(E.dtype).eps < E
-        decrease = measures.decrease_ratio(E, objective.loss(images, measures.after(1.0, objective.theta, g, h)))
-        seen = {
+        is_above_rounding = 100 * torch.finfo(E.dtype).eps < E
+        decrease = measures.decrease_ratio(E, objective.loss(data, measures.after(1.0, objective.theta, g, h)))
+        quantities = {
             records.PROBE_VERSION: torch.tensor(records.MIDPOINT_VERSION),
             records.HG_NORM: hg_norm,
             records.CORRIDOR_INDEX: measures.corridor_index(E, g, hg),
@@ -57,13 +57,13 @@ class Corridor:
             records.SECANT_HG_NORM: norm(change) / (measures.MIDPOINT * h),
             records.SECANT_COSINE: inner(change, hg, torch.float64) / (norm(change) * hg_norm),
             records.SECANT_CORRIDOR_INDEX: measures.secant_corridor_index(g, g_midpoint),
-            records.DECREASE_RATIO: torch.where(told_apart, decrease, torch.nan),
+            records.DECREASE_RATIO: torch.where(is_above_rounding, decrease, torch.nan),
             records.GRADIENT_ALIGNMENT: measures.gradient_alignment(g, g_midpoint),
         }
-        return seen | self._by_layer(objective.names, hg)
+        return quantities | self._by_layer(objective.names, hg)
 
     def at_step(self, h: Tensor | float | None) -> Quantities:
-        return {} if h is None else {records.HG_RATIO: h * self.relative}
+        return {} if h is None else {records.HG_RATIO: h * self.relative_hg}
 
     def _by_layer(self, names: tuple[str, ...], hg: tuple[Tensor, ...]) -> Quantities:
         parts: dict[str, list[Tensor]] = {}

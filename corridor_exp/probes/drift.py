@@ -9,7 +9,7 @@ from torch import Tensor
 
 from corridor_exp.datasets.base import Dataset
 from corridor_exp.objective import Batch, Objective
-from corridor_exp.probes.base import Quantities, Subject, Which
+from corridor_exp.probes.base import ImageChoice, ProbeData, Quantities
 from corridor_exp.runs import records
 from corridor_exp.theory import flows, stepsizes
 from corridor_exp.theory.vectors import flat, like
@@ -22,7 +22,7 @@ class Processes:
     descent: Tensor
     clr: Tensor
     flow: Tensor
-    flow_beside_clr: Tensor
+    flow_of_clr: Tensor
     straightness: Tensor  # cosines between successive gradients on the flow, shape (steps,)
 
 
@@ -37,7 +37,7 @@ class Drift:
 
     def __init__(
         self,
-        images: Which = "fixed",
+        images: ImageChoice = "fixed",
         steps: int = 5,
         scale: float = 0.1,
         rtol: float = 1e-4,
@@ -46,30 +46,30 @@ class Drift:
         dataset: Dataset | None = None,
         batch_size: int = 0,
     ) -> None:
-        self.subject = Subject(images, dataset, batch_size)
+        self.data = ProbeData(images, dataset, batch_size)
         self.steps, self.scale, self.rtol, self.max_evaluations = steps, scale, rtol, max_evaluations
 
     def look(self, objective: Objective, batch: Batch) -> Quantities:
         try:
-            processes = self.run(objective, batch)
+            processes = self.simulate(objective, batch)
         except ArithmeticError:
             nan = torch.tensor(torch.nan)
             return {records.DRIFT_DESCENT: nan, records.DRIFT_CLR: nan, records.FLOW_STRAIGHTNESS: nan}
         return {
-            records.DRIFT_DESCENT: _parted(processes.descent, processes.flow),
-            records.DRIFT_CLR: _parted(processes.clr, processes.flow_beside_clr),
+            records.DRIFT_DESCENT: _relative_distance(processes.descent, processes.flow),
+            records.DRIFT_CLR: _relative_distance(processes.clr, processes.flow_of_clr),
             records.FLOW_STRAIGHTNESS: processes.straightness.min(),
         }
 
     def at_step(self, h: Tensor | float | None) -> Quantities:
         return {}
 
-    def run(self, objective: Objective, batch: Batch) -> Processes:
+    def simulate(self, objective: Objective, batch: Batch) -> Processes:
         """All points of all processes. Raises `ArithmeticError` if the flow is too stiff."""
-        images, start = self.subject.of(batch), flat(objective.theta).detach()
+        data, start = self.data.of(batch), flat(objective.theta).detach()
 
         def loss_and_gradient(theta: Tensor) -> tuple[Tensor, Tensor]:
-            E, g = objective.gradient(images, like(theta, objective.theta))
+            E, g = objective.gradient(data, like(theta, objective.theta))
             return E, flat(g)
 
         def g(theta: Tensor) -> Tensor:
@@ -84,25 +84,25 @@ class Drift:
                 points.append(point)
             return torch.stack(points)
 
-        point, clr, taken = start, [start], []
+        point, clr, step_sizes = start, [start], []
         for _ in range(self.steps):
             E, gradient = loss_and_gradient(point)
             h = self.scale * stepsizes.clr(E, gradient.square().sum())
             point = point - h * gradient
             clr.append(point)
-            taken.append(h.item())
-        descent = [start, *flows.gradient_descent(g, start, taken[0], self.steps)]
-        beside_descent = flow([taken[0]] * self.steps)
-        gradients = torch.stack([g(theta) for theta in beside_descent])
+            step_sizes.append(h.item())
+        descent = [start, *flows.gradient_descent(g, start, step_sizes[0], self.steps)]
+        flow_of_descent = flow([step_sizes[0]] * self.steps)
+        gradients = torch.stack([g(theta) for theta in flow_of_descent])
         return Processes(
             descent=torch.stack(descent),
             clr=torch.stack(clr),
-            flow=beside_descent,
-            flow_beside_clr=flow(taken),
+            flow=flow_of_descent,
+            flow_of_clr=flow(step_sizes),
             straightness=torch.cosine_similarity(gradients[1:], gradients[:-1], dim=1),
         )
 
 
-def _parted(process: Tensor, flow: Tensor) -> Tensor:
+def _relative_distance(process: Tensor, flow: Tensor) -> Tensor:
     """The distance at the end, relative to the length of the process's way."""
     return (process[-1] - flow[-1]).norm() / process.diff(dim=0).norm(dim=1).sum()

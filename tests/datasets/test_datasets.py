@@ -82,7 +82,7 @@ def test_a_subset_is_balanced_fixed_and_in_order() -> None:
 
 def test_digits_are_the_same_1500_and_297_images_for_any_seed() -> None:
     one, two = datasets.digits(**CPU), datasets.digits(device=torch.device("cpu"), seed=5)
-    assert (one.train_size, one.test_size, one.images.outputs) == (1500, 297, 10)
+    assert (one.train_size, one.test_size, one.shape.outputs) == (1500, 297, 10)
     assert torch.equal(one.x, two.x)
     assert torch.equal(one.test_y, two.test_y)
     assert one.x.dtype == torch.uint8
@@ -117,7 +117,7 @@ def test_drop_last_leaves_out_the_smaller_batch() -> None:
 def test_image_size_resizes_once() -> None:
     dataset = datasets.digits(train_size=30, image_size=16, **CPU)
     assert dataset.x.shape == (30, 1, 16, 16)
-    assert dataset.images.size == 16
+    assert dataset.shape.size == 16
 
 
 def test_held_out_images_are_training_images_that_no_run_of_that_size_trains_on() -> None:
@@ -198,7 +198,7 @@ def test_a_cache_cut_short_is_made_again(tmp_path: Path) -> None:
 
 def test_grey_images_have_one_channel(tmp_path: Path) -> None:
     root = write_tree(tmp_path / "data", {"train": 2, "test": 1}, size=28, mode="L")
-    assert datasets.mnist(root=str(root), download=False, **CPU).images[:3] == (1, 28, 2)
+    assert datasets.mnist(root=str(root), download=False, **CPU).shape[:3] == (1, 28, 2)
 
 
 def test_a_broken_image_is_named(tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_the_official_release_is_read_and_its_absence_names_the_cures(tmp_path: 
 
     monkeypatch.setattr(torchvision.datasets, "CIFAR10", Release)
     dataset = datasets.cifar10(root=str(tmp_path), download=True, **CPU)
-    assert dataset.images == (3, 32, 3, "small")
+    assert dataset.shape == (3, 32, 3, "small")
     assert torch.equal(dataset.x[1], torch.from_numpy(Release("", True, True).data[1]).permute(2, 0, 1))
 
 
@@ -231,7 +231,7 @@ def test_the_official_release_is_read_and_its_absence_names_the_cures(tmp_path: 
 def test_all_of_cifar10(shared_data: Path, tmp_path: Path) -> None:
     unpack_cifar10(shared_data, tmp_path / "cifar")
     dataset = datasets.cifar10(root=str(tmp_path / "cifar"), download=False, **CPU)
-    assert dataset.images == (3, 32, 10, "small")
+    assert dataset.shape == (3, 32, 10, "small")
     assert dataset.train_size == dataset.test_size == 1000
     assert dataset.y.bincount().tolist() == [100] * 10
 
@@ -466,7 +466,7 @@ def test_a_worker_that_is_killed_is_told_in_one_line(tmp_path: Path, monkeypatch
 def test_real_imagenet_files_grey_ones_among_them(shared_data: Path, tmp_path: Path) -> None:
     unpack_imagenet(shared_data, tmp_path)
     dataset = folder(tmp_path, workers=2, image_size=64)
-    assert dataset.images == (3, 64, 200, "imagenet")
+    assert dataset.shape == (3, 64, 200, "imagenet")
     x, y = all_of(dataset, batch_size=64)
     assert x.shape == (200, 3, 64, 64)
     assert y.sort().values.tolist() == list(range(200))

@@ -88,7 +88,7 @@ def test_a_split_that_lacks_a_class_keeps_the_numbers_of_training(tmp_path: Path
     write(tmp_path, "train", ALL)
     write(tmp_path, "val", {"bee": 2, "cat": 1})
     dataset = of_files(tmp_path)
-    assert dataset.images.outputs == 3
+    assert dataset.shape.outputs == 3
     assert labels_tested(dataset) == [1, 1, 2]
 
 

@@ -90,7 +90,7 @@ def test_shards_give_the_folders_batches_from_any_position_in_any_worker(
 ) -> None:
     PACK[kind](tmp_path / "shards" / place, samples, shards=3)
     folder, shards = images(tmp_path / "folder"), images(tmp_path / "shards")
-    assert (shards.train_size, shards.images) == (20, folder.images)
+    assert (shards.train_size, shards.shape) == (20, folder.shape)
     expected = batches(folder, epoch=2)
     assert same(batches(shards, epoch=2), expected)
     assert same(batches(shards, epoch=2, start=2), expected[4:])
@@ -154,7 +154,7 @@ def test_the_hubs_own_description_says_how_many_classes_there_are(tmp_path: Path
     (shard,) = as_parquet(tmp_path / "shards", samples, shards=1)
     described = b'{"info": {"features": {"label": {"names": ["a", "b", "c"], "_type": "ClassLabel"}}}}'
     parquet.write_table(parquet.read_table(shard).replace_schema_metadata({b"huggingface": described}), shard)
-    assert images(tmp_path / "shards").images.outputs == 3
+    assert images(tmp_path / "shards").shape.outputs == 3
 
 
 # --------------------------------------------------------- row 8: what is damaged

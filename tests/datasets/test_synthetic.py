@@ -66,7 +66,7 @@ def fitted(rank: int) -> tuple[float, float]:
     torch.manual_seed(0)
     dataset = datasets.matrix_factorisation(**CPU)
     x, y = wide(dataset)
-    model = models.deep_linear(dataset.images, width=rank).double()
+    model = models.deep_linear(dataset.shape, width=rank).double()
     objective = Objective(model, squared_error)
     shapes = [p.shape for p in model.parameters()]
 
@@ -117,7 +117,7 @@ def test_the_minimum_of_the_quadratics_is_that_of_their_hessians_and_minimisers(
 def test_the_objective_of_the_quadratics_is_lowest_at_the_minimiser() -> None:
     dataset = datasets.quadratic(**CPU)
     batch = wide(dataset)
-    objective = Objective(models.vector(dataset.images).double(), dataset.loss)
+    objective = Objective(models.vector(dataset.shape).double(), dataset.loss)
     theta, minimum = quadratic_minimum(*batch)
     E, (g,) = objective.gradient(batch, [theta])
     torch.testing.assert_close(E, minimum, rtol=1e-12, atol=0)

@@ -225,7 +225,7 @@ def test_autodiff_does_not_see_the_kinks_of_relu() -> None:
 def test_on_the_whole_training_set_hg_is_that_of_its_mean_loss() -> None:
     dataset = datasets.digits(train_size=120, device=torch.device("cpu"), seed=0)
     torch.manual_seed(0)
-    model = mlp(dataset.images, width=8, activation="tanh").double()
+    model = mlp(dataset.shape, width=8, activation="tanh").double()
 
     class Wide:  # the same batches in float64
         train_size, steps = dataset.train_size, dataset.steps
@@ -244,7 +244,7 @@ def test_on_the_whole_training_set_hg_is_that_of_its_mean_loss() -> None:
 
 def test_a_fixed_batch_is_the_same_at_every_look() -> None:
     dataset = datasets.digits(train_size=120, device=torch.device("cpu"), seed=0)
-    model = mlp(dataset.images, width=8)
+    model = mlp(dataset.shape, width=8)
     probe = Corridor("fixed", dataset=dataset, batch_size=30)
     first, second = list(dataset.train_batches(1, 30))[:2]
     a, b = (probe.look(Objective(model), batch)[records.HG_NORM].item() for batch in (first, second))

@@ -94,7 +94,7 @@ def test_on_a_quadratic_all_three_processes_are_known() -> None:
     def E(t: torch.Tensor) -> torch.Tensor:
         return t @ A @ t / 2
 
-    processes = Drift(images="batch", steps=4, scale=0.2, rtol=1e-10).run(
+    processes = Drift(images="batch", steps=4, scale=0.2, rtol=1e-10).simulate(
         Objective(Surface(THETA, E), loss=mean), ANY_BATCH
     )
     g = A @ THETA
