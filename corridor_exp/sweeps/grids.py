@@ -17,6 +17,7 @@ from corridor_exp.errors import UsageError
 from corridor_exp.files import load_yaml
 
 UNION = "+"
+SCALES_OF_FIGURES = ("full", "mini")  # scales without a file: each figure alone says what they add
 
 
 class Figure(Strict):
@@ -70,8 +71,8 @@ def figure_grids(folders: list[Path], figure: str, scale: str | None, arguments:
     if not chosen.grids:
         raise UsageError(f"figure={figure} needs no runs: draw it by corridor-figures {figure}")
     common = shlex.split(chosen.common)
-    if scale is not None:
-        common += shlex.split(_load(Scale, folders, "scale", scale).common)
+    if scale is not None and scale not in SCALES_OF_FIGURES:
+        common += shlex.split(_load(Scale, folders, "scale", scale, SCALES_OF_FIGURES).common)
     return [
         [*common, *shlex.split(smaller), *shlex.split(grid), *arguments]
         for smaller, grid in zip(chosen.at_scale(scale), chosen.grids, strict=True)
@@ -92,10 +93,11 @@ def _split(arguments: Sequence[str]) -> list[list[str]]:
     return parts
 
 
-def _load(kind: type[Kind], folders: list[Path], group: str, name: str) -> Kind:
+def _load(kind: type[Kind], folders: list[Path], group: str, name: str, others: Sequence[str] = ()) -> Kind:
     files = {file.stem: file for folder in folders for file in sorted(folder.glob(f"{group}/*.yaml"))}
     if name not in files:
-        raise UsageError(f"{group}={name}: no such option{suggestion(name, files)} ({group}s: {', '.join(files)})")
+        known = list(others) + list(files)
+        raise UsageError(f"{group}={name}: no such option{suggestion(name, known)} ({group}s: {', '.join(known)})")
     try:
         return kind.model_validate(load_yaml(files[name]))
     except ValidationError as error:
