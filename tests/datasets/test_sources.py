@@ -1,4 +1,4 @@
-"""Parquet and tar shards give the images, labels and batches of the folder they were made of, bit for bit."""
+"""Parquet and tar shards give the same images, labels and batches as the folder they were made from, bit by bit."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from torchvision.datasets import ImageFolder
 from corridor_exp import datasets
 from corridor_exp.errors import RunError
 
-Samples = list[tuple[str, bytes, int]]  # a name without ending, a JPEG, a class
+Samples = list[tuple[str, bytes, int]]  # name without ending, JPEG, class
 
 
 def as_parquet(folder: Path, samples: Samples, shards: int, rows: int = 3) -> list[Path]:
-    """Shards named and laid out as on the Hugging Face Hub, `rows` images a row group."""
+    """Shards as on the Hugging Face Hub, with `rows` images in a row group."""
     files = []
     for number, part in enumerate(np.array_split(np.arange(len(samples)), shards)):
         images = [{"bytes": samples[i][1], "path": f"{samples[i][0]}.jpg"} for i in part]
@@ -55,7 +55,7 @@ PACK: dict[str, Callable[..., list[Path]]] = {"parquet": as_parquet, "tar": as_t
 
 @pytest.fixture
 def samples(tmp_path: Path) -> Samples:
-    """Twenty images in two classes, which also lie in class folders below `folder`."""
+    """Twenty images in two classes, also written as class folders below `folder`."""
     rng = np.random.default_rng(0)
     for i in range(20):
         file = tmp_path / "folder" / "train" / "ab"[i % 2] / f"{i:02}.jpg"
@@ -157,7 +157,7 @@ def test_the_hubs_own_description_says_how_many_classes_there_are(tmp_path: Path
     assert images(tmp_path / "shards").shape.outputs == 3
 
 
-# --------------------------------------------------------- row 8: what is damaged
+# --------------------------------------------------------- row 8: damaged shards
 
 
 @pytest.mark.parametrize("kind", PACK)

@@ -23,7 +23,7 @@ CPU = {"device": torch.device("cpu"), "seed": 0}
 
 
 def sparse_table(rows: int = 40, seed: int = 0) -> np.ndarray:
-    """Five features: away from 0, mostly 0, constant, constantly 0, and far from 0."""
+    """Five features: with a mean, mostly 0, constant, always 0, and far from 0."""
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((rows, 5)) + np.array([3, 0, 0, 0, 1e4])
     x[:, 1] *= rng.random(rows) < 0.3
@@ -55,7 +55,7 @@ def test_a_file_that_scikit_learn_wrote_is_read_back(tmp_path: Path, labels: tup
 
 @pytest.mark.parametrize("zero_based", [False, True])
 def test_training_and_test_features_are_the_same_ones(tmp_path: Path, zero_based: bool) -> None:
-    """Also where one file has the last features alone, or index 0 does not occur in the other."""
+    """Even if only one file has the last features, or only one file has index 0."""
     x, test = sparse_table(), sparse_table(8, seed=1)
     x[:, 4], test[:, 0] = 0, 0
     for name, rows in (("train", x), ("test", test)):
@@ -88,7 +88,7 @@ def test_a_subset_is_balanced_and_standardised_by_itself(tmp_path: Path) -> None
         ("1 1:1\n2 1:2\n3 1:3\n", "the labels 1, 2, 3: logistic regression needs two"),
         ("".join(f"{i} 1:{i}\n" for i in range(9)), "the labels 0, 1, 2, 3, 4, …: logistic"),
         ("1 1:1\n1 1:2\n", "the labels 1: logistic regression needs two"),
-        ("", "the labels of no sample"),
+        ("", "the labels (none)"),
         ("1\n-1\n", "no features"),
     ],
 )
