@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md, taken by its word: the paths that it names, and the example that it prints."""
+"""CONTRIBUTING.md is true: the paths that it names exist, and the example that it prints runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_an_optimizer_and_a_probe_are_one_class_and_one_yaml_file_each(tmp_path:
     (module,) = re.findall(r"^```python\n# mine\.py\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     (commands,) = re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     Path("mine.py").write_text(module)
-    command = tmp_path / "bin" / "corridor-train"  # of this checkout, whichever is installed
+    command = tmp_path / "bin" / "corridor-train"  # runs this checkout, even if another one is installed
     command.parent.mkdir()
     run_train = f'exec {sys.executable} -m corridor_exp.cli.train "$@"'
     command.write_text(f"#!/bin/sh\nPYTHONPATH=$PYTHONPATH:{ROOT} {run_train}\n")

@@ -55,11 +55,11 @@ def test_every_row_of_the_reliability_page_names_its_tests() -> None:
 
 
 def nothing() -> None:
-    """A run as it is."""
+    """Change nothing in the run."""
 
 
 def slow_disk(seconds: float) -> None:
-    """Every flush takes so long, so that a kill or a signal falls into a save."""
+    """Make every flush take `seconds`, so that a kill or a signal hits a save."""
     fsync = os.fsync
 
     def slow(descriptor: int) -> None:
@@ -70,7 +70,7 @@ def slow_disk(seconds: float) -> None:
 
 
 def slow_images() -> None:
-    """A run that waits for its data most of the time."""
+    """Make the run wait for its data most of the time."""
     from corridor_exp.datasets.folder import _Crops
 
     read = _Crops.__getitem__
@@ -83,8 +83,8 @@ def slow_images() -> None:
 
 
 def _process(argv: list[str], patch: Patch) -> None:
-    os.setpgrp()  # a group of its own, as a shell or Slurm gives to a job
-    multiprocessing.set_start_method("fork", force=True)  # of the workers: they are in the group then
+    os.setpgrp()  # its own process group: a shell and Slurm also give a job one
+    multiprocessing.set_start_method("fork", force=True)  # for the workers, so that they are in the group
     patch()
     sys.argv = ["corridor-train"]
     main(argv)
@@ -148,7 +148,7 @@ def test_row_1_and_row_2_killed_50_times_also_while_saving_a_run_has_the_bits_of
         kills_in_a_save += is_saving()
         before, step = step, newest_step()
         assert step > before
-        assert not is_saving()  # what the kill left behind is gone
+        assert not is_saving()  # the temporary file that the kill left is gone
     assert kills_in_a_save >= 10
     process = started([*SMALL, *argv, "out_dir=out"], partial(slow_disk, 0.01))
     wait_until(process, has_come_further)
@@ -177,7 +177,7 @@ def images(tmp_path: Path) -> list[str]:
     return [*data, "model=linear", "logger=jsonl", "probe=none", "batch_size=6", "log_every=1", "epochs=2"]
 
 
-LOADING, EVALUATING = 3, 19  # records that are there by then
+LOADING, EVALUATING = 3, 19  # the number of records at that moment
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_row_4_a_signal_to_the_group_of_a_run_with_workers_costs_one_more_step_a
 
 
 def no_hangup() -> None:
-    """A run as `nohup` starts it."""
+    """Start the run as `nohup` does."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 

@@ -1,4 +1,4 @@
-"""What is no file, or one that no reader could finish: refused by name, and waited for by nobody."""
+"""Pipes, devices and YAML that no reader could finish are refused by name. No command waits for them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from corridor_exp.files import LARGEST, load_yaml, refuse_bombs
 from corridor_exp.runs import checkpoint
 from corridor_exp.sweeps.frozen import Sweep, thaw
 
-pytestmark = pytest.mark.timeout(60)  # what is wrong here waits for ever
+pytestmark = pytest.mark.timeout(60)  # a fault here would wait forever
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{i + 1}: &a{i + 1} [{', '.join([f'*a{i}'] * 9)}]\n" for i in range(12)
 )
@@ -100,7 +100,7 @@ def test_no_reader_of_run_folders_waits_for_a_pipe_or_swallows_a_bomb(
     else:
         (folder / name).write_text(BOMB)
     with suppress(SystemExit, UsageError, RunError):
-        READERS[reader](folder)  # comes to an end
+        READERS[reader](folder)  # returns
 
 
 def test_a_pipe_as_data_is_named(tmp_path: Path) -> None:

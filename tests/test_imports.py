@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "corridor_exp"
-MAY_IMPORT = {  # of each room: the other rooms
+MAY_IMPORT = {  # for each room, the other rooms that it may import
     "theory": set(),
     "ledger": {"theory", "optim"},
     "objective": {"errors", "launcher"},
@@ -28,7 +28,7 @@ MAY_IMPORT = {  # of each room: the other rooms
     "signals": set(),
     "streams": set(),
 }
-ONLY_IN = {  # of each library: the room or the file that may import it
+ONLY_IN = {  # for each library, the room or the file that may import it
     "hydra": "config",
     "wandb": "loggers/wandb.py",
     "matplotlib": "figures",

@@ -1,4 +1,4 @@
-"""Data sets, as streams of batches whose order is a function of (seed, epoch, position)."""
+"""Data sets that deliver batches. The order of the images is a function of seed and epoch alone."""
 
 from corridor_exp.datasets.base import Dataset
 from corridor_exp.datasets.cifar_mnist import cifar10, cifar100, fashion_mnist, mnist

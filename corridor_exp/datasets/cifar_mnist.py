@@ -1,4 +1,4 @@
-"""The small image benchmarks: the official release, or a tree of image files."""
+"""CIFAR-10, CIFAR-100, MNIST and Fashion-MNIST, from the official release or from a tree of image files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def cifar100(*, augment: bool = False, **options: Any) -> ResidentDataset:
 
 
 def mnist(*, augment: bool = False, **options: Any) -> ResidentDataset:
-    """MNIST (LeCun 1998): 60,000 + 10,000 digits of 28 × 28. Never flipped."""
+    """MNIST (LeCun 1998): 60,000 + 10,000 digits of 28 × 28. `augment` never flips them."""
     return _cifar_or_mnist(torchvision.datasets.MNIST, "L", Augmentation(augment, False), **options)
 
 
@@ -42,7 +42,7 @@ def fashion_mnist(*, augment: bool = False, **options: Any) -> ResidentDataset:
 def _cifar_or_mnist(
     release: Any, mode: str, augment: Augmentation, *, root: str, download: bool, **options: Any
 ) -> ResidentDataset:
-    """Read `root`: class folders if it has a folder `train`, else the release, downloaded there if it is missing."""
+    """Read `root`: class folders if it has a folder `train`, else the release, which is downloaded if it is missing."""
     folder = data_path(root)
     if (folder / "train").is_dir():
         train, test = _image_trees(folder, mode)
@@ -62,10 +62,10 @@ def _official(release: Any, folder: Path, train: bool, download: bool) -> Arrays
             if not download:
                 raise
             _download(release, folder)
-            data = release(str(folder), train=train, download=True)  # which unpacks them
+            data = release(str(folder), train=train, download=True)  # unpacks the files
     except RunError:
         raise
-    except Exception as error:  # torchvision's readers raise whatever comes of bytes that they did not expect
+    except Exception as error:  # torchvision's readers raise errors of any kind on unexpected bytes
         first = str(error).splitlines()[0] if str(error) else "its bytes are not what they should be"
         raise _missing(release, folder, f"{split}: {first}") from error
     images, labels = np.asarray(data.data), np.asarray(data.targets, dtype=np.int64)
@@ -79,7 +79,7 @@ def _official(release: Any, folder: Path, train: bool, download: bool) -> Arrays
 
 
 def _download(release: Any, folder: Path) -> None:
-    """Fetch the release. torchvision then unpacks it."""
+    """Download the files of the release, without unpacking them."""
     try:
         for url, path, md5 in _archives(release, folder):
             fetch(url, path, md5)
@@ -96,7 +96,7 @@ def _missing(release: Any, folder: Path, why: str) -> RunError:
 
 
 def _archives(release: Any, folder: Path) -> list[tuple[str, Path, str]]:
-    """What a release is downloaded as: from where, to where, and its checksum. torchvision then unpacks it there."""
+    """The files of a release: address, path and checksum of each."""
     if hasattr(release, "tgz_md5"):
         return [(release.url, folder / release.filename, release.tgz_md5)]
     raw = folder / release.__name__ / "raw"
@@ -115,7 +115,7 @@ def _refuse_special_files(release: Any, folder: Path) -> None:
 
 
 def _image_trees(folder: Path, mode: str) -> tuple[Arrays, Arrays]:
-    """The images of folder/train and folder/test; classes are numbered as in training."""
+    """The images of folder/train and folder/test. Classes are numbered as in training."""
     if not (folder / "test").is_dir():
         raise RunError(
             f"{folder / 'test'} is missing: dataset.root needs train/<class>/ and test/<class>/, or the release"
@@ -126,7 +126,7 @@ def _image_trees(folder: Path, mode: str) -> tuple[Arrays, Arrays]:
 
 
 def _decoded(folder: Path, tree: Tree, mode: str) -> Arrays:
-    """Decode a tree's images once; later runs read the cached array, as long as no file has changed."""
+    """The decoded images of a tree. Later runs read them from the cache, as long as no file has changed."""
 
     def decode() -> dict[str, np.ndarray]:
         with tqdm(tree.paths, desc=f"decoding {folder}", unit="image", mininterval=1) as bar:

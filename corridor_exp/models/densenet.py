@@ -1,4 +1,4 @@
-"""DenseNet (Huang et al., CVPR 2017), torchvision's."""
+"""DenseNet (Huang et al., CVPR 2017), from torchvision."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def densenet121(
     initialise_(original, init)
     if zero_init:
         zero_(original.classifier)
-    # torchvision's own forward calls F.relu, which no choice of activation would reach.
+    # torchvision's own forward calls F.relu, which `adapt` could not replace.
     head = [("relu", nn.ReLU()), ("pool", nn.AdaptiveAvgPool2d(1)), ("flatten", nn.Flatten())]
     model = nn.Sequential(OrderedDict([("features", features), *head, ("classifier", original.classifier)]))
     return adapt(model, activation, norm)

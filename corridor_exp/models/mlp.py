@@ -20,7 +20,7 @@ def mlp(
     norm: str = "none",
     zero_init: bool = False,
 ) -> nn.Module:
-    """`depth` hidden layers of `width` units on flattened pixels, with torch's usual initialisation."""
+    """An MLP: `depth` hidden layers of `width` units on flattened pixels, with torch's usual initialisation."""
     sizes = [shape.channels * shape.size**2, *[width] * depth]
     layers = OrderedDict[str, nn.Module](flatten=nn.Flatten())
     for i, (inputs, outputs) in enumerate(pairwise(sizes), start=1):
@@ -35,5 +35,5 @@ def mlp(
 
 
 def linear(shape: DataShape, *, zero_init: bool = False) -> nn.Module:
-    """Softmax regression."""
+    """Softmax regression: one linear layer."""
     return mlp(shape, depth=0, zero_init=zero_init)

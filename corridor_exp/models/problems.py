@@ -1,4 +1,4 @@
-"""Models of small exact problems: linear in x, without bias or activation."""
+"""Models for small exact problems: linear in x, without bias or activation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from corridor_exp.objective.batches import DataShape
 
 
 def logistic(shape: DataShape, *, zero_init: bool = False) -> nn.Module:
-    """One logit θᵀx for two classes. No bias, as in Orvieto et al. 2022, so that `l2` is on weights alone."""
+    """Logistic regression: one logit θᵀx for two classes, without bias, as in Orvieto et al. 2022."""
     if shape.outputs != 1:
         raise RunError(
             f"model=logistic has one logit, for two classes, and this data set needs {shape.outputs} outputs: "
@@ -27,7 +27,7 @@ def logistic(shape: DataShape, *, zero_init: bool = False) -> nn.Module:
 
 
 def deep_linear(shape: DataShape, *, width: int = 10, depth: int = 1) -> nn.Module:
-    """W_{depth+1} … W₂W₁x, a matrix of rank `width` at most, with torch's usual initialisation."""
+    """W_{depth+1} … W₂W₁x: a product of matrices of rank at most `width`, with torch's usual initialisation."""
     sizes = [shape.channels * shape.size**2, *[width] * depth, shape.outputs]
     layers = OrderedDict[str, nn.Module](flatten=nn.Flatten())
     for i, (inputs, outputs) in enumerate(pairwise(sizes), start=1):
@@ -36,17 +36,17 @@ def deep_linear(shape: DataShape, *, width: int = 10, depth: int = 1) -> nn.Modu
 
 
 def vector(shape: DataShape) -> nn.Module:
-    """θ itself, for data whose inputs are square matrices."""
+    """θ itself, for data whose inputs are square matrices: see `Vector`."""
     return Vector(shape)
 
 
 class Vector(nn.Module):
-    """θ, standard normal at first; its outputs for a batch of matrices A are the vectors Aθ."""
+    """A vector θ, initially standard normal. Its outputs for a batch of matrices A are the vectors Aθ."""
 
     def __init__(self, shape: DataShape) -> None:
         super().__init__()
         if shape != DataShape(1, shape.outputs, shape.outputs, "none"):
-            raise RunError("model=vector is a point of the space of dataset=quadratic, and fits no other data set")
+            raise RunError("model=vector fits dataset=quadratic and no other data set")
         self.theta = nn.Parameter(torch.randn(shape.outputs))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""ResNets (He et al., CVPR 2016), composed of torchvision's blocks."""
+"""ResNets (He et al., CVPR 2016), made of torchvision's blocks."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def resnet50(shape: DataShape, **options: object) -> ResNet:
 
 
 class ResNet(nn.Module):
-    """Four stages of blocks, `width` channels in the first and twice as many in each next.
+    """Four stages of blocks. The first stage has `width` channels, each next stage twice as many.
 
-    With width 64 and the ImageNet stem its parameters have torchvision's names and shapes. The small stem is a 3×3
-    convolution without pooling, for images of about 32 pixels. `zero_init` zeroes the logits layer, so that the
-    loss starts at exactly ln C, and the last norm scale of each bottleneck block, as Haiku does (not of basic blocks).
+    With width 64 and the ImageNet stem the parameters have torchvision's names and shapes. The small stem is a 3×3
+    convolution without pooling, for images of about 32 pixels. `zero_init` zeroes the logits layer, so that the loss
+    starts at exactly ln C, and the last norm scale of each bottleneck block, as Haiku does. Haiku leaves basic blocks.
     """
 
     def __init__(

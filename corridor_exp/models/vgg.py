@@ -11,7 +11,7 @@ from corridor_exp.errors import UsageError
 from corridor_exp.models.adapt import adapt, initialise_, stem_of, zero_
 from corridor_exp.objective.batches import DataShape
 
-SMALLEST = 32  # pixels that five halvings leave something of
+SMALLEST = 32  # pixels: five halvings leave one of them
 
 
 def vgg11(shape: DataShape, **options: object) -> nn.Module:
@@ -42,7 +42,7 @@ def _vgg(
     dropout: float = 0.0,
     zero_init: bool = False,
 ) -> nn.Module:
-    """The convolutions of one of the paper's columns A to E, and a classifier: one linear layer on small images."""
+    """The convolutions of column A, B, D or E of the VGG paper, and a classifier: for small images one linear layer."""
     stem = stem_of(stem, shape)
     if shape.size < SMALLEST:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""How far from a corridor: Hg, and the change of g and E over the corridor learning rate's own step."""
+"""The distance from a corridor: Hg, and the change of g and E over the step of the corridor learning rate."""
 
 from __future__ import annotations
 
@@ -14,22 +14,30 @@ from corridor_exp.theory.vectors import inner, norm
 
 
 class Corridor:
-    """Theorem 2.11: a region is a corridor exactly where Hg = 0. All names are `probe/…`.
+    """Theorem 2.11: a region is a corridor exactly where Hg = 0. All names begin with `probe/`.
 
-    Tangent, by autodiff: `hg_norm` ‖Hg‖; `corridor_index` E‖Hg‖/‖g‖³, which has no unit, is 0 in a corridor that
-    reaches E = 0 and at least ½ on every convex quadratic with minimum 0; `gradient_curvature` gᵀHg/‖g‖²; `hg_ratio`
-    h‖Hg‖/‖g‖ at the optimizer's own step h; `layer_hg_norm/<layer>`, the part of ‖Hg‖ in each layer's parameters.
+    Tangent quantities, by autodiff:
+    - `hg_norm` = ‖Hg‖;
+    - `corridor_index` = E‖Hg‖/‖g‖³, without a unit: 0 in a corridor that reaches E = 0, at least ½ on every convex
+      quadratic with minimum 0;
+    - `gradient_curvature` = gᵀHg/‖g‖²;
+    - `hg_ratio` = h‖Hg‖/‖g‖ at the optimizer's own step h;
+    - `layer_hg_norm/<layer>`: the part of ‖Hg‖ in the parameters of each layer.
 
-    Secant, over CLR's step `h` = E/‖g‖² whatever the optimizer, on the same images. The gradient is compared at the
-    midpoint m = θ − ½hg: `secant_hg_norm` ‖g − g(m)‖/(½h); `secant_cosine`, of g − g(m) with Hg;
-    `secant_corridor_index` ‖g − g(m)‖/(½‖g‖); `gradient_alignment` ⟨g(m), g⟩/‖g‖². The loss is compared at the end:
-    `decrease_ratio` 1 − E(θ − hg)/E. Under momentum or Adam this step is hypothetical. `version` says that the secants
-    are these: version 1, which no record names, compared the gradient at the end, where a corridor has none.
+    Secant quantities, over CLR's step `h` = E/‖g‖² for every optimizer, on the same images. The gradient is compared at
+    the midpoint m = θ − ½hg, the loss at the end of the step:
+    - `secant_hg_norm` = ‖g − g(m)‖/(½h);
+    - `secant_cosine`: the cosine of g − g(m) with Hg;
+    - `secant_corridor_index` = ‖g − g(m)‖/(½‖g‖);
+    - `gradient_alignment` = ⟨g(m), g⟩/‖g‖²;
+    - `decrease_ratio` = 1 − E(θ − hg)/E, null where E is less than 100 times its own rounding error. That error is the
+      type's epsilon, because a logarithm of a sum of exponentials is a difference of numbers of order 1.
 
-    In a network of ReLUs autodiff sees the linear pieces and not the kinks between them; the secant sees both.
+    Under momentum or Adam this step is hypothetical. `version` 2 names these definitions. Records without a version
+    compared the gradient at the end of the step, where a corridor has none.
 
-    Autocast is off, norms are in float64. The decrease ratio is null where E is less than 100 times its own rounding
-    error (the type's epsilon, as a logarithm of a sum of exponentials is a difference of numbers of order 1).
+    In a network of ReLUs autodiff sees the linear pieces but not the kinks between them. The secant sees both. Autocast
+    is off, and norms are in float64.
     """
 
     def __init__(

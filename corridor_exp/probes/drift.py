@@ -1,4 +1,4 @@
-"""Several processes from the same θ on the same loss, side by side: how far they part."""
+"""The distance between several processes that start from the same θ on the same loss."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from corridor_exp.theory.vectors import flat, like
 
 @dataclass
 class Processes:
-    """Where `steps` steps lead: each a tensor of shape (steps + 1, n), the start first."""
+    """The points of each process, a tensor of shape (steps + 1, n) that begins with the start."""
 
     descent: Tensor
     clr: Tensor
@@ -27,12 +27,14 @@ class Processes:
 
 
 class Drift:
-    """Gradient descent at a fixed step, CLR, and the gradient flow for the same time, on the images of a look.
+    """Gradient descent at a fixed step h, CLR, and the gradient flow for the same time, on the same images.
 
-    `probe/drift_descent` ‖θ_descent − θ_flow‖ after `steps` steps of h, divided by the length of descent's way;
-    `probe/drift_clr` the same for CLR, whose flow runs for the sum of its steps; `probe/flow_straightness`, the least
-    cosine between the flow's gradients h apart. 0, 0 and 1 in a corridor. h is `scale` times CLR's first step: over
-    the whole of it a corridor would end. Null if the flow is too stiff for `max_evaluations` gradients.
+    `probe/drift_descent` is ‖θ_descent − θ_flow‖ after `steps` steps of h, divided by the length of the descent path.
+    `probe/drift_clr` is the same for CLR, where the flow runs for the sum of CLR's steps. `probe/flow_straightness` is
+    the smallest cosine between gradients on the flow that are h apart. In a corridor these are 0, 0 and 1.
+
+    h is `scale` times CLR's first step, because a corridor would end within the whole of that step. All three are null
+    if the flow needs more than `max_evaluations` gradients for a step.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class Drift:
         return {}
 
     def simulate(self, objective: Objective, batch: Batch) -> Processes:
-        """All points of all processes. Raises `ArithmeticError` if the flow is too stiff."""
+        """The points of all processes. Raises `ArithmeticError` if the flow is too stiff."""
         data, start = self.data.of(batch), flat(objective.theta).detach()
 
         def loss_and_gradient(theta: Tensor) -> tuple[Tensor, Tensor]:
@@ -104,5 +106,5 @@ class Drift:
 
 
 def _relative_distance(process: Tensor, flow: Tensor) -> Tensor:
-    """The distance at the end, relative to the length of the process's way."""
+    """The distance at the end, relative to the length of the process's path."""
     return (process[-1] - flow[-1]).norm() / process.diff(dim=0).norm(dim=1).sum()

@@ -1,4 +1,4 @@
-"""The top of the Hessian's spectrum, and the edge of stability."""
+"""The largest eigenvalues of the Hessian, and the edge of stability."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from corridor_exp.theory.vectors import flat, like
 
 
 class Sharpness:
-    """`probe/sharpness`, λ₁ of H, and `probe/sharpness_2` … `probe/sharpness_<count>`, the next largest eigenvalues.
+    """`probe/sharpness` is λ₁ of H. `probe/sharpness_2` … `probe/sharpness_<count>` are the next largest eigenvalues.
 
-    By Lanczos (scipy's `eigsh`) on Hessian products, to a relative error of `tolerance`, warm-started from the
-    eigenvector of the look before. Null, with one warning in a run, where that has no answer: in `max_restarts`
-    restarts, for a Hessian that is 0 or not finite, or where `count` is not below the number of parameters.
+    Lanczos' method (scipy's `eigsh`) computes them from Hessian products, to a relative error of `tolerance`. It starts
+    from the eigenvector that it found last. The values are null, with one warning in a run, if Lanczos needs more than
+    `max_restarts` restarts, if the Hessian is 0 or not finite, or if `count` is not below the number of parameters.
 
-    `probe/stability_edge` is 2/h at the optimizer's step h: gradient descent on a quadratic of sharpness above it grows
-    (Cohen et al., ICLR 2021).
+    `probe/stability_edge` is 2/h at the optimizer's step h. Gradient descent diverges on a quadratic whose sharpness is
+    above it (Cohen et al., ICLR 2021).
     """
 
     def __init__(
@@ -55,9 +55,9 @@ class Sharpness:
         return {name: torch.tensor(value) for name, value in zip(names, values, strict=True)}
 
     def _largest(self, objective: Objective, data: Batch | Stream) -> tuple[np.ndarray, np.ndarray]:
-        """The largest eigenvalues, in order, and the eigenvector of the first.
+        """The largest eigenvalues in descending order, and the eigenvector of the first.
 
-        Raises `ArpackError` (which has no answer where the Hessian is 0), or `ValueError` where one cannot be asked.
+        Raises `ArpackError` if Lanczos has no answer, as for a Hessian of 0, and `ValueError` if it cannot start.
         """
         theta = objective.theta
         n = sum(p.numel() for p in theta)

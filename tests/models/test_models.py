@@ -19,7 +19,7 @@ QUADRATICS = DataShape(1, 7, 7, "none")
 PROBLEMS = (models.deep_linear, models.logistic, models.vector)
 NETWORKS = [f for name in models.__all__ if (f := getattr(models, name)) not in PROBLEMS]
 CONVOLUTIONAL = [f for f in NETWORKS if f not in (models.mlp, models.linear)]
-EXACT = (models.resnet18_haiku, models.resnet50_haiku)  # whose stem and weights are no choice
+EXACT = (models.resnet18_haiku, models.resnet50_haiku)  # their stem and weights are fixed
 
 
 def shapes(model: nn.Module) -> dict[str, torch.Size]:
@@ -28,7 +28,7 @@ def shapes(model: nn.Module) -> dict[str, torch.Size]:
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50"])
 def test_the_standard_resnets_are_torchvisions(name: str) -> None:
-    """The same parameters by name and shape, and, with the same weights, the same function."""
+    """The names and shapes of the parameters are the same, and with the same weights the function is the same."""
     mine, theirs = getattr(models, name)(IMAGENET), getattr(torchvision.models, name)()
     assert shapes(mine) == shapes(theirs)
     theirs.load_state_dict(mine.state_dict())
