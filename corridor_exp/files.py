@@ -24,7 +24,7 @@ class TooLargeError(ValueError):
 def regular(path: Path) -> Path:
     """The same path. Raises `UnreadableError` for a pipe, a device or a socket, which would be waited for for ever."""
     if path.exists() and not path.is_file():
-        raise UnreadableError(f"{path} is no regular file")
+        raise UnreadableError(f"{path} is not a regular file")
     return path
 
 

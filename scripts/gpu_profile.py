@@ -32,7 +32,7 @@ def build(batch_size: int, compiled: bool) -> Engine:
     arrays = Arrays(pixels, torch.arange(len(pixels)).remainder(10).numpy())
     data = ResidentDataset(arrays, arrays, device=device, seed=0, channels_last=True, test_size=10)
     torch.manual_seed(0)
-    model = resnet18(data.images).to(device, memory_format=torch.channels_last)
+    model = resnet18(data.shape).to(device, memory_format=torch.channels_last)
     forward = torch.compile(model) if compiled else None
     objective = Objective(model, precision=torch.bfloat16, forward=forward)
     return Engine(objective, data, CLR(model.parameters(), step_cap=1.0), Plan(epochs=10**6, batch_size=batch_size))

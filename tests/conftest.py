@@ -1,4 +1,4 @@
-"""What several tests share: commands run in this process, and small networks and batches."""
+"""Fixtures and helpers for several tests: commands that run in this process, small networks and batches."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from corridor_exp.signals import StopSignals
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 os.environ.setdefault("OMP_NUM_THREADS", "2")
-# submitit configures logging when it is imported, which closes absl's handler (jax has that), and absl's handler
-# closes its stream: under capsys that is pytest's own.
+# At import submitit configures logging, which closes absl's handler (from jax), which closes its stream. Under capsys
+# that stream belongs to pytest.
 os.environ.setdefault("SUBMITIT_LOG_LEVEL", "NOCONFIG")
 
-for number in StopSignals.NUMBERS:  # tests may run in the background or under nohup, where some are ignored
+for number in StopSignals.NUMBERS:  # in the background or under nohup some are ignored
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
@@ -42,7 +42,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(autouse=True)
 def _quiet_and_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test in a folder of its own, without a network mirror and without the user's cache."""
+    """Each test runs in its own folder, without a network mirror and without the user's cache."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -63,7 +63,7 @@ def corridor_train(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 
 @pytest.fixture
 def digits_run(corridor_train: Callable[..., int]) -> Callable[..., int]:
-    """The same on `digits`, with a small network and no mirror."""
+    """Like `corridor_train`, on `digits` with a small network and no mirror."""
 
     def command(*argv: str) -> int:
         return corridor_train("dataset=digits", "model=mlp", "model.width=16", "logger=jsonl", *argv)
@@ -100,7 +100,7 @@ class SmallDisk:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    """A disk of its own, mounted at `disk`. Only root may mount one."""
+    """A small disk, mounted at `disk`. Only root can mount one."""
     place = tmp_path / "disk"
     place.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], capture_output=True, text=True)
@@ -118,7 +118,7 @@ def shared_data() -> Path:
 
 
 def unpack_cifar10(shared_data: Path, folder: Path, prefix: str = "00") -> None:
-    """The images whose four digits begin so: the first hundred of each class, for training and for testing."""
+    """Unpack the images whose number begins with `prefix`. By default: the first hundred of each class and split."""
     with tarfile.open(shared_data / "cifar10-jpeg.tar.xz") as archive:
         members = [m for m in archive if f"/{prefix}" in m.name or m.isdir()]
         archive.extractall(folder, members)
@@ -144,7 +144,7 @@ def small_batch(size: int = 12, seed: int = 1) -> Batch:
 
 
 class Surface(nn.Module):
-    """A loss surface E(θ) as a network: `Objective(Surface(θ, E), loss=mean)` measures E itself."""
+    """A network whose output is the loss surface E(θ): `Objective(Surface(θ, E), loss=mean)` measures E."""
 
     def __init__(self, theta: torch.Tensor, E: Callable[[torch.Tensor], torch.Tensor]) -> None:
         super().__init__()
@@ -187,7 +187,7 @@ def without_time(emitted: list[Record]) -> list[Record]:
 
 
 def assert_resumes_to_the_same_bits(overrides: list[str], cut: int, folder: Path) -> tuple[Engine, list[Record]]:
-    """Run once as a whole, and once stopped after `cut` steps and resumed from a file. Returns the whole run."""
+    """Compare an uninterrupted run with one that stops after `cut` steps and resumes. Returns the uninterrupted run."""
     whole, expected = engine_of(*overrides)
     assert whole.train() == "completed"
     first, emitted = engine_of(*overrides)

@@ -1,4 +1,4 @@
-"""What a user of the package might write: an optimizer of one's own, and a function without a `return`."""
+"""Code as a user might write it: an optimizer, and a function that forgets its `return`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import torch
 
 
 class Plain(torch.optim.SGD):
-    """torch's, under another name."""
+    """torch's SGD under another name."""
 
 
 def forgetful(*args: object) -> None:
-    """What is called as a model or an optimizer is, and gives none."""
+    """A factory that returns nothing, for a model or an optimizer."""

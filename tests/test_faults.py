@@ -1,6 +1,6 @@
-"""Real processes, stopped and killed. The rows are those of FAULTS.md; the others stand beside what they are about.
+"""Real processes that are stopped and killed, for rows of docs/reliability.md. Other files test the other rows.
 
-Each process is forked from one that has torch loaded, as importing that takes longer than what is tested.
+Each process is forked from one that has imported torch, because the import takes longer than the test.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 import signal
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from multiprocessing.process import BaseProcess
@@ -27,27 +28,38 @@ from corridor_exp.runs import checkpoint, records
 from corridor_exp.sweeps.local import LIBRARIES
 from tests.conftest import SMALL, engine_of, same, weights, without_time
 
-ROWS = range(1, 24)
+ROOT = Path(__file__).parents[1]
 DIRECTORY = Path("out", records.CHECKPOINTS)
 Patch = Callable[[], None]
 
 
-def test_every_row_has_a_test_of_its_name() -> None:
-    sources = [file.read_text() for file in Path(__file__).parent.rglob("test_*.py")]
-    names = [name for source in sources for name in re.findall(r"def (test_\w+)", source)]
-    named = {int(row) for name in names for row in re.findall(r"row_(\d+)_", name)}
-    assert named == set(ROWS)
+def test_every_row_of_the_reliability_page_names_its_tests() -> None:
+    """The page names no test that does not exist, and every test that has a row's number in its name."""
+    numbered: dict[str, set[str]] = defaultdict(set)
+    existing = set()
+    for file in (ROOT / "tests").rglob("test_*.py"):
+        for name in re.findall(r"def (test_\w+)", file.read_text()):
+            existing.add(test := f"{file.relative_to(ROOT)}::{name}")
+            for row in re.findall(r"row_(\d+)_", name):
+                numbered[row].add(test)
+    page = (ROOT / "docs" / "reliability.md").read_text()
+    _, *rows = re.split(r"^## (\d+)\. ", page, flags=re.MULTILINE)
+    named = {row: set(re.findall(r"tests/\S+::\w+", text)) for row, text in zip(rows[::2], rows[1::2], strict=True)}
+    assert sorted(named, key=int) == [str(row) for row in range(1, 24)]
+    for row, tests in named.items():
+        assert numbered.pop(row) <= tests <= existing
+    assert not numbered
 
 
 # ------------------------------------------------------------------------ processes
 
 
 def nothing() -> None:
-    """A run as it is."""
+    """Change nothing in the run."""
 
 
 def slow_disk(seconds: float) -> None:
-    """Every flush takes so long, so that a kill or a signal falls into a save."""
+    """Make every flush take `seconds`, so that a kill or a signal hits a save."""
     fsync = os.fsync
 
     def slow(descriptor: int) -> None:
@@ -58,7 +70,7 @@ def slow_disk(seconds: float) -> None:
 
 
 def slow_images() -> None:
-    """A run that waits for its data most of the time."""
+    """Make the run wait for its data most of the time."""
     from corridor_exp.datasets.folder import _Crops
 
     read = _Crops.__getitem__
@@ -71,8 +83,8 @@ def slow_images() -> None:
 
 
 def _process(argv: list[str], patch: Patch) -> None:
-    os.setpgrp()  # a group of its own, as a shell or Slurm gives to a job
-    multiprocessing.set_start_method("fork", force=True)  # of the workers: they are in the group then
+    os.setpgrp()  # its own process group: a shell and Slurm also give a job one
+    multiprocessing.set_start_method("fork", force=True)  # for the workers, so that they are in the group
     patch()
     sys.argv = ["corridor-train"]
     main(argv)
@@ -136,7 +148,7 @@ def test_row_1_and_row_2_killed_50_times_also_while_saving_a_run_has_the_bits_of
         kills_in_a_save += is_saving()
         before, step = step, newest_step()
         assert step > before
-        assert not is_saving()  # what the kill left behind is gone
+        assert not is_saving()  # the temporary file that the kill left is gone
     assert kills_in_a_save >= 10
     process = started([*SMALL, *argv, "out_dir=out"], partial(slow_disk, 0.01))
     wait_until(process, has_come_further)
@@ -165,7 +177,7 @@ def images(tmp_path: Path) -> list[str]:
     return [*data, "model=linear", "logger=jsonl", "probe=none", "batch_size=6", "log_every=1", "epochs=2"]
 
 
-LOADING, EVALUATING = 3, 19  # records that are there by then
+LOADING, EVALUATING = 3, 19  # the number of records at that moment
 
 
 @pytest.mark.parametrize(
@@ -202,7 +214,7 @@ def test_row_4_a_signal_to_the_group_of_a_run_with_workers_costs_one_more_step_a
 
 
 def no_hangup() -> None:
-    """A run as `nohup` starts it."""
+    """Start the run as `nohup` does."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 

@@ -1,4 +1,4 @@
-"""What is no file, or one that no reader could finish: refused by name, and waited for by nobody."""
+"""Pipes, devices and YAML that no reader could finish are refused by name. No command waits for them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from corridor_exp.files import LARGEST, load_yaml, refuse_bombs
 from corridor_exp.runs import checkpoint
 from corridor_exp.sweeps.frozen import Sweep, thaw
 
-pytestmark = pytest.mark.timeout(60)  # what is wrong here waits for ever
+pytestmark = pytest.mark.timeout(60)  # a fault here would wait forever
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{i + 1}: &a{i + 1} [{', '.join([f'*a{i}'] * 9)}]\n" for i in range(12)
 )
@@ -100,7 +100,7 @@ def test_no_reader_of_run_folders_waits_for_a_pipe_or_swallows_a_bomb(
     else:
         (folder / name).write_text(BOMB)
     with suppress(SystemExit, UsageError, RunError):
-        READERS[reader](folder)  # comes to an end
+        READERS[reader](folder)  # returns
 
 
 def test_a_pipe_as_data_is_named(tmp_path: Path) -> None:
@@ -126,10 +126,10 @@ def test_a_pipe_as_a_checkpoint_is_named(tmp_path: Path, digits_run, capsys) -> 
     os.mkfifo(tmp_path / "parent" / "checkpoints" / f"step_000000003.{'0' * 16}.pt")
     assert checkpoint.load_newest(tmp_path / "parent" / "checkpoints", print) is None
     assert digits_run("fork_from=parent", "max_steps=1", "out_dir=out") == 2
-    assert "is no regular file" in capsys.readouterr().err
+    assert "is not a regular file" in capsys.readouterr().err
 
 
 def test_a_device_is_no_file_either(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").symlink_to("/dev/zero")
-    with pytest.raises(UsageError, match="is no regular file"):
+    with pytest.raises(UsageError, match="is not a regular file"):
         load_yaml(tmp_path / "config.yaml")

@@ -1,4 +1,4 @@
-"""The package as it is handed out."""
+"""The built package and the size of the repository."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Standard output and error that are closed, full or gone: nothing of that ends a command."""
+"""A command continues when standard output or error is closed, full or gone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RUN = [*SMALL, "log_every=1", "probe=none", "max_steps=40", "out_dir=out"]
 
 
 def assert_complete(folder: str) -> None:
-    """All records are there, and nothing else went into their file."""
+    """The file of records has all records and nothing else."""
     run = reading.read(Path(folder))
     assert (run.status, run.faults, len(run.records)) == ("completed", [], 40)
 
@@ -75,7 +75,7 @@ def test_a_terminal_that_knows_ascii_alone_gets_escapes(monkeypatch) -> None:
 
 
 def test_a_descriptor_that_is_closed_is_not_taken_by_a_file() -> None:
-    """Else what a library writes to stderr would stand in `records.jsonl`."""
+    """Otherwise a library that writes to stderr would write into `records.jsonl`."""
     code = (
         "import sys; from pathlib import Path\n"
         "from corridor_exp.runs.records import RecordWriter; from corridor_exp.streams import steady_streams\n"

@@ -1,9 +1,9 @@
-"""Data sets, as streams of batches whose order is a function of (seed, epoch, position)."""
+"""Data sets that deliver batches. The order of the images is a function of seed and epoch alone."""
 
 from corridor_exp.datasets.base import Dataset
+from corridor_exp.datasets.cifar_mnist import cifar10, cifar100, fashion_mnist, mnist
 from corridor_exp.datasets.digits import digits
 from corridor_exp.datasets.folder import imagefolder
-from corridor_exp.datasets.small import cifar10, cifar100, fashion_mnist, mnist
 from corridor_exp.datasets.synthetic import matrix_factorisation, quadratic
 from corridor_exp.datasets.table import breast_cancer, libsvm
 

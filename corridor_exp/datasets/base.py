@@ -1,4 +1,4 @@
-"""What the engine asks of a data set, and the order of its images."""
+"""The interface of a data set, the order of its images, and checks that several data sets share."""
 
 from __future__ import annotations
 
@@ -17,32 +17,36 @@ from corridor_exp.objective.ranks import Ranks
 
 
 class Dataset(Protocol):
-    images: DataShape
+    """What the engine needs from a data set."""
+
+    shape: DataShape
     loss: Loss
     train_size: int
     test_size: int
-    ranks: Ranks  # among which batches are cut: each gets its part of every one
-    skipped: Collection[str]  # why some images could not be read and were left out, if that was asked for
+    ranks: Ranks  # each rank gets its part of every batch
+    skipped: Collection[str]  # one reason for each unreadable image that was left out on request
 
     def train_batches(self, epoch: int, batch_size: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from number `start` on, on the device, standardised."""
+        """The standardised batches of an epoch, on the device, from batch number `start` on."""
         ...
 
-    def test_batches(self, batch_size: int) -> Iterator[Batch]: ...
+    def test_batches(self, batch_size: int) -> Iterator[Batch]:
+        """The standardised batches of the test set, on the device; none without a test set."""
+        ...
 
     def steps(self, batch_size: int) -> int:
-        """Batches an epoch."""
+        """The number of batches in an epoch."""
         ...
 
 
 def mixed_seed(*parts: int | str) -> int:
-    """One 63-bit seed of several parts; nearby parts give unrelated seeds, on every platform the same."""
+    """A 63-bit seed computed from several parts: the same on every platform, unrelated for similar parts."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
 def epoch_order(size: int, seed: int, epoch: int) -> Tensor:
-    """The order of an epoch: a permutation of range(size), a function of seed and epoch alone."""
+    """A permutation of range(size): the order of the images in an epoch. It depends on seed and epoch alone."""
     generator = torch.Generator().manual_seed(mixed_seed("order", seed, epoch))
     return torch.randperm(size, generator=generator)
 
@@ -52,7 +56,11 @@ def batch_count(size: int, batch_size: int, drop_last: bool) -> int:
 
 
 def balanced_subset(labels: np.ndarray, size: int | None, key: str) -> np.ndarray:
-    """Indices, in order, of the same `size` images every time: the first of each class, the second of each, …"""
+    """The sorted indices of a fixed, class-balanced subset of `size` images: all of them if `size` is None.
+
+    It takes the first image of every class, then the second of every class, and so on. Raises `RunError` if there are
+    fewer images; the message names `key`.
+    """
     if size is None or size == len(labels):
         return np.arange(len(labels))
     if size > len(labels):
@@ -65,9 +73,10 @@ def balanced_subset(labels: np.ndarray, size: int | None, key: str) -> np.ndarra
 
 
 def renumbered(labels: np.ndarray, names: Sequence[str], training: Sequence[str], where: object) -> np.ndarray:
-    """The labels of a split in training's numbers: `names` and `training` are the classes by number in either.
+    """The labels of a split, with each class numbered as in training.
 
-    Raises `RunError` for a class that training does not have.
+    `names` and `training` list the class names of the split and of the training set. Raises `RunError` for a class that
+    the training set does not have; the message names `where`.
     """
     if list(names) == list(training):
         return labels
@@ -80,20 +89,20 @@ def renumbered(labels: np.ndarray, names: Sequence[str], training: Sequence[str]
             "train on it too, or leave it out"
         )
     if len(numbers) < len(training):
-        raise RunError(f"{where} names its classes in another order than training, which has a name twice")
+        raise RunError(f"{where} names its classes in another order than training, where a name occurs twice")
     table = np.zeros(len(names), dtype=np.int64)
     table[used] = [numbers[names[number]] for number in used]
     return table[labels]
 
 
 def refuse_one_class(labels: np.ndarray, where: object) -> None:
-    """Raise `RunError` where there is nothing to tell apart: any output is right, the loss and its gradient are 0."""
+    """Raise `RunError` if all labels are equal: there is nothing to learn, and the gradient vanishes."""
     if np.ptp(labels) == 0:
         raise RunError(f"the training images of {where} are all of one class: there is nothing to learn")
 
 
 def data_path(root: str) -> Path:
-    """The path of `dataset.root`, with ~ replaced. Raises `RunError` where no file can have such a path."""
+    """The path that `dataset.root` names, with ~ expanded. Raises `RunError` if no file can have that path."""
     try:
         path = Path(root).expanduser()
         path.exists()

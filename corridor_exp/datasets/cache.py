@@ -1,4 +1,4 @@
-"""Arrays that take long to make and are kept in the user's cache, under a name that says what they were made of."""
+"""Arrays that take long to compute, in the user's cache folder. Their file name is a hash of what they depend on."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from pathlib import Path
 import numpy as np
 from platformdirs import user_cache_path
 
-Arrays = dict[str, np.ndarray]
+NamedArrays = dict[str, np.ndarray]
 
 
-def kept(make: Callable[[], Arrays], what: str, files: Iterable[tuple[str, object]]) -> Arrays:
-    """What `make` returns, made once for these files (each with a remark of its own), until one of them changes."""
-    digest = hashlib.sha256(what.encode())
-    for path, remark in files:
+def cached(compute: Callable[[], NamedArrays], kind: str, files: Iterable[tuple[str, object]]) -> NamedArrays:
+    """The result of `compute`, which runs again only if a file, its size or time, or the label beside it changes."""
+    digest = hashlib.sha256(kind.encode())
+    for path, label in files:
         status = Path(path).stat()
-        digest.update(f"{path}\0{remark}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
+        digest.update(f"{path}\0{label}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
     cache = user_cache_path("corridor_exp") / f"{digest.hexdigest()[:32]}.npz"
     try:
         with np.load(cache) as stored:
             return dict(stored)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        pass  # not there yet, or damaged
-    arrays = make()
+        pass  # missing or damaged
+    arrays = compute()
     _store(cache, arrays)
     return arrays
 
 
-def _store(cache: Path, arrays: Arrays) -> None:
+def _store(cache: Path, arrays: NamedArrays) -> None:
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
         temporary = cache.with_suffix(f".{np.random.default_rng().integers(1 << 60)}.tmp.npz")
         np.savez(temporary, allow_pickle=False, **arrays)
         temporary.replace(cache)
     except OSError:
-        pass  # a cache that cannot be written costs time, not the run
+        pass  # without a cache the next run takes longer, and gives the same result

@@ -14,8 +14,8 @@ TRAINING_IMAGES = 1500
 def digits(*, augment: bool = False, **options: Any) -> ResidentDataset:
     """1,797 handwritten digits at 8 × 8 pixels with 17 grey levels (UCI, Alpaydin & Kaynak 1998).
 
-    The first 1,500 are for training and the last 297, by other writers, for testing. `options` are
-    `ResidentDataset`'s; `augment` crops after padding and never flips.
+    The first 1,500 are for training, the last 297 (by other writers) for testing. `augment` crops after padding and
+    never flips. `options` are those of `ResidentDataset`.
     """
     from sklearn.datasets import load_digits
 

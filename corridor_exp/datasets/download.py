@@ -1,4 +1,4 @@
-"""Downloads that can be cut and gone on with, and are never used before their checksum is right."""
+"""Downloads that resume after an interruption, and are used only if their checksum is right."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ RANGE_NOT_SATISFIABLE = 416
 
 
 def fetch(url: str, path: Path, md5: str) -> None:
-    """Have the file of `url`, whose checksum is `md5`, at `path`. What was fetched before a cut is not fetched again.
+    """Download `url` to `path`, unless the file is there. `md5` is its checksum. An interrupted download resumes.
 
-    Raises `RunError` where the download is cut, or the content is another.
+    Raises `RunError` if the download is interrupted or has another checksum.
     """
     if path.exists() and _md5(path) == md5:
         return
@@ -30,8 +30,8 @@ def fetch(url: str, path: Path, md5: str) -> None:
         _fetch(url, part)
     except (OSError, HTTPException) as error:
         done = part.stat().st_size if part.exists() else 0
-        kept = f" ({done:,} bytes are here; the same command goes on from there)" if done else ""
-        raise RunError(f"{url}: {error}{kept}") from error
+        resume = f" ({done:,} bytes are here; the same command goes on from there)" if done else ""
+        raise RunError(f"{url}: {error}{resume}") from error
     if _md5(part) != md5:
         part.unlink()
         raise RunError(f"{url} is not what it should be (its MD5 is not {md5}); it was deleted, try again later")
@@ -39,16 +39,16 @@ def fetch(url: str, path: Path, md5: str) -> None:
 
 
 def _fetch(url: str, part: Path) -> None:
-    """Append to `part` what it lacks of the file. Raises `OSError` or `HTTPException` where that does not come."""
+    """Append the missing bytes of the file to `part`. Raises `OSError` or `HTTPException` if the download fails."""
     done = part.stat().st_size if part.exists() else 0
     try:
         response = urlopen(Request(url, headers={"Range": f"bytes={done}-"}), timeout=TIMEOUT)
     except HTTPError as error:
         if done and error.code == RANGE_NOT_SATISFIABLE:
-            return  # there is no more of it: the checksum tells whether what is here is right
+            return  # all bytes are here: the checksum tells whether they are right
         raise
     with response:
-        if response.status != 206:  # a server that does not know ranges begins at the beginning
+        if response.status != 206:  # the server does not support ranges and sends the whole file
             done = 0
         length = response.headers["Content-Length"]  # some servers do not say it
         total = done + int(length) if length else None

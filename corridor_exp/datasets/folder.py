@@ -1,4 +1,4 @@
-"""ImageNet and any other data set too large for the device, decoded by worker processes while training runs."""
+"""Data sets too large for the device, such as ImageNet. Worker processes decode the images while training runs."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ from corridor_exp.datasets.crops import UNREADABLE, central_crop, random_crop
 from corridor_exp.datasets.sources import Source, find_source, training_numbers
 from corridor_exp.errors import RunError
 from corridor_exp.objective import Batch
-from corridor_exp.objective.batches import DataShape, Loss, Part
+from corridor_exp.objective.batches import DataShape, LocalBatch, Loss
 from corridor_exp.objective.ranks import ALONE
 from corridor_exp.signals import StopSignals
 
 
 def imagefolder(**options: Any) -> FolderDataset:
-    """root/train/<class>/* and root/val/<class>/* (or validation/, test/), or shards there: see `sources`.
+    """Images in root/train/<class>/* and root/val/<class>/* (or validation/, test/), or in shards: see `sources`.
 
-    `options` are `FolderDataset`'s.
+    `options` are those of `FolderDataset`.
     """
     return FolderDataset(**options)
 
 
 class FolderDataset:
-    """Images in files. Workers deliver uint8 crops; the device standardises them by `mean` and `std`."""
+    """Images in files. Workers deliver uint8 crops; the device standardises them with `mean` and `std`."""
 
     ranks = ALONE
 
@@ -69,7 +69,7 @@ class FolderDataset:
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         folder = data_path(root)
         self.skip_corrupt = skip_corrupt
-        self.skipped: set[str] = set()  # in this process: a resumed run begins anew
+        self.skipped: set[str] = set()  # in this process only: a resumed run starts empty
         train, test = find_source(folder, ["train"]), find_source(folder, ["val", "validation", "test"])
         if train is None:
             raise RunError(
@@ -87,7 +87,7 @@ class FolderDataset:
         self.train_indices = balanced_subset(train.labels, train_size, "dataset.train_size")
         self.test_indices = balanced_subset(test.labels, test_size, "dataset.test_size") if test else np.arange(0)
         self.train_size, self.test_size = len(self.train_indices), len(self.test_indices)
-        self.images = DataShape(3, image_size, len(train.names), "imagenet")
+        self.shape = DataShape(3, image_size, len(train.names), "imagenet")
         self.loss: Loss = F.cross_entropy
         self.shift, self.scale = (torch.tensor(t).view(1, 3, 1, 1).mul(255).to(device) for t in (mean, std))
 
@@ -110,32 +110,32 @@ class FolderDataset:
             batch_sampler=[[(epoch, int(i)) for i in batch[self.ranks.part(len(batch))]] for batch in batches],
             num_workers=self.workers,
             pin_memory=self.device.type == "cuda",
-            generator=torch.Generator(),  # its own: else it would draw from training's
+            generator=torch.Generator(),  # the default would draw from the global generator and change training
             worker_init_fn=_leave_signals_to_the_parent,
             collate_fn=_collate,
         )
-        with _sigterm_blocked():  # so that no thread of a forked worker ever lets it through
+        with _sigterm_blocked():  # forked workers inherit the block, from their first moment on
             loading = iter(loader)
         for batch, (images, corrupt) in zip(batches, _from_living_workers(loading), strict=True):
             if corrupt and not (self.skip_corrupt and self.ranks.size == 1):
                 raise RunError(f"{corrupt[0]}; dataset.skip_corrupt=true leaves such files out, on one rank")
             if not images:
-                raise RunError(f"{corrupt[0]}; nor can any other of its batch be read")
+                raise RunError(f"{corrupt[0]}; no other image of its batch can be read either")
             for error in sorted(set(corrupt) - self.skipped):
                 print(f"corridor-train: left out: {error}", file=sys.stderr)
             self.skipped.update(corrupt)
             x, y = images
             whole = len(x) if self.ranks.size == 1 else len(batch)
-            yield Part(self._standardised(x), y.to(self.device, non_blocking=True), whole)
+            yield LocalBatch(self._standardised(x), y.to(self.device, non_blocking=True), whole)
 
     def _standardised(self, x: Tensor) -> Tensor:
-        """Images × height × width × RGB, as a crop is laid out, to images × RGB × height × width."""
+        """Crops, images × height × width × RGB, as standardised float32: images × RGB × height × width."""
         x = x.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
         return x.to(torch.float32, memory_format=self.layout).sub_(self.shift).div_(self.scale)
 
 
 def _from_living_workers(loading: Iterator[Any]) -> Iterator[Any]:
-    """What the workers deliver. Raises `RunError` where one was killed, say by the system for want of memory."""
+    """The batches from the workers. Raises `RunError` if a worker was killed, for instance for lack of memory."""
     try:
         yield from loading
     except RuntimeError as error:
@@ -145,9 +145,9 @@ def _from_living_workers(loading: Iterator[Any]) -> Iterator[Any]:
 
 
 class _Crops(TorchDataset[Any]):
-    """Crops by (epoch, number): central ones, or random ones that are a function of (seed, epoch, number).
+    """Crops by (epoch, number): central without a seed, else random as a function of (seed, epoch, number).
 
-    In the place of an image that cannot be read is a `Corrupt`.
+    An unreadable image gives a `Corrupt`.
     """
 
     def __init__(self, source: Source, size: int, seed: int | None = None) -> None:
@@ -162,16 +162,16 @@ class _Crops(TorchDataset[Any]):
             draw = Random(mixed_seed("crop", self.seed, epoch, number))
             return random_crop(data, self.size, draw), int(self.source.labels[number])
         except UNREADABLE as error:
-            # Not raised: from a worker it would come wrapped in that one's traceback.
+            # Not raised, because the traceback of the worker would wrap it.
             return Corrupt(f"cannot read the image {self.source.name(number)}: {error}")
 
 
 class Corrupt(str):
-    """Why a file could not be read."""
+    """The reason why a file could not be read."""
 
 
 def _collate(items: list[Any]) -> Any:
-    """A batch of what could be read, or None, and why the rest could not be."""
+    """The batch of the readable images, or None, and the reasons for the unreadable ones."""
     good = [item for item in items if not isinstance(item, Corrupt)]
     corrupt = [str(item) for item in items if isinstance(item, Corrupt)]
     return default_collate(good) if good else None, corrupt
@@ -187,9 +187,9 @@ def _sigterm_blocked() -> Iterator[None]:
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:
-    """A signal that reaches the whole process group must not take a worker away before the run has saved.
+    """Make a worker ignore signals to the whole process group, so that it lives until the run has saved.
 
-    SIGTERM is also how a parent ends its workers: that one, and only when it is the sender, is obeyed.
+    The parent also ends its workers by SIGTERM. A worker obeys SIGTERM only if the parent is the sender.
     """
     for number in {*StopSignals.NUMBERS} - {signal.SIGTERM}:
         signal.signal(number, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""Small data sets live whole on the device: images as uint8, standardised and augmented in batches, and numbers."""
+"""Small data sets, held on the device: images as uint8, which are standardised batch by batch, or plain numbers."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from torch import Tensor
 from corridor_exp.datasets.base import balanced_subset, batch_count, epoch_order, mixed_seed
 from corridor_exp.errors import RunError
 from corridor_exp.objective import Batch
-from corridor_exp.objective.batches import DataShape, Loss, Part
+from corridor_exp.objective.batches import DataShape, LocalBatch, Loss
 from corridor_exp.objective.ranks import ALONE
 
 PADDING = 4
 
 
 class Arrays(NamedTuple):
-    """Rows x with targets y: images N × channels × height × width as uint8, or any numbers; labels N as int64."""
+    """N rows x with targets y. Images are N × channels × height × width in uint8, labels are int64."""
 
     x: np.ndarray
     y: np.ndarray
 
     def subset(self, size: int | None, key: str) -> Arrays:
-        """The same `size` rows every time, balanced over the classes if there are any."""
+        """A fixed subset of `size` rows, balanced over the classes if there are classes."""
         labels = self.y if self.y.dtype.kind == "i" else np.zeros(len(self.y), dtype=np.int64)
         chosen = balanced_subset(labels, size, key)
         return Arrays(self.x[chosen], self.y[chosen])
 
     def split(self, size: int, key: str) -> tuple[Arrays, Arrays]:
-        """All but `size` rows, and these: balanced, and the last of each class, where `subset` takes the first."""
+        """All other rows, and `size` balanced rows: the last of each class, because `subset` takes the first."""
         if size >= len(self.y):
             raise RunError(f"{key}={size} leaves nothing to train on: there are {len(self.y)} images")
         held_out = len(self.y) - 1 - balanced_subset(self.y[::-1], size, key)
@@ -48,7 +48,7 @@ class Augmentation:
 
 
 class Resident:
-    """Rows on the device, in batches. What `_inputs` makes of them at that moment is a subclass's own."""
+    """Rows on the device, in batches. A subclass turns rows into inputs of the model, in `_inputs`."""
 
     skipped: Collection[str] = ()
     ranks = ALONE
@@ -57,14 +57,14 @@ class Resident:
         self,
         train: Arrays,
         test: Arrays,
-        images: DataShape,
+        shape: DataShape,
         loss: Loss,
         *,
         device: torch.device,
         seed: int,
         drop_last: bool,
     ) -> None:
-        self.images, self.loss = images, loss
+        self.shape, self.loss = shape, loss
         self.seed, self.drop_last, self.device = seed, drop_last, device
         self.x, self.y, self.test_x, self.test_y = (
             torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in (*train, *test)
@@ -79,24 +79,26 @@ class Resident:
         for number in range(start, self.steps(batch_size)):
             chosen = order[number * batch_size : (number + 1) * batch_size]
             mine = self.ranks.part(len(chosen))
-            x = self._inputs(self.x[chosen], (epoch, number))[mine]  # all of them, as augmentation is the batch's
-            yield Part(x, self.y[chosen[mine]], len(chosen))
+            x = self._inputs(self.x[chosen], (epoch, number))[
+                mine
+            ]  # the whole batch, because its augmentation is drawn at once
+            yield LocalBatch(x, self.y[chosen[mine]], len(chosen))
 
     def test_batches(self, batch_size: int) -> Iterator[Batch]:
         for start in range(0, self.test_size, batch_size):
             x, y = self.test_x[start : start + batch_size], self.test_y[start : start + batch_size]
             mine = self.ranks.part(len(x))
-            yield Part(self._inputs(x[mine], None), y[mine], len(x))
+            yield LocalBatch(self._inputs(x[mine], None), y[mine], len(x))
 
     def _inputs(self, x: Tensor, place: tuple[int, int] | None) -> Tensor:
-        """A model's inputs for the rows x of a batch, at its place (epoch, number) in training, or None in testing."""
+        """The model's inputs for rows x of a batch. `place` is (epoch, batch number) in training, None in testing."""
         return x
 
 
 class ResidentDataset(Resident):
     """Images on the device. Pixels are standardised by the mean and deviation of the training images.
 
-    `held_out` training images take the place of the test set: to choose, say, a learning rate without looking at it.
+    `held_out` training images replace the test set, for instance to choose a learning rate without the test set.
     """
 
     def __init__(
@@ -121,8 +123,8 @@ class ResidentDataset(Resident):
             train, test = train.split(held_out, "dataset.held_out")
         train = _resized(train.subset(train_size, "dataset.train_size"), image_size)
         test = _resized(test.subset(test_size, "dataset.test_size"), image_size)
-        images = DataShape(train.x.shape[1], train.x.shape[2], classes, "small")
-        super().__init__(train, test, images, F.cross_entropy, device=device, seed=seed, drop_last=drop_last)
+        shape = DataShape(train.x.shape[1], train.x.shape[2], classes, "small")
+        super().__init__(train, test, shape, F.cross_entropy, device=device, seed=seed, drop_last=drop_last)
         self.shift, self.scale = _statistics(self.x)
 
     def _inputs(self, x: Tensor, place: tuple[int, int] | None) -> Tensor:
@@ -132,17 +134,17 @@ class ResidentDataset(Resident):
 
 
 class NumericDataset(Resident):
-    """Numbers on the device, as float32. Without `test` there is nothing to test on.
+    """Numbers on the device, as float32. `test` may be None: then there are no test metrics.
 
-    `standardise` is by the mean and deviation of each feature over the training rows, in float64; a feature that is
-    constant there is 0 everywhere. `channels_last` is for images, and nothing to numbers.
+    `standardise` uses the mean and deviation of each feature over the training rows, in float64. A feature that is
+    constant there becomes 0 everywhere. `channels_last` has no effect on numbers.
     """
 
     def __init__(
         self,
         train: Arrays,
         test: Arrays | None,
-        images: DataShape,
+        shape: DataShape,
         loss: Loss,
         *,
         standardise: bool,
@@ -156,11 +158,11 @@ class NumericDataset(Resident):
         test = (test or Arrays(train.x[:0], train.y[:0])).subset(test_size, "dataset.test_size")
         train = train.subset(train_size, "dataset.train_size")
         if standardise:
-            varies = np.ptp(train.x, axis=0) > 0  # exact, where a deviation may be a rounding error
+            varies = np.ptp(train.x, axis=0) > 0  # exact, while the deviation of a constant may be a rounding error
             mean, deviation = train.x.mean(0), np.where(varies, train.x.std(0), np.inf)
             train, test = (Arrays((rows.x - mean) / deviation, rows.y) for rows in (train, test))
         train, test = (Arrays(rows.x.astype(np.float32), _narrow(rows.y)) for rows in (train, test))
-        super().__init__(train, test, images, loss, device=device, seed=seed, drop_last=drop_last)
+        super().__init__(train, test, shape, loss, device=device, seed=seed, drop_last=drop_last)
 
 
 def _narrow(y: np.ndarray) -> np.ndarray:
@@ -170,7 +172,7 @@ def _narrow(y: np.ndarray) -> np.ndarray:
 def augmented(x: Tensor, how: Augmentation, seed: int) -> Tensor:
     """A random crop of each image after padding by 4 zero pixels, and a random flip; N × C × H × W, uint8.
 
-    A function of the seed. Zero is black, as in the usual recipe, which pads before it standardises.
+    The result is a function of the seed. Zero is black: the usual recipe also pads before it standardises.
     """
     count, channels, height, width = x.shape
     generator = torch.Generator().manual_seed(seed)
@@ -182,14 +184,14 @@ def augmented(x: Tensor, how: Augmentation, seed: int) -> Tensor:
     if shifts is not None:
         x = F.pad(x, (PADDING,) * 4)
         rows, columns = rows + shifts[0], columns + shifts[1]
-    # One gather for crop and flip: by far the cheapest on a CPU.
+    # One gather does crop and flip. On a CPU this is by far the fastest way.
     pixels = rows.to(x.device)[:, :, None] * x.shape[3] + columns.to(x.device)[:, None, :]
     pixels = pixels.view(count, 1, -1).expand(-1, channels, -1)
     return x.flatten(2).gather(2, pixels).view(count, channels, height, width)
 
 
 def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean and the inverse deviation of each channel, in float64 and exact: sums over a histogram of 256 values."""
+    """The mean and the inverse deviation of each channel, exact in float64: sums over a histogram of 256 values."""
     values = torch.arange(256, dtype=torch.float64)
     counts = torch.stack([torch.bincount(c.flatten(), minlength=256) for c in x.unbind(1)]).double().cpu()
     weights = counts / counts.sum(1, keepdim=True)

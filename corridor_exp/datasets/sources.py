@@ -1,6 +1,6 @@
-"""Where the encoded images of a large data set lie: class folders, parquet shards or tar shards. Random access to each.
+"""Random access to the encoded images of a large data set: in class folders, parquet shards or tar shards.
 
-An image's number is its place in the sorted order of folders and files, or of shards and records within a shard.
+Images are numbered in the sorted order of folders and files, or of shards and the records in each.
 """
 
 from __future__ import annotations
@@ -15,39 +15,38 @@ import numpy as np
 from tqdm import tqdm
 
 from corridor_exp.datasets.base import renumbered
-from corridor_exp.datasets.cache import kept
-from corridor_exp.datasets.tree import content, image_tree
+from corridor_exp.datasets.cache import cached
+from corridor_exp.datasets.tree import image_tree
 from corridor_exp.errors import RunError, extra
 from corridor_exp.files import regular
 
-IMAGES = ("jpg", "jpeg", "png", "webp")  # of a webdataset sample
-MOST_CLASSES = 1 << 20  # more than any data set has: a label above it is no class
+IMAGES = ("jpg", "jpeg", "png", "webp")  # file endings of an image in a webdataset sample
+MOST_CLASSES = 1 << 20  # more than any data set has: a larger label cannot be a class
 
 
 class Source(Protocol):
+    """Numbered, encoded images with labels."""
+
     place: Path  # the folder, or the first shard
     labels: np.ndarray
-    names: list[str]  # of the classes, by number; digits where the files have no names
+    names: list[str]  # of the classes, by number; the number itself if the files do not name them
     is_named: bool
 
     def read(self, number: int) -> bytes:
-        """An image as it is encoded. Raises `OSError` where its place cannot be read."""
+        """The encoded bytes of an image. Raises `OSError` if they cannot be read."""
         ...
 
     def name(self, number: int) -> str:
-        """Where an image lies, for people."""
+        """The file and place of an image, for messages."""
         ...
 
 
 def find_source(root: Path, names: Sequence[str]) -> Source | None:
-    """The images of the first split that is there: below root/NAME, or in shards root/NAME-* or root/data/NAME-*."""
+    """The images of the first split that exists, in root/NAME or in shards root/NAME-* or root/data/NAME-*."""
     for name in names:
         for kind, ending in ((Parquet, "parquet"), (Tar, "tar")):
             for pattern in (f"{name}/*.{ending}", f"{name}-*.{ending}", f"data/{name}-*.{ending}"):
                 if shards := sorted(root.glob(pattern)):
-                    for shard in shards:
-                        if not shard.is_file():
-                            raise RunError(f"the shard {shard} is not a regular file")
                     return kind(shards)
         if (root / name).is_dir():
             return Folder(root / name)
@@ -55,9 +54,9 @@ def find_source(root: Path, names: Sequence[str]) -> Source | None:
 
 
 def training_numbers(test: Source, train: Source) -> np.ndarray:
-    """The labels of `test` with the numbers that its classes have in `train`, found by name.
+    """The labels of `test`, where each class has its number in `train`. Classes are matched by name.
 
-    Shards of which one lacks the names have the numbers of one data set. Raises `RunError` for an unknown class.
+    If one of two sets of shards has no names, their numbers are taken as equal. Raises `RunError` for an unknown class.
     """
     if isinstance(test, Folder) or isinstance(train, Folder) or (test.is_named and train.is_named):
         names, training = test.names, train.names
@@ -67,7 +66,7 @@ def training_numbers(test: Source, train: Source) -> np.ndarray:
 
 
 class Folder:
-    """<class>/<image>."""
+    """Class folders: <class>/<image>."""
 
     is_named = True
 
@@ -76,7 +75,7 @@ class Folder:
         self.paths, self.labels, self.names = image_tree(folder)
 
     def read(self, number: int) -> bytes:
-        return content(self.paths[number])
+        return regular(Path(self.paths[number])).read_bytes()
 
     def name(self, number: int) -> str:
         return self.paths[number]
@@ -85,8 +84,8 @@ class Folder:
 class Parquet:
     """Shards as on the Hugging Face Hub: a struct `image` with `bytes`, and an integer `label`.
 
-    A row group is read as a whole, so that one image costs as much as all of its group; the last group is kept, for
-    reading in order.
+    A row group is read as a whole, so one image costs as much as its whole group. The group that was read last stays in
+    memory, which makes reading in order fast.
     """
 
     def __init__(self, shards: Sequence[Path]) -> None:
@@ -150,21 +149,21 @@ class Parquet:
 
 
 class Tar:
-    """Shards as webdataset writes them: NAME.jpg and NAME.cls, the class as a number, one sample after another.
+    """Shards as webdataset writes them: NAME.jpg and NAME.cls for each sample, where the class is a number.
 
-    Where each image lies is found once and kept in the user's cache.
+    The place of each image is found once and stored in the user's cache.
     """
 
     is_named = False
 
     def __init__(self, shards: Sequence[Path]) -> None:
         self.shards, self.place = shards, shards[0]
-        index = kept(self._index, "tar", [(str(shard), "") for shard in shards])
+        index = cached(self._index, "tar", [(str(shard), "") for shard in shards])
         self.places, self.labels = index["places"], index["labels"]
         self.names = _names(self.labels, shards[0])
 
     def _index(self) -> dict[str, np.ndarray]:
-        """Of each image the shard, the first byte and the length; and its label."""
+        """The place of each image (shard, first byte, length) and its label."""
         places: list[tuple[int, int, int]] = []
         labels: list[np.int64] = []
         with tqdm(self.shards, desc="indexing", unit="shard", mininterval=1) as bar:
@@ -175,7 +174,7 @@ class Tar:
         return {"places": np.asarray(places, dtype=np.int64), "labels": np.asarray(labels, dtype=np.int64)}
 
     def _samples(self, shard: Path) -> tuple[dict[str, tuple[int, int]], dict[str, np.int64]]:
-        """By the names of a shard's samples: an image's first byte and length, and its class."""
+        """For each sample of a shard, by name: the image's first byte and length, and the class."""
         images: dict[str, tuple[int, int]] = {}
         classes: dict[str, np.int64] = {}
         member = None
@@ -209,7 +208,7 @@ class Tar:
                 file.seek(start - tarfile.BLOCKSIZE)
                 header = file.read(tarfile.BLOCKSIZE)
             member = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape").name
-        except (OSError, tarfile.TarError):  # of a shard that was lost or changed since it was indexed
+        except (OSError, tarfile.TarError):  # the shard was lost or changed after it was indexed
             member = f"byte {start}"
         return f"{self.shards[shard]}, {member}"
 
@@ -227,7 +226,7 @@ def _names(labels: np.ndarray, shard: Path, described: Sequence[str] = ()) -> li
 
 
 def _refuse_other_columns(schema: Any, types: Any) -> None:
-    """Raise `KeyError` or `TypeError` where image.bytes or label is missing or of another type."""
+    """Raise `KeyError` or `TypeError` if image.bytes or label is missing or has the wrong type."""
     image, label = schema.field("image").type, schema.field("label").type
     encoded = image.field("bytes").type if types.is_struct(image) else image
     if not types.is_struct(image) or not (types.is_binary(encoded) or types.is_large_binary(encoded)):
@@ -237,7 +236,7 @@ def _refuse_other_columns(schema: Any, types: Any) -> None:
 
 
 def _described_classes(metadata: Any) -> list[str]:
-    """The classes that a shard's own description names, as that of the Hub does; none where it has none."""
+    """The class names in a shard's own description, as on the Hugging Face Hub; none without a description."""
     try:
         described = json.loads((metadata.metadata or {}).get(b"huggingface", "{}"))
         return [str(name) for name in described["info"]["features"]["label"]["names"]]

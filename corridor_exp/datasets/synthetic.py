@@ -1,6 +1,6 @@
-"""Problems of the papers on stochastic Polyak steps, drawn once: every seed trains on the same one.
+"""Two problems from papers on stochastic Polyak steps. They are the same for every seed.
 
-Neither is standardised, as its inputs are part of its definition.
+They are not standardised, because their inputs are part of their definition.
 """
 
 from __future__ import annotations
@@ -21,31 +21,32 @@ DIMENSION = 100
 
 
 def squared_error(outputs: Tensor, y: Tensor) -> Tensor:
-    """The mean of ‖output − y‖² over the batch, a sum over the outputs."""
+    """The mean over the batch of ‖output − y‖², which is a sum over the outputs."""
     return (outputs - y).square().sum(1).mean()
 
 
 def half_squared_error(outputs: Tensor, y: Tensor) -> Tensor:
+    """Half of `squared_error`."""
     return squared_error(outputs, y) / 2
 
 
 def matrix_factorisation(**options: Any) -> NumericDataset:
-    """The data of min ‖W₂W₁x − Ax‖², the mean over 1,000 Gaussian x ∈ R⁶ (Loizou et al. 2021, arXiv 2002.10542).
+    """Inputs x and targets Ax for the mean of ‖W₂W₁x − Ax‖² over 1,000 Gaussian x ∈ R⁶.
 
-    `options` are `NumericDataset`'s.
+    Loizou et al. 2021, arXiv 2002.10542. `options` are those of `NumericDataset`.
     """
     x = np.random.default_rng(1).standard_normal((SAMPLES, 6))
-    images = DataShape(6, 1, 10, "none")
+    shape = DataShape(6, 1, 10, "none")
     return NumericDataset(
-        Arrays(x, x @ ill_conditioned_matrix().T), None, images, squared_error, standardise=False, **options
+        Arrays(x, x @ ill_conditioned_matrix().T), None, shape, squared_error, standardise=False, **options
     )
 
 
 def ill_conditioned_matrix() -> np.ndarray:
-    """A ∈ R^{10×6}: random singular vectors; singular values evenly from 1 to 10⁻⁵, so of condition number 10⁵.
+    """A ∈ R^{10×6} with condition number 10⁵: random singular vectors, evenly spaced singular values from 1 to 10⁻⁵.
 
-    Rahimi and Recht, from whom the problem is, scale the rows of a random square matrix by even factors from 1 to
-    10⁻⁵. Of a 10 × 6 matrix, as in Loizou et al.'s code, that leaves the condition number near 20.
+    Rahimi and Recht, who posed the problem, scale the rows of a random square matrix by evenly spaced factors from 1 to
+    10⁻⁵. For a 10 × 6 matrix, as in the code of Loizou et al., this gives a condition number near 20 only.
     """
     rng = np.random.default_rng(0)
     left, right = (np.linalg.qr(rng.standard_normal((rows, 6))).Q for rows in (10, 6))
@@ -53,18 +54,18 @@ def ill_conditioned_matrix() -> np.ndarray:
 
 
 def quadratic(**options: Any) -> NumericDataset:
-    """100 convex quadratics ½(θ − θᵢ*)ᵀHᵢ(θ − θᵢ*) in R¹⁰⁰ that no θ minimises together (Orvieto et al. 2022).
+    """100 convex quadratics ½(θ − θᵢ*)ᵀHᵢ(θ − θᵢ*) in R¹⁰⁰ without a common minimiser (Orvieto et al. 2022).
 
-    Row i is (Aᵢ, bᵢ), where Hᵢ = AᵢᵀAᵢ and the quadratic is ½‖Aᵢθ − bᵢ‖². The Hᵢ are sample covariances of 300 standard
-    normal vectors, the θᵢ* are standard normal. `options` are `NumericDataset`'s.
+    Row i is (Aᵢ, bᵢ) with Hᵢ = AᵢᵀAᵢ, and the quadratic is ½‖Aᵢθ − bᵢ‖². Each Hᵢ is the sample covariance of 300
+    standard normal vectors, and each θᵢ* is standard normal. `options` are those of `NumericDataset`.
     """
     rng = np.random.default_rng(0)
     samples = rng.standard_normal((QUADRATICS, 3 * DIMENSION, DIMENSION))
     H = samples.transpose(0, 2, 1) @ samples / (3 * DIMENSION)
     A = np.linalg.cholesky(H).transpose(0, 2, 1)
     b = (A @ rng.standard_normal((QUADRATICS, DIMENSION, 1)))[..., 0]
-    images = DataShape(1, DIMENSION, DIMENSION, "none")
-    return NumericDataset(Arrays(A, b), None, images, half_squared_error, standardise=False, **options)
+    shape = DataShape(1, DIMENSION, DIMENSION, "none")
+    return NumericDataset(Arrays(A, b), None, shape, half_squared_error, standardise=False, **options)
 
 
 def quadratic_minimum(A: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Tables of numbers in two classes, for logistic regression."""
+"""Tables of numbers with two classes, for logistic regression."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from torch import Tensor
 from corridor_exp.datasets.base import data_path
 from corridor_exp.datasets.resident import Arrays, NumericDataset
 from corridor_exp.errors import RunError
+from corridor_exp.files import regular
 from corridor_exp.objective.batches import DataShape
 
 
 def logistic_loss(outputs: Tensor, y: Tensor) -> Tensor:
-    """The mean of log(1 + exp(−ỹz)), for one logit z and labels ỹ = 2y − 1 of ±1; y is 0 or 1.
+    """The mean of log(1 + exp(−ỹz)), where z is the only logit and ỹ = 2y − 1 = ±1 for labels y of 0 or 1.
 
-    With a logit for each class the loss is a function of their difference, and ‖g‖² twice as large.
+    A network with one logit for each class has the same loss as a function of their difference, and twice the ‖g‖².
     """
     return F.binary_cross_entropy_with_logits(outputs.squeeze(1), y.to(outputs.dtype))
 
@@ -27,7 +28,7 @@ def logistic_loss(outputs: Tensor, y: Tensor) -> Tensor:
 def breast_cancer(**options: Any) -> NumericDataset:
     """scikit-learn's breast cancer data: 569 cell samples with 30 features, malignant (0) or benign (1) (UCI 1995).
 
-    Every fifth sample is for testing: 456 and 113. `options` are `NumericDataset`'s.
+    Every fifth sample is for testing: 456 and 113 samples. `options` are those of `NumericDataset`.
     """
     from sklearn.datasets import load_breast_cancer
 
@@ -37,24 +38,24 @@ def breast_cancer(**options: Any) -> NumericDataset:
 
 
 def libsvm(*, root: str, test: str | None = None, **options: Any) -> NumericDataset:
-    """Two classes from the text file `root`, and, if there is one, the file `test`, both in LIBSVM's format.
+    """Two classes from text files in LIBSVM's format: `root` for training, and `test` unless it is None.
 
-    Of the training file's two labels, such as −1 and 1, 0 and 1 or 1 and 2, the larger is class 1.
+    The labels may be −1 and 1, 0 and 1, 1 and 2, or any other two. The larger one is class 1.
     """
     files = [root, test] if test else [root]
     tables, labels = zip(*map(_read, files), strict=True)
     features = max(table.shape[1] for table in tables)
     for file, table in zip(files, tables, strict=True):
         if table.shape[0] * features * table.dtype.itemsize > _memory():
-            raise RunError(f"{file} has indices up to {features - 1:,}: its dense table has no place in memory")
+            raise RunError(f"{file} has indices up to {features - 1:,}: its dense table does not fit in memory")
         table.resize(table.shape[0], features)
-    first = 0 if any(table[:, 0].nnz for table in tables) else 1  # LIBSVM counts from 1, some writers from 0
+    first = 0 if any(table[:, 0].nnz for table in tables) else 1  # LIBSVM counts features from 1, some programs from 0
     classes = np.unique(labels[0])
     for file, found in zip(files, map(np.unique, labels), strict=True):
         if len(classes) != 2 or not np.isin(found, classes).all():
             shown = ", ".join(f"{label:g}" for label in found[:5]) + (", …" if len(found) > 5 else "")
             raise RunError(
-                f"{file} has the labels {shown or 'of no sample'}: logistic regression needs two, "
+                f"{file} has the labels {shown or '(none)'}: logistic regression needs two, "
                 "the same in training and testing; leave the others out of the file"
             )
     if features <= first:
@@ -64,20 +65,18 @@ def libsvm(*, root: str, test: str | None = None, **options: Any) -> NumericData
 
 
 def _two_classes(train: Arrays, test: Arrays | None, **options: Any) -> NumericDataset:
-    images = DataShape(train.x.shape[1], 1, 1, "none")
-    return NumericDataset(train, test, images, logistic_loss, standardise=True, **options)
+    shape = DataShape(train.x.shape[1], 1, 1, "none")
+    return NumericDataset(train, test, shape, logistic_loss, standardise=True, **options)
 
 
 def _read(file: str) -> tuple[Any, np.ndarray]:
-    """The sparse matrix of a file, column 0 for index 0, and its labels."""
+    """The sparse matrix of a file, whose column 0 has index 0, and the labels."""
     from sklearn.datasets import load_svmlight_file
 
     path = data_path(file)
     try:
-        if path.exists() and not path.is_file():
-            raise OSError("it is not a regular file")
-        x, y = load_svmlight_file(str(path), zero_based=True)
-    except (OSError, EOFError, zlib.error) as error:  # the latter two of a damaged .gz or .bz2
+        x, y = load_svmlight_file(str(regular(path)), zero_based=True)
+    except (OSError, EOFError, zlib.error) as error:  # the latter two come from a damaged .gz or .bz2
         reason = getattr(error, "strerror", None) or error
         raise RunError(
             f"cannot read {path.absolute()} ({reason}): point dataset.root, and dataset.test if there is one, at "
@@ -94,5 +93,5 @@ def _read(file: str) -> tuple[Any, np.ndarray]:
 
 
 def _memory() -> int:
-    """Of this machine, in bytes."""
+    """The memory of this machine, in bytes."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

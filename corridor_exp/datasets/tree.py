@@ -1,11 +1,10 @@
-"""Trees of class folders, <class>/<image>: which images there are, in torchvision's order, and in which class."""
+"""Trees of class folders, <class>/<image>: the images in torchvision's order, and their classes."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from stat import S_ISREG
 from typing import NamedTuple, NoReturn
 
 import numpy as np
@@ -15,7 +14,7 @@ from corridor_exp.errors import RunError
 
 
 class Tree(NamedTuple):
-    """Image files, the number of each one's class, and the classes' names by number."""
+    """Image files, the class number of each, and the names of the classes by number."""
 
     paths: list[str]
     labels: np.ndarray
@@ -23,10 +22,10 @@ class Tree(NamedTuple):
 
 
 def image_tree(folder: Path) -> Tree:
-    """The images of a split, in the order of `torchvision.datasets.ImageFolder`: of sorted classes, folders and files.
+    """The images of a split, sorted by class, folder and file as in `torchvision.datasets.ImageFolder`.
 
-    A link to a folder elsewhere is followed, but only once; one to a folder that holds the split, or lies in it, is
-    not. Raises `RunError` where the folder has no class, a class has no image, or a folder cannot be read.
+    A link to a folder elsewhere is followed once. A link to a folder that contains the split, or lies in it, is not
+    followed. Raises `RunError` if there is no class, if a class has no image, or if a folder cannot be read.
     """
     paths: list[str] = []
     labels: list[int] = []
@@ -55,7 +54,7 @@ def image_tree(folder: Path) -> Tree:
 
 
 def _walk(split: str, top: str, seen: set[str]) -> Iterator[tuple[str, list[str], list[str]]]:
-    """`os.walk` through links, into each real folder once. So a link to itself adds no image."""
+    """`os.walk` that follows links, but visits each real folder once. So a link to itself adds no image."""
     split = os.path.realpath(split)
 
     def is_new(folder: str) -> bool:
@@ -74,11 +73,3 @@ def _walk(split: str, top: str, seen: set[str]) -> Iterator[tuple[str, list[str]
 
 def _raise(error: OSError) -> NoReturn:
     raise error
-
-
-def content(path: str | Path) -> bytes:
-    """The bytes of a file. Raises `OSError` for what is no regular file: a pipe, say, would be waited for."""
-    if not S_ISREG(os.stat(path).st_mode):
-        raise OSError("it is not a regular file")
-    with open(path, "rb") as file:
-        return file.read()

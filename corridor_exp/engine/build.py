@@ -60,7 +60,7 @@ def build_engine(config: Config, should_stop: Callable[[], bool] = lambda: False
     dataset: Dataset = config.dataset.build(device=device, seed=config.seed, channels_last=channels_last)
     dataset.ranks = ranks
     torch.manual_seed(config.seed)
-    model = _made(nn.Module, config.model, dataset.images)
+    model = _made(nn.Module, config.model, dataset.shape)
     if ranks.rank:
         torch.manual_seed(mixed_seed("rank", config.seed, ranks.rank))  # its dropout is its own
     convolutional = any(isinstance(module, nn.Conv2d) for module in model.modules())
@@ -143,7 +143,7 @@ def _refuse_a_single_image(config: Config, model: nn.Module, dataset: Dataset, b
     parts = {part for size in sizes for part in (size // ranks.size, -(-size // ranks.size)) if part}
     micro_batch = config.engine.micro_batch
     cuts = {cut for part in parts for cut in (min(part, micro_batch or part), part % (micro_batch or part))}
-    if 1 in cuts and _needs_several_images(model, dataset.images):
+    if 1 in cuts and _needs_several_images(model, dataset.shape):
         micro = f" in micro-batches of {micro_batch}" if micro_batch else ""
         raise RunError(
             f"batch_size={batch_size}{micro} leaves one image of {dataset.train_size} alone, and batch norm needs more "
@@ -151,15 +151,15 @@ def _refuse_a_single_image(config: Config, model: nn.Module, dataset: Dataset, b
         )
 
 
-def _needs_several_images(model: nn.Module, images: DataShape) -> bool:
+def _needs_several_images(model: nn.Module, shape: DataShape) -> bool:
     """Whether the model's batch norm refuses one image, which depends on the pixels that it sees of it."""
     if not any(isinstance(module, _BatchNorm) for module in model.modules()):
         return False
     device = next(model.parameters()).device
-    pixels = () if images.stem == "none" else (images.size, images.size)
+    pixels = () if shape.stem == "none" else (shape.size, shape.size)
     try:
         with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
-            copy.deepcopy(model).train()(torch.zeros(1, images.channels, *pixels, device=device))
+            copy.deepcopy(model).train()(torch.zeros(1, shape.channels, *pixels, device=device))
     except Exception as error:  # also that a model of one's own takes no such input
         return "more than 1 value per channel" in str(error)
     return False

@@ -1,4 +1,4 @@
-"""Networks of torchvision's blocks, dm-haiku's ResNets, and the models of small exact problems."""
+"""Networks made of torchvision's blocks, dm-haiku's ResNets, and models for small exact problems."""
 
 from corridor_exp.models.densenet import densenet121
 from corridor_exp.models.haiku import resnet18_haiku, resnet50_haiku

@@ -1,4 +1,4 @@
-"""What every network can be asked for: another activation, another norm, zero logits, a stem that suits the data."""
+"""Changes that every network supports: activation, norm, initial weights, zero logits, a stem that suits the data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 def adapt(model: nn.Module, activation: str, norm: str) -> nn.Module:
-    """The same network with every ReLU and every batch norm replaced, by name of the `model` keys."""
+    """The same network, with every ReLU and every batch norm replaced. Both names are values of the `model` keys."""
     for name, child in model.named_children():
         if isinstance(child, nn.ReLU) and activation != "relu":
             setattr(model, name, ACTIVATIONS[activation]())
@@ -31,7 +31,7 @@ def adapt(model: nn.Module, activation: str, norm: str) -> nn.Module:
 
 
 def _norm(norm: str, channels: int) -> nn.Module:
-    """Group norm with 32 groups (Wu & He 2018), or the most that divide the channels."""
+    """The norm layer. `group` has 32 groups (Wu & He 2018), or the next smaller number that divides the channels."""
     if norm == "none":
         return nn.Identity()
     groups = next(n for n in range(min(32, channels), 0, -1) if channels % n == 0)
@@ -39,12 +39,12 @@ def _norm(norm: str, channels: int) -> nn.Module:
 
 
 def initialise_(model: nn.Module, init: str) -> None:
-    """Draw the weights of convolutions and linear layers anew, unless `init` is `torch`: what their constructors do.
+    """Draw new initial weights for convolutions and linear layers. A unit has fan_in inputs and fan_out outputs.
 
-    Variances, for fan_in inputs and fan_out outputs of a unit: `torch` 1/(3 fan_in), uniform; `kaiming` 2/fan_out,
-    normal, for convolutions only, as torchvision's networks have it (He et al. 2015); `haiku` 0.774/fan_in, a normal
-    of 1/fan_in cut at two deviations, as the paper's framework has it. Under batch norm smaller weights make a given
-    step size larger.
+    `torch`: as the constructors draw them, uniform with variance 1/(3 fan_in). `kaiming`: normal with variance
+    2/fan_out, for convolutions only, as in torchvision's networks (He et al. 2015). `haiku`: normal with variance
+    1/fan_in, truncated at two deviations, which leaves a variance of 0.774/fan_in, as in the paper's framework. Under
+    batch norm smaller weights have the effect of a larger step size.
     """
     for layer in model.modules():
         if init == "haiku" and isinstance(layer, nn.Conv2d | nn.Linear):
@@ -59,13 +59,13 @@ def initialise_(model: nn.Module, init: str) -> None:
 
 
 def zero_(layer: nn.Module) -> None:
-    """Set a layer's weights and biases to zero; a layer without any is left alone."""
+    """Set all parameters of a layer to zero. A layer may have none."""
     for p in layer.parameters():
         nn.init.zeros_(p)
 
 
-def stem_of(stem: str, images: DataShape) -> str:
-    """The stem that a convolutional network was asked for, or the one that suits the images."""
-    if images.stem == "none":
+def stem_of(stem: str, shape: DataShape) -> str:
+    """`stem`, or the stem that suits the data if it is `auto`. Raises `RunError` if the data are not images."""
+    if shape.stem == "none":
         raise RunError("this network needs images, and the data set has none: take model=mlp, or another data set")
-    return images.stem if stem == "auto" else stem
+    return shape.stem if stem == "auto" else stem

@@ -1,7 +1,7 @@
 """dm-haiku's ResNets, `hk.nets.ResNet18` and `ResNet50`, with its default arguments.
 
-They are torchvision's blocks behind the stem for ImageNet, whatever the size of the images, with Haiku's weights. Three
-things are JAX's and Haiku's own: the padding of strided convolutions, that of the pool, and batch norm's statistics.
+They have torchvision's blocks, the stem for ImageNet at every image size, and Haiku's initial weights. Three things
+differ from torch: the padding of strided convolutions, the padding of the pool, and the statistics of batch norm.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from corridor_exp.models.resnet import resnet18, resnet50
 from corridor_exp.objective.batches import DataShape
 
 
-def resnet18_haiku(images: DataShape, *, width: int = 64, activation: str = "relu", norm: str = "batch") -> nn.Module:
-    """`hk.nets.ResNet18`, `width` channels in its first stage."""
+def resnet18_haiku(shape: DataShape, *, width: int = 64, activation: str = "relu", norm: str = "batch") -> nn.Module:
+    """`hk.nets.ResNet18` with `width` channels in its first stage."""
     return _with_haikus_layers(
-        resnet18(images, width=width, activation=activation, norm=norm, stem="imagenet", init="haiku", zero_init=True)
+        resnet18(shape, width=width, activation=activation, norm=norm, stem="imagenet", init="haiku", zero_init=True)
     )
 
 
-def resnet50_haiku(images: DataShape, *, width: int = 64, activation: str = "relu", norm: str = "batch") -> nn.Module:
-    """`hk.nets.ResNet50`, `width` channels in the bottlenecks of its first stage."""
+def resnet50_haiku(shape: DataShape, *, width: int = 64, activation: str = "relu", norm: str = "batch") -> nn.Module:
+    """`hk.nets.ResNet50` with `width` channels in the bottlenecks of its first stage."""
     return _with_haikus_layers(
-        resnet50(images, width=width, activation=activation, norm=norm, stem="imagenet", init="haiku", zero_init=True)
+        resnet50(shape, width=width, activation=activation, norm=norm, stem="imagenet", init="haiku", zero_init=True)
     )
 
 
 def _with_haikus_layers(model: nn.Module) -> nn.Module:
-    """The same network and parameters, with Haiku's layers in the place of torch's where they differ."""
+    """The same network with the same parameters. Haiku's layers replace torch's layers where these differ."""
     for name, child in model.named_children():
         layer: nn.Module
         if isinstance(child, nn.Conv2d):
@@ -46,16 +46,17 @@ def _with_haikus_layers(model: nn.Module) -> nn.Module:
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """JAX's `SAME`: zeros before and after `size` pixels that give ⌈size/stride⌉ outputs, the odd one after."""
+    """JAX's `SAME` padding before and after `size` pixels: it gives ⌈size/stride⌉ outputs, an odd zero comes after."""
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution, without bias, of the weights of another, padded `SAME`; torch has that for stride 1 only.
+    """A convolution with `SAME` padding and the weights of another one, without bias. torch pads so for stride 1 only.
 
-    On maps so small that every output sees every pixel it is computed as the linear layer that it is: under 3×3 on 1
-    and 2 pixels, as the last maps of a 32-pixel image have. torch's convolutions spend their time on the padding there.
+    If the map is so small that every output sees every pixel, the convolution is a linear layer and is computed as one.
+    With 3×3 kernels these are maps of 1 or 2 pixels, the last ones for 32-pixel images. torch's convolutions spend most
+    of their time on the padding there.
     """
 
     def __init__(self, of: nn.Conv2d) -> None:
@@ -73,24 +74,24 @@ class SameConv2d(nn.Conv2d):
         return F.conv2d(F.pad(input, (left, right, top, bottom)), self.weight, None, self.stride)
 
     def _linear(self, input: Tensor, taps: list[tuple[int, int]]) -> Tensor:
-        """Along each dimension the weight from pixel i to output o is tap before + i − stride·o."""
+        """The convolution as a matrix. In each dimension, pixel i enters output o through tap before + i − stride·o."""
         weight = self.weight  # outputs, channels, taps, taps
         for dim, (first, end), stride in zip((2, 3), taps, self.stride, strict=True):
             weight = weight.narrow(dim, first, end - first).unfold(dim, input.shape[dim], stride).flip(dim)
         shape = *weight.shape[2:4], self.out_channels
-        matrix = weight.permute(2, 3, 0, 4, 5, 1).flatten(3).flatten(0, 2)  # of channels last, on both sides
+        matrix = weight.permute(2, 3, 0, 4, 5, 1).flatten(3).flatten(0, 2)  # channels come last, in inputs and outputs
         output = F.linear(input.permute(0, 2, 3, 1).flatten(1), matrix).unflatten(1, shape).permute(0, 3, 1, 2)
         return output if input.is_contiguous(memory_format=torch.channels_last) else output.contiguous()
 
 
 def _taps(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """From which tap to which a kernel has to reach for every output to see every pixel."""
+    """The range of taps (first, end) that a kernel needs so that every output sees every pixel."""
     before, _ = same_padding(size, kernel, stride)
     return before - (-(-size // stride) - 1) * stride, before + size
 
 
 class SameMaxPool2d(nn.MaxPool2d):
-    """Max-pooling padded `SAME` with −∞: torch pads the near edge, and `ceil_mode` lets windows cross the far one."""
+    """Max-pooling with `SAME` padding of −∞: torch pads the near edge, `ceil_mode` lets windows cross the far edge."""
 
     kernel_size: int
     stride: int
@@ -101,11 +102,11 @@ class SameMaxPool2d(nn.MaxPool2d):
 
 
 class DebiasedBatchNorm2d(nn.BatchNorm2d):
-    """`hk.BatchNorm(decay_rate=0.9)`: batch norm whose averages are zero-debiased, of biased variances.
+    """`hk.BatchNorm(decay_rate=0.9)`: batch norm with zero-debiased running averages, of biased variances.
 
-    The buffers hold Haiku's `hidden` averages, which start at 0 and have weights that add up to 1 − 0.9ᵗ after t
-    updates (`num_batches_tracked`); evaluation divides by that sum. Before the first update it takes mean 0 and
-    variance 1, as torch does. (Haiku takes variance 0, and a deep network's outputs overflow.)
+    The buffers hold Haiku's `hidden` averages. These start at 0, and after t updates (`num_batches_tracked`) their
+    weights add up to 1 − 0.9ᵗ; evaluation divides by that sum. Before the first update evaluation uses mean 0 and
+    variance 1, as torch does. (Haiku uses variance 0, and the outputs of a deep network overflow.)
     """
 
     running_mean: Tensor
@@ -127,10 +128,10 @@ class DebiasedBatchNorm2d(nn.BatchNorm2d):
             return F.batch_norm(input, mean, variance, self.weight, self.bias, eps=self.eps)
 
         values = input.numel() // self.num_features
-        if values == 1:  # torch refuses a single one, whose variance is 0
+        if values == 1:  # torch refuses a single value, because its variance is 0
             return self(torch.cat([input, input]))[:1]
-        # torch averages the unbiased variance: in these units that is the biased one. A buffer of its own, since
-        # autograd remembers which one batch norm was given, and refuses it if it has changed.
+        # torch averages the unbiased variance, so the buffer is scaled before and after. The scaled copy is a new
+        # tensor, because autograd refuses a buffer that has changed since batch norm used it.
         unbiased = variance * (values / (values - 1))
         output = F.batch_norm(
             input, mean, unbiased, self.weight, self.bias, training=True, momentum=self.momentum, eps=self.eps

@@ -1,4 +1,4 @@
-"""ResNets (He et al., CVPR 2016), composed of torchvision's blocks."""
+"""ResNets (He et al., CVPR 2016), made of torchvision's blocks."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from corridor_exp.models.adapt import adapt, initialise_, stem_of, zero_
 from corridor_exp.objective.batches import DataShape
 
 
-def resnet18(images: DataShape, **options: object) -> ResNet:
-    return ResNet(BasicBlock, (2, 2, 2, 2), images, **options)  # type: ignore[arg-type]
+def resnet18(shape: DataShape, **options: object) -> ResNet:
+    return ResNet(BasicBlock, (2, 2, 2, 2), shape, **options)  # type: ignore[arg-type]
 
 
-def resnet34(images: DataShape, **options: object) -> ResNet:
-    return ResNet(BasicBlock, (3, 4, 6, 3), images, **options)  # type: ignore[arg-type]
+def resnet34(shape: DataShape, **options: object) -> ResNet:
+    return ResNet(BasicBlock, (3, 4, 6, 3), shape, **options)  # type: ignore[arg-type]
 
 
-def resnet50(images: DataShape, **options: object) -> ResNet:
-    return ResNet(Bottleneck, (3, 4, 6, 3), images, **options)  # type: ignore[arg-type]
+def resnet50(shape: DataShape, **options: object) -> ResNet:
+    return ResNet(Bottleneck, (3, 4, 6, 3), shape, **options)  # type: ignore[arg-type]
 
 
 class ResNet(nn.Module):
-    """Four stages of blocks, `width` channels in the first and twice as many in each next.
+    """Four stages of blocks. The first stage has `width` channels, each next stage twice as many.
 
-    With width 64 and the ImageNet stem its parameters have torchvision's names and shapes. The small stem is a 3×3
-    convolution without pooling, for images of about 32 pixels. `zero_init` zeroes the logits layer, so that the
-    loss starts at exactly ln C, and the last norm scale of each bottleneck block, as Haiku does (not of basic blocks).
+    With width 64 and the ImageNet stem the parameters have torchvision's names and shapes. The small stem is a 3×3
+    convolution without pooling, for images of about 32 pixels. `zero_init` zeroes the logits layer, so that the loss
+    starts at exactly ln C, and the last norm scale of each bottleneck block, as Haiku does. Haiku leaves basic blocks.
     """
 
     def __init__(
         self,
         block: type[BasicBlock] | type[Bottleneck],
         depths: tuple[int, int, int, int],
-        images: DataShape,
+        shape: DataShape,
         *,
         width: int = 64,
         activation: str = "relu",
@@ -43,12 +43,12 @@ class ResNet(nn.Module):
         zero_init: bool = False,
     ) -> None:
         super().__init__()
-        small = stem_of(stem, images) == "small"
-        kernel, stride, padding = (3, 1, 1) if small else (7, 2, 3)
-        self.conv1 = nn.Conv2d(images.channels, width, kernel, stride, padding, bias=False)
+        has_small_stem = stem_of(stem, shape) == "small"
+        kernel, stride, padding = (3, 1, 1) if has_small_stem else (7, 2, 3)
+        self.conv1 = nn.Conv2d(shape.channels, width, kernel, stride, padding, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.Identity() if small else nn.MaxPool2d(3, 2, 1)
+        self.maxpool = nn.Identity() if has_small_stem else nn.MaxPool2d(3, 2, 1)
         channels = width
         stages = []
         for i, depth in enumerate(depths):
@@ -57,7 +57,7 @@ class ResNet(nn.Module):
             channels = planes * block.expansion
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(channels, images.outputs)
+        self.fc = nn.Linear(channels, shape.outputs)
         initialise_(self, init)
         adapt(self, activation, norm)
         if zero_init:

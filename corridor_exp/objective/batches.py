@@ -11,10 +11,10 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class DataShape(NamedTuple):
-    """What a model has to know of the data: channels, height = width in pixels, outputs, and which stem suits it.
+    """What a model has to know about the data: channels, height = width in pixels, outputs, and the stem to use.
 
-    `outputs` is one a class, one in all for two classes under the logistic loss, or the numbers to fit. What is no
-    image has the stem `none`; a table of n features is n channels of one pixel.
+    `outputs` is the number of classes, 1 for two classes under the logistic loss, or the number of values to fit. Data
+    without images have the stem `none`. A table of n features has n channels and a size of one pixel.
     """
 
     channels: int
@@ -29,19 +29,19 @@ class Batch(NamedTuple):
 
     @property
     def images(self) -> int:
-        """Of the whole batch, of which this may be one rank's part."""
+        """The number of images in the whole batch, of which this may be one rank's part."""
         return len(self.x)
 
 
-class Part(Batch):
-    """One rank's part of a batch of `whole` images."""
+class LocalBatch(Batch):
+    """One rank's part of a batch that has `whole` images in all."""
 
     whole: int
 
-    def __new__(cls, x: Tensor, y: Tensor, whole: int) -> Part:
-        part = super().__new__(cls, x, y)
-        part.whole = whole
-        return part
+    def __new__(cls, x: Tensor, y: Tensor, whole: int) -> LocalBatch:
+        local = super().__new__(cls, x, y)
+        local.whole = whole
+        return local
 
     @property
     def images(self) -> int:
@@ -49,7 +49,7 @@ class Part(Batch):
 
 
 class Stream(NamedTuple):
-    """A set of `size` images too large to be held: `batches()` delivers it, the same parts in the same order."""
+    """`size` images that do not fit in memory together. Each call of `batches()` gives the same batches again."""
 
     size: int
     batches: Callable[[], Iterator[Batch]]

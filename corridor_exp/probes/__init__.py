@@ -1,4 +1,4 @@
-"""Instruments that look at the loss surface on the way and never disturb the run."""
+"""Probes: they measure the loss surface during training and never change the run."""
 
 from corridor_exp.probes.base import Probe
 from corridor_exp.probes.corridor import Corridor

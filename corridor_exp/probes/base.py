@@ -1,4 +1,4 @@
-"""What the engine asks of a probe, and what a probe may look at."""
+"""The interface of a probe, and the data that a probe measures on."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from corridor_exp.objective import Batch, Objective
 from corridor_exp.objective.batches import Stream
 
 Quantities = dict[str, Tensor]
-Which = Literal["batch", "fixed", "train"]
+ImageChoice = Literal["batch", "fixed", "train"]
 
 
 class Probe(Protocol):
-    """Quantities by the names of `records`, as 0-dim tensors on the objective's device; NaN where there is no answer.
+    """Measures quantities, by the names in `records`, as 0-dim tensors. NaN means that there is no answer.
 
-    Constructed with the keys of its option, and `dataset` and `batch_size`.
+    The constructor takes the keys of the probe's option, and `dataset` and `batch_size`.
     """
 
     def look(self, objective: Objective, batch: Batch) -> Quantities:
-        """Measure at θ, before the optimizer's update."""
+        """The quantities at θ, before the optimizer's update."""
         ...
 
     def at_step(self, h: Tensor | float | None) -> Quantities:
-        """What only follows once the optimizer has chosen its step h; None if it has no such number."""
+        """The quantities that depend on the optimizer's step h, which is None if the optimizer has no step size."""
         ...
 
 
-class Subject:
-    """What a look looks at: the training `batch` of that step, one `fixed` batch, or the whole training set `train`.
+class ProbeData:
+    """The data that a probe measures on: the training `batch` of that step, a `fixed` batch, or all data, `train`.
 
-    The latter two are those of epoch 0, augmented as they are there; `train` is cut into its batches.
+    `fixed` is the first batch of epoch 0. `train` is all batches of epoch 0. Both have the augmentation of that epoch.
     """
 
-    def __init__(self, which: Which, dataset: Dataset | None, batch_size: int) -> None:
-        self.which, self.dataset, self.batch_size = which, dataset, batch_size
+    def __init__(self, choice: ImageChoice, dataset: Dataset | None, batch_size: int) -> None:
+        self.choice, self.dataset, self.batch_size = choice, dataset, batch_size
         self.fixed: Batch | None = None
 
     def of(self, batch: Batch) -> Batch | Stream:
-        if self.which == "batch" or self.dataset is None:
+        if self.choice == "batch" or self.dataset is None:
             return batch
         dataset = self.dataset
-        if self.which == "train":
+        if self.choice == "train":
             return Stream(self._size(dataset), lambda: dataset.train_batches(0, self.batch_size))
         if self.fixed is None:
             self.fixed = next(iter(dataset.train_batches(0, self.batch_size)))

@@ -1,4 +1,4 @@
-"""How far from a corridor: Hg, and the change of g and E over the corridor learning rate's own step."""
+"""The distance from a corridor: Hg, and the change of g and E over the step of the corridor learning rate."""
 
 from __future__ import annotations
 
@@ -7,48 +7,56 @@ from torch import Tensor
 
 from corridor_exp.datasets.base import Dataset
 from corridor_exp.objective import Batch, Objective
-from corridor_exp.probes.base import Quantities, Subject, Which
+from corridor_exp.probes.base import ImageChoice, ProbeData, Quantities
 from corridor_exp.runs import records
 from corridor_exp.theory import measures, stepsizes
 from corridor_exp.theory.vectors import inner, norm
 
 
 class Corridor:
-    """Theorem 2.11: a region is a corridor exactly where Hg = 0. All names are `probe/…`.
+    """Theorem 2.11: a region is a corridor exactly where Hg = 0. All names begin with `probe/`.
 
-    Tangent, by autodiff: `hg_norm` ‖Hg‖; `corridor_index` E‖Hg‖/‖g‖³, which has no unit, is 0 in a corridor that
-    reaches E = 0 and at least ½ on every convex quadratic with minimum 0; `gradient_curvature` gᵀHg/‖g‖²; `hg_ratio`
-    h‖Hg‖/‖g‖ at the optimizer's own step h; `layer_hg_norm/<layer>`, the part of ‖Hg‖ in each layer's parameters.
+    Tangent quantities, by autodiff:
+    - `hg_norm` = ‖Hg‖;
+    - `corridor_index` = E‖Hg‖/‖g‖³, without a unit: 0 in a corridor that reaches E = 0, at least ½ on every convex
+      quadratic with minimum 0;
+    - `gradient_curvature` = gᵀHg/‖g‖²;
+    - `hg_ratio` = h‖Hg‖/‖g‖ at the optimizer's own step h;
+    - `layer_hg_norm/<layer>`: the part of ‖Hg‖ in the parameters of each layer.
 
-    Secant, over CLR's step `h` = E/‖g‖² whatever the optimizer, on the same images. The gradient is compared at the
-    midpoint m = θ − ½hg: `secant_hg_norm` ‖g − g(m)‖/(½h); `secant_cosine`, of g − g(m) with Hg;
-    `secant_corridor_index` ‖g − g(m)‖/(½‖g‖); `gradient_alignment` ⟨g(m), g⟩/‖g‖². The loss is compared at the end:
-    `decrease_ratio` 1 − E(θ − hg)/E. Under momentum or Adam this step is hypothetical. `version` says that the secants
-    are these: version 1, which no record names, compared the gradient at the end, where a corridor has none.
+    Secant quantities, over CLR's step `h` = E/‖g‖² for every optimizer, on the same images. The gradient is compared at
+    the midpoint m = θ − ½hg, the loss at the end of the step:
+    - `secant_hg_norm` = ‖g − g(m)‖/(½h);
+    - `secant_cosine`: the cosine of g − g(m) with Hg;
+    - `secant_corridor_index` = ‖g − g(m)‖/(½‖g‖);
+    - `gradient_alignment` = ⟨g(m), g⟩/‖g‖²;
+    - `decrease_ratio` = 1 − E(θ − hg)/E, null where E is less than 100 times its own rounding error. That error is the
+      type's epsilon, because a logarithm of a sum of exponentials is a difference of numbers of order 1.
 
-    In a network of ReLUs autodiff sees the linear pieces and not the kinks between them; the secant sees both.
+    Under momentum or Adam this step is hypothetical. `version` 2 names these definitions. Records without a version
+    compared the gradient at the end of the step, where a corridor has none.
 
-    Autocast is off, norms are in float64. The decrease ratio is null where E is less than 100 times its own rounding
-    error (the type's epsilon, as a logarithm of a sum of exponentials is a difference of numbers of order 1).
+    In a network of ReLUs autodiff sees the linear pieces but not the kinks between them. The secant sees both. Autocast
+    is off, and norms are in float64.
     """
 
     def __init__(
-        self, images: Which = "batch", layers: bool = True, *, dataset: Dataset | None = None, batch_size: int = 0
+        self, images: ImageChoice = "batch", layers: bool = True, *, dataset: Dataset | None = None, batch_size: int = 0
     ) -> None:
-        self.subject, self.layers = Subject(images, dataset, batch_size), layers
-        self.relative = torch.zeros(())
+        self.data, self.layers = ProbeData(images, dataset, batch_size), layers
+        self.relative_hg = torch.zeros(())
 
     def look(self, objective: Objective, batch: Batch) -> Quantities:
-        images = self.subject.of(batch)
-        E, g, hg = objective.gradient_and_hg(images)
+        data = self.data.of(batch)
+        E, g, hg = objective.gradient_and_hg(data)
         g_norm, hg_norm = norm(g), norm(hg)
-        self.relative = hg_norm / g_norm
+        self.relative_hg = hg_norm / g_norm
         h = stepsizes.clr(E.double(), g_norm.square())
-        _, g_midpoint = objective.gradient(images, measures.after(measures.MIDPOINT, objective.theta, g, h))
+        _, g_midpoint = objective.gradient(data, measures.after(measures.MIDPOINT, objective.theta, g, h))
         change = torch._foreach_sub(g, g_midpoint)
-        told_apart = 100 * torch.finfo(E.dtype).eps < E
-        decrease = measures.decrease_ratio(E, objective.loss(images, measures.after(1.0, objective.theta, g, h)))
-        seen = {
+        is_above_rounding = 100 * torch.finfo(E.dtype).eps < E
+        decrease = measures.decrease_ratio(E, objective.loss(data, measures.after(1.0, objective.theta, g, h)))
+        quantities = {
             records.PROBE_VERSION: torch.tensor(records.MIDPOINT_VERSION),
             records.HG_NORM: hg_norm,
             records.CORRIDOR_INDEX: measures.corridor_index(E, g, hg),
@@ -57,13 +65,13 @@ class Corridor:
             records.SECANT_HG_NORM: norm(change) / (measures.MIDPOINT * h),
             records.SECANT_COSINE: inner(change, hg, torch.float64) / (norm(change) * hg_norm),
             records.SECANT_CORRIDOR_INDEX: measures.secant_corridor_index(g, g_midpoint),
-            records.DECREASE_RATIO: torch.where(told_apart, decrease, torch.nan),
+            records.DECREASE_RATIO: torch.where(is_above_rounding, decrease, torch.nan),
             records.GRADIENT_ALIGNMENT: measures.gradient_alignment(g, g_midpoint),
         }
-        return seen | self._by_layer(objective.names, hg)
+        return quantities | self._by_layer(objective.names, hg)
 
     def at_step(self, h: Tensor | float | None) -> Quantities:
-        return {} if h is None else {records.HG_RATIO: h * self.relative}
+        return {} if h is None else {records.HG_RATIO: h * self.relative_hg}
 
     def _by_layer(self, names: tuple[str, ...], hg: tuple[Tensor, ...]) -> Quantities:
         parts: dict[str, list[Tensor]] = {}

@@ -1,4 +1,4 @@
-"""Several processes from the same θ on the same loss, side by side: how far they part."""
+"""The distance between several processes that start from the same θ on the same loss."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from corridor_exp.datasets.base import Dataset
 from corridor_exp.objective import Batch, Objective
-from corridor_exp.probes.base import Quantities, Subject, Which
+from corridor_exp.probes.base import ImageChoice, ProbeData, Quantities
 from corridor_exp.runs import records
 from corridor_exp.theory import flows, stepsizes
 from corridor_exp.theory.vectors import flat, like
@@ -17,27 +17,29 @@ from corridor_exp.theory.vectors import flat, like
 
 @dataclass
 class Processes:
-    """Where `steps` steps lead: each a tensor of shape (steps + 1, n), the start first."""
+    """The points of each process, a tensor of shape (steps + 1, n) that begins with the start."""
 
     descent: Tensor
     clr: Tensor
     flow: Tensor
-    flow_beside_clr: Tensor
+    flow_of_clr: Tensor
     straightness: Tensor  # cosines between successive gradients on the flow, shape (steps,)
 
 
 class Drift:
-    """Gradient descent at a fixed step, CLR, and the gradient flow for the same time, on the images of a look.
+    """Gradient descent at a fixed step h, CLR, and the gradient flow for the same time, on the same images.
 
-    `probe/drift_descent` ‖θ_descent − θ_flow‖ after `steps` steps of h, divided by the length of descent's way;
-    `probe/drift_clr` the same for CLR, whose flow runs for the sum of its steps; `probe/flow_straightness`, the least
-    cosine between the flow's gradients h apart. 0, 0 and 1 in a corridor. h is `scale` times CLR's first step: over
-    the whole of it a corridor would end. Null if the flow is too stiff for `max_evaluations` gradients.
+    `probe/drift_descent` is ‖θ_descent − θ_flow‖ after `steps` steps of h, divided by the length of the descent path.
+    `probe/drift_clr` is the same for CLR, where the flow runs for the sum of CLR's steps. `probe/flow_straightness` is
+    the smallest cosine between gradients on the flow that are h apart. In a corridor these are 0, 0 and 1.
+
+    h is `scale` times CLR's first step, because a corridor would end within the whole of that step. All three are null
+    if the flow needs more than `max_evaluations` gradients for a step.
     """
 
     def __init__(
         self,
-        images: Which = "fixed",
+        images: ImageChoice = "fixed",
         steps: int = 5,
         scale: float = 0.1,
         rtol: float = 1e-4,
@@ -46,30 +48,30 @@ class Drift:
         dataset: Dataset | None = None,
         batch_size: int = 0,
     ) -> None:
-        self.subject = Subject(images, dataset, batch_size)
+        self.data = ProbeData(images, dataset, batch_size)
         self.steps, self.scale, self.rtol, self.max_evaluations = steps, scale, rtol, max_evaluations
 
     def look(self, objective: Objective, batch: Batch) -> Quantities:
         try:
-            processes = self.run(objective, batch)
+            processes = self.simulate(objective, batch)
         except ArithmeticError:
             nan = torch.tensor(torch.nan)
             return {records.DRIFT_DESCENT: nan, records.DRIFT_CLR: nan, records.FLOW_STRAIGHTNESS: nan}
         return {
-            records.DRIFT_DESCENT: _parted(processes.descent, processes.flow),
-            records.DRIFT_CLR: _parted(processes.clr, processes.flow_beside_clr),
+            records.DRIFT_DESCENT: _relative_distance(processes.descent, processes.flow),
+            records.DRIFT_CLR: _relative_distance(processes.clr, processes.flow_of_clr),
             records.FLOW_STRAIGHTNESS: processes.straightness.min(),
         }
 
     def at_step(self, h: Tensor | float | None) -> Quantities:
         return {}
 
-    def run(self, objective: Objective, batch: Batch) -> Processes:
-        """All points of all processes. Raises `ArithmeticError` if the flow is too stiff."""
-        images, start = self.subject.of(batch), flat(objective.theta).detach()
+    def simulate(self, objective: Objective, batch: Batch) -> Processes:
+        """The points of all processes. Raises `ArithmeticError` if the flow is too stiff."""
+        data, start = self.data.of(batch), flat(objective.theta).detach()
 
         def loss_and_gradient(theta: Tensor) -> tuple[Tensor, Tensor]:
-            E, g = objective.gradient(images, like(theta, objective.theta))
+            E, g = objective.gradient(data, like(theta, objective.theta))
             return E, flat(g)
 
         def g(theta: Tensor) -> Tensor:
@@ -84,25 +86,25 @@ class Drift:
                 points.append(point)
             return torch.stack(points)
 
-        point, clr, taken = start, [start], []
+        point, clr, step_sizes = start, [start], []
         for _ in range(self.steps):
             E, gradient = loss_and_gradient(point)
             h = self.scale * stepsizes.clr(E, gradient.square().sum())
             point = point - h * gradient
             clr.append(point)
-            taken.append(h.item())
-        descent = [start, *flows.gradient_descent(g, start, taken[0], self.steps)]
-        beside_descent = flow([taken[0]] * self.steps)
-        gradients = torch.stack([g(theta) for theta in beside_descent])
+            step_sizes.append(h.item())
+        descent = [start, *flows.gradient_descent(g, start, step_sizes[0], self.steps)]
+        flow_of_descent = flow([step_sizes[0]] * self.steps)
+        gradients = torch.stack([g(theta) for theta in flow_of_descent])
         return Processes(
             descent=torch.stack(descent),
             clr=torch.stack(clr),
-            flow=beside_descent,
-            flow_beside_clr=flow(taken),
+            flow=flow_of_descent,
+            flow_of_clr=flow(step_sizes),
             straightness=torch.cosine_similarity(gradients[1:], gradients[:-1], dim=1),
         )
 
 
-def _parted(process: Tensor, flow: Tensor) -> Tensor:
-    """The distance at the end, relative to the length of the process's way."""
+def _relative_distance(process: Tensor, flow: Tensor) -> Tensor:
+    """The distance at the end, relative to the length of the process's path."""
     return (process[-1] - flow[-1]).norm() / process.diff(dim=0).norm(dim=1).sum()

@@ -1,4 +1,4 @@
-"""The top of the Hessian's spectrum, and the edge of stability."""
+"""The largest eigenvalues of the Hessian, and the edge of stability."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from torch import Tensor
 from corridor_exp.datasets.base import Dataset
 from corridor_exp.objective import Batch, Objective
 from corridor_exp.objective.batches import Stream
-from corridor_exp.probes.base import Quantities, Subject, Which
+from corridor_exp.probes.base import ImageChoice, ProbeData, Quantities
 from corridor_exp.runs import records
 from corridor_exp.theory.vectors import flat, like
 
 
 class Sharpness:
-    """`probe/sharpness`, λ₁ of H, and `probe/sharpness_2` … `probe/sharpness_<count>`, the next largest eigenvalues.
+    """`probe/sharpness` is λ₁ of H. `probe/sharpness_2` … `probe/sharpness_<count>` are the next largest eigenvalues.
 
-    By Lanczos (scipy's `eigsh`) on Hessian products, to a relative error of `tolerance`, warm-started from the
-    eigenvector of the look before. Null, with one warning in a run, where that has no answer: in `max_restarts`
-    restarts, for a Hessian that is 0 or not finite, or where `count` is not below the number of parameters.
+    Lanczos' method (scipy's `eigsh`) computes them from Hessian products, to a relative error of `tolerance`. It starts
+    from the eigenvector that it found last. The values are null, with one warning in a run, if Lanczos needs more than
+    `max_restarts` restarts, if the Hessian is 0 or not finite, or if `count` is not below the number of parameters.
 
-    `probe/stability_edge` is 2/h at the optimizer's step h: gradient descent on a quadratic of sharpness above it grows
-    (Cohen et al., ICLR 2021).
+    `probe/stability_edge` is 2/h at the optimizer's step h. Gradient descent diverges on a quadratic whose sharpness is
+    above it (Cohen et al., ICLR 2021).
     """
 
     def __init__(
         self,
-        images: Which = "fixed",
+        images: ImageChoice = "fixed",
         count: int = 1,
         tolerance: float = 1e-3,
         max_restarts: int = 300,
@@ -38,7 +38,7 @@ class Sharpness:
         dataset: Dataset | None = None,
         batch_size: int = 0,
     ) -> None:
-        self.subject, self.count = Subject(images, dataset, batch_size), count
+        self.data, self.count = ProbeData(images, dataset, batch_size), count
         self.tolerance, self.max_restarts = tolerance, max_restarts
         self.start: np.ndarray | None = None
         self.warned = False
@@ -46,7 +46,7 @@ class Sharpness:
     def look(self, objective: Objective, batch: Batch) -> Quantities:
         values = np.full(self.count, np.nan)
         try:
-            values, self.start = self._top(objective, self.subject.of(batch))
+            values, self.start = self._largest(objective, self.data.of(batch))
         except (ArpackError, ValueError, MemoryError) as error:
             if not self.warned and objective.ranks.is_first:
                 print(f"corridor-train: probe=sharpness has no answer, and goes on as null: {error}", file=sys.stderr)
@@ -54,10 +54,10 @@ class Sharpness:
         names = [records.SHARPNESS, *(f"{records.SHARPNESS}_{i}" for i in range(2, self.count + 1))]
         return {name: torch.tensor(value) for name, value in zip(names, values, strict=True)}
 
-    def _top(self, objective: Objective, images: Batch | Stream) -> tuple[np.ndarray, np.ndarray]:
-        """The largest eigenvalues, in order, and the eigenvector of the first.
+    def _largest(self, objective: Objective, data: Batch | Stream) -> tuple[np.ndarray, np.ndarray]:
+        """The largest eigenvalues in descending order, and the eigenvector of the first.
 
-        Raises `ArpackError` (which has no answer where the Hessian is 0), or `ValueError` where one cannot be asked.
+        Raises `ArpackError` if Lanczos has no answer, as for a Hessian of 0, and `ValueError` if it cannot start.
         """
         theta = objective.theta
         n = sum(p.numel() for p in theta)
@@ -66,7 +66,7 @@ class Sharpness:
 
         def product(v: np.ndarray) -> np.ndarray:
             direction = torch.as_tensor(v, device=objective.device).reshape(-1).to(theta[0].dtype)
-            result: np.ndarray = flat(objective.hessian_product(images, like(direction, theta))).double().cpu().numpy()
+            result: np.ndarray = flat(objective.hessian_product(data, like(direction, theta))).double().cpu().numpy()
             if not np.isfinite(result).all():
                 raise ValueError("a product with the Hessian is not finite")
             return result

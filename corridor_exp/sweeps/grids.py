@@ -17,6 +17,7 @@ from corridor_exp.errors import UsageError
 from corridor_exp.files import load_yaml
 
 UNION = "+"
+SCALES_OF_FIGURES = ("full", "mini")  # scales without a file: each figure alone says what they add
 
 
 class Figure(Strict):
@@ -77,7 +78,9 @@ def figure_grids(folders: list[Path], figure: str, scale: str | None, arguments:
     if UNION in arguments:
         raise UsageError("figure= is a union already: overrides beside it hold for all of its grids")
     chosen = load_figure(folders, figure)
-    common = _load(Scale, folders, "scale", scale).common if scale is not None else ""
+    common = ""
+    if scale is not None and scale not in SCALES_OF_FIGURES:
+        common = _load(Scale, folders, "scale", scale, SCALES_OF_FIGURES).common
     found = chosen.overrides(common, scale)
     for other in chosen.runs.split() if not found else ():
         found += load_figure(folders, other).overrides(common, scale, chosen.optim)
@@ -100,10 +103,11 @@ def _split(arguments: Sequence[str]) -> list[list[str]]:
     return parts
 
 
-def _load(kind: type[Kind], folders: list[Path], group: str, name: str) -> Kind:
+def _load(kind: type[Kind], folders: list[Path], group: str, name: str, others: Sequence[str] = ()) -> Kind:
     files = {file.stem: file for folder in folders for file in sorted(folder.glob(f"{group}/*.yaml"))}
     if name not in files:
-        raise UsageError(f"{group}={name}: no such option{suggestion(name, files)} ({group}s: {', '.join(files)})")
+        known = list(others) + list(files)
+        raise UsageError(f"{group}={name}: no such option{suggestion(name, known)} ({group}s: {', '.join(known)})")
     try:
         return kind.model_validate(load_yaml(files[name]))
     except ValidationError as error:

@@ -113,12 +113,12 @@ def test_a_factory_that_cannot_be_called_is_told_how_it_is_called(
 ) -> None:
     monkeypatch.setattr(targets, "_allowed", ("tests", "nowhere_at_all"))
     component = Component(_target_=target, **keys)
-    images = DataShape(channels=1, size=8, outputs=10, stem="none")
+    shape = DataShape(channels=1, size=8, outputs=10, stem="none")
     if said is None:
-        component.build(images)
+        component.build(shape)
     else:
         with pytest.raises(UsageError, match=said):
-            component.build(images)
+            component.build(shape)
 
 
 def test_a_run_is_the_same_run_whatever_the_folder() -> None:

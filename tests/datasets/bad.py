@@ -1,4 +1,4 @@
-"""Data sets that cannot be trained on: each a good one with one thing wrong, and the words that must be said of it.
+"""Data sets that cannot be trained on. Each is a good one with one fault, and with words of the expected message.
 
 A table: a name, the command line, what writes the good data set at a path, what goes wrong there, the words.
 """
@@ -6,199 +6,58 @@ A table: a name, the command line, what writes the good data set at a path, what
 from __future__ import annotations
 
 import gzip
-import io
-import json
 import os
-import shutil
-import struct
 import tarfile
-import zlib
-from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-import pyarrow as arrow
-from PIL import Image
-from pyarrow import parquet
-
-SIZE = 8
-Write = Callable[[Path], object]
+from tests.datasets.damage import (
+    FASHION,
+    FILES,
+    IMAGES,
+    LABELS,
+    LIBSVM,
+    LINES,
+    MNIST,
+    NAMES,
+    NET,
+    OTHERS,
+    SIZE,
+    SMALL,
+    Write,
+    both,
+    change,
+    cut,
+    empty,
+    fashion,
+    folders,
+    idx,
+    jpegs,
+    link,
+    nothing,
+    picture,
+    pipe,
+    put,
+    release,
+    remove,
+    rename,
+    samples,
+    shards,
+    table,
+    tars,
+    wide_jpeg,
+    wide_png,
+    write_table,
+    write_tar,
+)
 
 
 class Bad(NamedTuple):
     name: str
-    argv: str  # {root} is where the data lie
+    argv: str  # {root} stands for the folder of the data
     good: Write
     spoil: Write
-    said: str  # {root} too
+    said: str  # words of the message, also with {root}
 
-
-def picture(seed: int, kind: str = "png", size: int = SIZE) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)).save(file, kind)
-    return file.getvalue()
-
-
-# ---------------------------------------------------------------------- good data
-
-
-def folders(root: Path, test: str = "test", kind: str = "png") -> None:
-    for split in ("train", test):
-        for number, name in enumerate("ab"):
-            (root / split / name).mkdir(parents=True)
-            for i in range(2):
-                (root / split / name / f"{i}.{kind}").write_bytes(picture(2 * number + i, kind))
-
-
-def jpegs(root: Path) -> None:
-    folders(root, "val", "jpeg")
-
-
-def release(root: Path, name: str = "MNIST") -> None:
-    """MNIST's files, with four images and labels each."""
-    raw = root / name / "raw"
-    raw.mkdir(parents=True)
-    pixels = np.random.default_rng(0).integers(0, 256, 4 * SIZE * SIZE, dtype=np.uint8).tobytes()
-    for split in ("train", "t10k"):
-        (raw / f"{split}-images-idx3-ubyte").write_bytes(struct.pack(">4I", 2051, 4, SIZE, SIZE) + pixels)
-        (raw / f"{split}-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 2049, 4) + bytes([0, 1, 0, 1]))
-
-
-def fashion(root: Path) -> None:
-    release(root, "FashionMNIST")
-
-
-def table(labels: object = (0, 1, 0, 1), images: object = None) -> arrow.Table:
-    return arrow.table({"image": images or [{"bytes": picture(i)} for i in range(4)], "label": labels})
-
-
-def shards(root: Path) -> None:
-    root.mkdir()
-    for split in ("train", "val"):
-        parquet.write_table(table(), root / f"{split}-0.parquet")
-
-
-def tars(root: Path) -> None:
-    root.mkdir()
-    for split in ("train", "val"):
-        tar(root / f"{split}-0.tar", [b"0", b"1", b"0", b"1"])
-
-
-def tar(file: Path, classes: list[bytes], kind: bytes = tarfile.REGTYPE, mode: str = "w") -> None:
-    """A shard of an image for each class; `kind` is that of the images' members."""
-    with tarfile.open(file, mode) as archive:  # type: ignore[call-overload]
-        for i, label in enumerate(classes):
-            for ending, content in (("cls", label), ("png", picture(i))):
-                member = tarfile.TarInfo(f"{i}.{ending}")
-                member.type = kind if ending == "png" else tarfile.REGTYPE
-                member.size = len(content) if member.isreg() else 0
-                archive.addfile(member, io.BytesIO(content))
-
-
-def samples(root: Path) -> None:
-    root.mkdir()
-    (root / "train").write_text("1 1:0.5 2:1\n-1 1:2 2:0.1\n1 1:3\n-1 2:7\n")
-
-
-def nothing(root: Path) -> None:
-    """Good data need no writing, or bad ones no spoiling."""
-
-
-# ------------------------------------------------------------------- what goes wrong
-
-
-def put(name: str, content: bytes = b"") -> Write:
-    def write(root: Path) -> None:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(content)
-
-    return write
-
-
-def change(name: str, how: Callable[[bytes], bytes]) -> Write:
-    return lambda root: (root / name).write_bytes(how((root / name).read_bytes()))
-
-
-def cut(name: str, keep: int) -> Write:
-    return change(name, lambda content: content[:keep])
-
-
-def remove(name: str) -> Write:
-    return lambda root: shutil.rmtree(root / name) if (root / name).is_dir() else (root / name).unlink()
-
-
-def empty(name: str) -> Write:
-    def do(root: Path) -> None:
-        shutil.rmtree(root / name, ignore_errors=True)
-        (root / name).mkdir(parents=True)
-
-    return do
-
-
-def pipe(name: str) -> Write:
-    def do(root: Path) -> None:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).unlink(missing_ok=True)
-        os.mkfifo(root / name)
-
-    return do
-
-
-def link(name: str, target: str) -> Write:
-    def do(root: Path) -> None:
-        (root / name).unlink(missing_ok=True)
-        (root / name).symlink_to(target)
-
-    return do
-
-
-def rename(name: str, new: str | bytes) -> Write:
-    def do(root: Path) -> None:
-        os.rename(os.fsencode(root / name), os.path.join(os.fsencode(root), os.fsencode(new)))
-
-    return do
-
-
-def both(*spoils: Write) -> Write:
-    return lambda root: [spoil(root) for spoil in spoils]
-
-
-def write_table(changed: arrow.Table, name: str = "train-0.parquet") -> Write:
-    return lambda root: parquet.write_table(changed, root / name)
-
-
-def write_tar(*args: object, name: str = "train-0.tar") -> Write:
-    return lambda root: tar(root / name, *args)  # type: ignore[arg-type]
-
-
-def wide_png(width: int) -> bytes:
-    """A PNG whose header, with a right checksum, says that it is a square of so many pixels."""
-    data = picture(0)
-    header = b"IHDR" + struct.pack(">2I", width, width) + data[24:29]
-    return data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:]
-
-
-def wide_jpeg(data: bytes) -> bytes:
-    at = data.index(b"\xff\xc0") + 5
-    return data[:at] + struct.pack(">2H", 65_000, 65_000) + data[at + 4 :]
-
-
-def idx(*numbers: int, content: bytes = b"") -> bytes:
-    return struct.pack(f">{len(numbers)}I", *numbers) + content
-
-
-NAMES = json.dumps({"info": {"features": {"label": {"names": ["cat", "dog"]}}}})
-OTHERS = NAMES.replace("dog", "owl")
-
-SMALL = "dataset=cifar10 dataset.root={root} dataset.download=false"
-FILES = "dataset=imagefolder dataset.root={root} dataset.workers=0"
-NET = "dataset=imagenet dataset.root={root} dataset.workers=0"
-MNIST = "dataset=mnist dataset.root={root} dataset.download=false"
-FASHION = "dataset=fashion_mnist dataset.root={root} dataset.download=false"
-LIBSVM = "dataset=libsvm dataset.root={root}/train"
-IMAGES, LABELS = "MNIST/raw/train-images-idx3-ubyte", "MNIST/raw/train-labels-idx1-ubyte"
-LINES = "1 1:0.5\n-1 1:2\n"
 
 BAD = [
     # Class folders, decoded at the start
@@ -217,7 +76,7 @@ BAD = [
     Bad("an image of another size", SMALL, folders, put("train/b/9.png", picture(0, size=9)), "{root}/train/b/9.png"),
     Bad("an image over Pillow's limit", SMALL, folders, put("train/a/0.png", wide_png(20_000)), "exceeds limit of"),
     Bad("a header of 2 billion pixels a row", SMALL, folders, put("test/a/0.png", wide_png(2**31 - 1)), "test/a/0.png"),
-    Bad("a pipe as an image", SMALL, folders, pipe("train/a/0.png"), "{root}/train/a/0.png: it is not a regular file"),
+    Bad("a pipe as an image", SMALL, folders, pipe("train/a/0.png"), "{root}/train/a/0.png is not a regular file"),
     Bad("a link to nothing", SMALL, folders, link("train/a/2.png", "gone"), "{root}/train/a/2.png: No such file"),
     Bad(
         "a file that links to itself", SMALL, folders, link("train/a/2.png", "2.png"), "{root}/train/a/2.png: Too many"
@@ -294,7 +153,7 @@ BAD = [
     Bad("files: cut short in val", FILES, jpegs, cut("val/a/1.jpeg", 200), "{root}/val/a/1.jpeg"),
     Bad("files: a JPEG of 65,000 × 65,000", FILES, jpegs, change("train/a/0.jpeg", wide_jpeg), "exceeds limit of"),
     Bad("files: a PNG over the limit", NET, jpegs, put("train/a/0.png", wide_png(20_000)), "{root}/train/a/0.png"),
-    Bad("files: a pipe", FILES, jpegs, pipe("train/a/0.jpeg"), "{root}/train/a/0.jpeg: it is not a regular file"),
+    Bad("files: a pipe", FILES, jpegs, pipe("train/a/0.jpeg"), "{root}/train/a/0.jpeg is not a regular file"),
     Bad("files: a link to nothing", FILES, jpegs, link("train/a/2.jpeg", "gone"), "{root}/train/a/2.jpeg"),
     Bad("files: a folder's link to itself", FILES, jpegs, link("train/c", "c"), "{root}/train/c: Too many levels"),
     Bad(
@@ -302,7 +161,7 @@ BAD = [
         f"{FILES} dataset.skip_corrupt=true",
         jpegs,
         both(*(put(f"train/{name}/{i}.jpeg") for name in "ab" for i in range(2))),
-        "nor can any other of its batch",
+        "no other image of its batch can be read",
     ),
     # Parquet
     Bad(
@@ -371,11 +230,11 @@ BAD = [
         LIBSVM,
         samples,
         both(remove("train"), empty("train")),
-        "{root}/train (it is not a regular file)",
+        "{root}/train is not a regular file",
     ),
-    Bad("table: a pipe", LIBSVM, samples, pipe("train"), "{root}/train (it is not a regular file)"),
-    Bad("table: a pipe to test on", f"{LIBSVM} dataset.test={{root}}/t", samples, pipe("t"), "{root}/t (it is not a"),
-    Bad("table: zero bytes", LIBSVM, samples, put("train"), "{root}/train has the labels of no sample"),
+    Bad("table: a pipe", LIBSVM, samples, pipe("train"), "{root}/train is not a regular file"),
+    Bad("table: a pipe to test on", f"{LIBSVM} dataset.test={{root}}/t", samples, pipe("t"), "{root}/t is not a"),
+    Bad("table: zero bytes", LIBSVM, samples, put("train"), "{root}/train has the labels (none)"),
     Bad("table: a CSV", LIBSVM, samples, put("train", b"label,x\n1,2\n"), "{root}/train is not in LIBSVM's format"),
     Bad(
         "table: a row cut short", LIBSVM, samples, put("train", b"1 1:0.5\n-1 1:\n"), "{root}/train is not in LIBSVM's"
@@ -412,6 +271,6 @@ BAD = [
         put("train.gz", gzip.compress(LINES.encode())[:12] + bytes(20)),
         "{root}/train.gz",
     ),
-    # Shipped
+    # Data that come with the package
     Bad("digits: more than there are", "dataset=digits dataset.train_size=1501", nothing, nothing, "only 1500 images"),
 ]

@@ -1,4 +1,4 @@
-"""No data set that a user may have ends in a traceback: what is wrong is one line, and names the file or folder."""
+"""A bad data set never ends in a traceback. The error is one line that names the file or folder."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.datasets import bad
-from tests.datasets.bad import BAD, Bad, Write
+from tests.datasets import damage
+from tests.datasets.bad import BAD, Bad
+from tests.datasets.damage import Write
 
 RUN = ["logger=jsonl", "probe=none", "max_steps=1", "batch_size=full", "out_dir=out"]
 
@@ -16,11 +17,11 @@ RUN = ["logger=jsonl", "probe=none", "max_steps=1", "batch_size=full", "out_dir=
 def command(argv: str, root: Path) -> list[str]:
     if "libsvm" in argv:
         return [*argv.format(root=root).split(), "model=logistic", *RUN]
-    return [*argv.format(root=root).split(), f"dataset.image_size={bad.SIZE}", "model=linear", *RUN]
+    return [*argv.format(root=root).split(), f"dataset.image_size={damage.SIZE}", "model=linear", *RUN]
 
 
 def told(err: str) -> list[str]:
-    """The lines on stderr, without those of progress bars."""
+    """The lines on stderr, without progress bars."""
     return [line for line in err.replace("\r", "\n").split("\n") if line and "%|" not in line]
 
 
@@ -39,13 +40,13 @@ def test_bad_data_are_refused_in_one_line_that_names_them(tmp_path: Path, corrid
 @pytest.mark.parametrize(
     ("argv", "write"),
     [
-        (bad.SMALL, bad.folders),
-        (bad.MNIST, bad.release),
-        (bad.FASHION, bad.fashion),
-        (bad.FILES, bad.jpegs),
-        (bad.NET, bad.shards),
-        (bad.NET, bad.tars),
-        (bad.LIBSVM, bad.samples),
+        (damage.SMALL, damage.folders),
+        (damage.MNIST, damage.release),
+        (damage.FASHION, damage.fashion),
+        (damage.FILES, damage.jpegs),
+        (damage.NET, damage.shards),
+        (damage.NET, damage.tars),
+        (damage.LIBSVM, damage.samples),
     ],
 )
 def test_before_they_were_spoilt_they_could_be_trained_on(
@@ -56,7 +57,7 @@ def test_before_they_were_spoilt_they_could_be_trained_on(
     assert all(line.startswith("corridor-train: ") for line in told(capfd.readouterr().err))
 
 
-@pytest.mark.parametrize(("argv", "write"), [(bad.SMALL, bad.folders), (bad.FILES, bad.jpegs)])
+@pytest.mark.parametrize(("argv", "write"), [(damage.SMALL, damage.folders), (damage.FILES, damage.jpegs)])
 def test_a_name_that_is_no_utf_8_is_as_good_as_any(tmp_path: Path, corridor_train, argv: str, write: Write) -> None:
     root = tmp_path / "data"
     write(root)
@@ -71,7 +72,7 @@ def test_a_name_that_is_no_utf_8_is_as_good_as_any(tmp_path: Path, corridor_trai
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 @pytest.mark.parametrize("name", ["train", "train/a", "train/a/0.png"])
 def test_what_may_not_be_read_is_named(tmp_path: Path, corridor_train, capfd, name: str) -> None:
-    bad.folders(tmp_path / "data")
+    damage.folders(tmp_path / "data")
     (tmp_path / "data" / name).chmod(0)
-    assert corridor_train(*command(bad.SMALL, tmp_path / "data")) == 1
+    assert corridor_train(*command(damage.SMALL, tmp_path / "data")) == 1
     assert str(tmp_path / "data") in told(capfd.readouterr().err)[-2]

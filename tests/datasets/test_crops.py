@@ -1,4 +1,4 @@
-"""Crops: distributed as torchvision's, and, but for a bounded error, the same pixels."""
+"""Crops have torchvision's distribution, and torchvision's pixels up to a bounded error."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from corridor_exp.datasets.crops import Box, central_crop, random_box, random_cr
 
 
 def picture(height: int, width: int, seed: int = 0) -> Image.Image:
-    """Smooth, as photographs are, so that a JPEG of it is close to it."""
+    """An image that is smooth, as photographs are, so that its JPEG is close to it."""
     coarse = np.random.default_rng(seed).integers(0, 256, (height // 16 + 2, width // 16 + 2, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
 
@@ -34,7 +34,7 @@ def encoded(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
 
 
 def torchvisions(data: bytes, box: Box, size: int) -> np.ndarray:
-    """The crop of `box` as torchvision's RandomResizedCrop makes it from the whole image, decoded by PIL."""
+    """The crop of `box` by torchvision's RandomResizedCrop, from the whole image, decoded by PIL."""
     return np.asarray(F.resized_crop(Image.open(io.BytesIO(data)).convert("RGB"), *box, [size, size])).astype(int)
 
 
@@ -51,7 +51,7 @@ def photographs() -> list[bytes]:
 
 
 def differs(height: int, width: int, count: int = 4000) -> float:
-    """The least p of two-sample Kolmogorov–Smirnov tests, ours beside torchvision's, on eight facts of a box."""
+    """The smallest p of Kolmogorov–Smirnov tests between our boxes and torchvision's, on eight properties."""
     draw = Random(0)
     mine = np.array([random_box(height, width, draw) for _ in range(count)])
     torch.manual_seed(0)
@@ -99,7 +99,7 @@ def test_a_crop_at_full_size_is_within_a_level_of_torchvisions(photographs: list
 def test_the_error_of_decoding_smaller_is_bounded(
     photographs: list[bytes], size: int, reduced: int, worst: float
 ) -> None:
-    """Against torchvision's crop of the whole image: root mean square over an image, in levels of 255."""
+    """The difference from torchvision's crop of the whole image: root mean square over an image, in levels of 255."""
     errors, used = [], 0
     for seed, data in enumerate(photographs):
         image = Image.open(io.BytesIO(data))
@@ -116,7 +116,7 @@ def test_the_error_of_decoding_smaller_is_bounded(
 
 
 def test_a_reduced_crop_lies_where_the_whole_one_does() -> None:
-    """Odd edges and an odd size, at each reduction, of a ramp: a shift by a pixel would be an error of one level."""
+    """A ramp with odd edges and an odd size, at each reduction. A shift by one pixel would be an error of one level."""
     ramp = np.add.outer(np.arange(801), np.arange(801)) / 1600 * 255
     data = encoded(Image.fromarray(np.repeat(ramp[..., None], 3, 2).round().astype(np.uint8)), quality=98)
     box = Box(13, 27, 701, 655)
@@ -140,7 +140,7 @@ def test_a_reduced_crop_lies_where_the_whole_one_does() -> None:
 def test_what_is_decoded_of_a_jpeg_has_the_bits_of_the_whole(
     height: int, width: int, kind: str, reduction: int, share: float
 ) -> None:
-    """But for the last few rows, which no crop uses."""
+    """The last few rows may differ, because no crop uses them."""
     options = {"progressive": {"progressive": True}, "restarts": {"restart_marker_blocks": 2}, "grey": {}}
     image = picture(height, width).convert("L" if kind == "grey" else "RGB")
     data = encoded(image, **options.get(kind, {"subsampling": kind}))
@@ -162,8 +162,8 @@ def test_a_jpeg_of_several_scans_is_decoded_as_a_whole(photographs: list[bytes])
     data = photographs[0]
     scan = data.index(b"\xff\xda")
     assert crops._cut_below(20, data) is not None
-    assert crops._cut_below(20, data[: scan + 4] + b"\x01" + data[scan + 5 :]) is None  # of one colour of three
-    assert crops._cut_below(20, data[:-2]) is None  # without its end
+    assert crops._cut_below(20, data[: scan + 4] + b"\x01" + data[scan + 5 :]) is None  # a scan of one colour of three
+    assert crops._cut_below(20, data[:-2]) is None  # no end marker
 
 
 def test_the_evaluation_crop_is_torchvisions(photographs: list[bytes]) -> None:

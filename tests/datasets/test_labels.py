@@ -1,4 +1,4 @@
-"""A class has the number that it has in training in every split, whatever holds the images."""
+"""In every split a class has its number in training, for folders and for shards."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from corridor_exp import datasets
 from corridor_exp.datasets.tree import image_tree
 from corridor_exp.errors import RunError
 
-GREY = {"ant": 0, "bee": 128, "cat": 255}  # the pixels tell the class
-Split = dict[str, int]  # the names of classes, and how many images of each
+GREY = {"ant": 0, "bee": 128, "cat": 255}  # the grey level identifies the class
+Split = dict[str, int]  # class names, and the number of images of each
 
 
 def image(name: str) -> bytes:
@@ -39,7 +39,7 @@ def as_folders(root: Path, split: str, classes: Split, order: Sequence[str] = ()
 
 
 def as_parquet(root: Path, split: str, classes: Split, order: Sequence[str] = tuple(GREY), named: bool = True) -> None:
-    """One shard, described as on the Hub: `order` are the names of its classes by number."""
+    """One shard with a description as on the Hub: `order` lists the class names by number."""
     names = [name for name, count in classes.items() for _ in range(count)]
     table = arrow.table({"image": [{"bytes": image(n)} for n in names], "label": [order.index(n) for n in names]})
     described = {"info": {"features": {"label": {"names": order}}}} if named else {}
@@ -79,7 +79,7 @@ def of_small(root: Path) -> datasets.Dataset:
 
 
 def labels_tested(dataset: datasets.Dataset) -> list[int]:
-    """Of all test images, in order."""
+    """The labels of all test images, in order."""
     return [int(label) for batch in dataset.test_batches(3) for label in batch.y]
 
 
@@ -88,7 +88,7 @@ def test_a_split_that_lacks_a_class_keeps_the_numbers_of_training(tmp_path: Path
     write(tmp_path, "train", ALL)
     write(tmp_path, "val", {"bee": 2, "cat": 1})
     dataset = of_files(tmp_path)
-    assert dataset.images.outputs == 3
+    assert dataset.shape.outputs == 3
     assert labels_tested(dataset) == [1, 1, 2]
 
 
@@ -124,7 +124,7 @@ def test_shards_without_names_have_the_numbers_of_those_with_names(tmp_path: Pat
 
 
 def test_numbers_are_the_names_of_folders_and_not_their_places(tmp_path: Path) -> None:
-    as_folders(tmp_path, "train", {str(number): 1 for number in range(11)})  # of which 10 comes third
+    as_folders(tmp_path, "train", {str(number): 1 for number in range(11)})  # in sorted order 10 comes third
     as_tar(tmp_path, "val", {"ten": 1, "two": 1}, ["", "", "two", *[""] * 7, "ten"])
     assert labels_tested(of_files(tmp_path)) == [2, 3]
 
@@ -155,13 +155,13 @@ def test_a_class_of_a_shard_that_training_lacks_is_named(tmp_path: Path, train: 
 
 
 def test_a_name_that_training_has_twice_stands_for_no_number(tmp_path: Path) -> None:
-    """As 'crane' of ImageNet on the Hub, the bird and the machine."""
+    """Such as 'crane' in ImageNet on the Hub: the bird and the machine."""
     twice = ["ant", "bee", "ant", "cat"]
     as_parquet(tmp_path, "train", ALL, twice)
     as_parquet(tmp_path, "val", {"cat": 1}, twice)
     assert labels_tested(of_files(tmp_path)) == [3]
     as_parquet(tmp_path, "val", {"cat": 1})
-    with pytest.raises(RunError, match="has a name twice"):
+    with pytest.raises(RunError, match="a name occurs twice"):
         of_files(tmp_path)
 
 

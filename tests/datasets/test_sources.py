@@ -1,4 +1,4 @@
-"""Parquet and tar shards give the images, labels and batches of the folder they were made of, bit for bit."""
+"""Parquet and tar shards give the same images, labels and batches as the folder they were made from, bit by bit."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from torchvision.datasets import ImageFolder
 from corridor_exp import datasets
 from corridor_exp.errors import RunError
 
-Samples = list[tuple[str, bytes, int]]  # a name without ending, a JPEG, a class
+Samples = list[tuple[str, bytes, int]]  # name without ending, JPEG, class
 
 
 def as_parquet(folder: Path, samples: Samples, shards: int, rows: int = 3) -> list[Path]:
-    """Shards named and laid out as on the Hugging Face Hub, `rows` images a row group."""
+    """Shards as on the Hugging Face Hub, with `rows` images in a row group."""
     files = []
     for number, part in enumerate(np.array_split(np.arange(len(samples)), shards)):
         images = [{"bytes": samples[i][1], "path": f"{samples[i][0]}.jpg"} for i in part]
@@ -55,7 +55,7 @@ PACK: dict[str, Callable[..., list[Path]]] = {"parquet": as_parquet, "tar": as_t
 
 @pytest.fixture
 def samples(tmp_path: Path) -> Samples:
-    """Twenty images in two classes, which also lie in class folders below `folder`."""
+    """Twenty images in two classes, also written as class folders below `folder`."""
     rng = np.random.default_rng(0)
     for i in range(20):
         file = tmp_path / "folder" / "train" / "ab"[i % 2] / f"{i:02}.jpg"
@@ -90,7 +90,7 @@ def test_shards_give_the_folders_batches_from_any_position_in_any_worker(
 ) -> None:
     PACK[kind](tmp_path / "shards" / place, samples, shards=3)
     folder, shards = images(tmp_path / "folder"), images(tmp_path / "shards")
-    assert (shards.train_size, shards.images) == (20, folder.images)
+    assert (shards.train_size, shards.shape) == (20, folder.shape)
     expected = batches(folder, epoch=2)
     assert same(batches(shards, epoch=2), expected)
     assert same(batches(shards, epoch=2, start=2), expected[4:])
@@ -154,10 +154,10 @@ def test_the_hubs_own_description_says_how_many_classes_there_are(tmp_path: Path
     (shard,) = as_parquet(tmp_path / "shards", samples, shards=1)
     described = b'{"info": {"features": {"label": {"names": ["a", "b", "c"], "_type": "ClassLabel"}}}}'
     parquet.write_table(parquet.read_table(shard).replace_schema_metadata({b"huggingface": described}), shard)
-    assert images(tmp_path / "shards").images.outputs == 3
+    assert images(tmp_path / "shards").shape.outputs == 3
 
 
-# --------------------------------------------------------- row 8: what is damaged
+# --------------------------------------------------------- row 8: damaged shards
 
 
 @pytest.mark.parametrize("kind", PACK)

@@ -1,4 +1,4 @@
-"""Matrix factorisation and quadratics against what linear algebra says of them, and a run of every small problem."""
+"""Matrix factorisation and quadratics against results of linear algebra, and a run of every small problem."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_the_matrix_has_condition_number_1e5_and_the_data_are_its_images() -> No
 
 
 def test_scaled_rows_of_a_tall_random_matrix_are_not_ill_conditioned() -> None:
-    """The reason for singular values of our own."""
+    """The reason why this package chooses the singular values itself."""
     rng = np.random.default_rng(0)
     scale = np.linspace(1, 1e-5, 10)[:, None]
     tall, square = (np.median([np.linalg.cond(scale * rng.random((10, n))) for _ in range(200)]) for n in (6, 10))
@@ -66,7 +66,7 @@ def fitted(rank: int) -> tuple[float, float]:
     torch.manual_seed(0)
     dataset = datasets.matrix_factorisation(**CPU)
     x, y = wide(dataset)
-    model = models.deep_linear(dataset.images, width=rank).double()
+    model = models.deep_linear(dataset.shape, width=rank).double()
     objective = Objective(model, squared_error)
     shapes = [p.shape for p in model.parameters()]
 
@@ -117,7 +117,7 @@ def test_the_minimum_of_the_quadratics_is_that_of_their_hessians_and_minimisers(
 def test_the_objective_of_the_quadratics_is_lowest_at_the_minimiser() -> None:
     dataset = datasets.quadratic(**CPU)
     batch = wide(dataset)
-    objective = Objective(models.vector(dataset.images).double(), dataset.loss)
+    objective = Objective(models.vector(dataset.shape).double(), dataset.loss)
     theta, minimum = quadratic_minimum(*batch)
     E, (g,) = objective.gradient(batch, [theta])
     torch.testing.assert_close(E, minimum, rtol=1e-12, atol=0)
@@ -175,5 +175,7 @@ def test_gradient_descent_from_the_command_reaches_the_minimum_of_the_quadratics
 )
 def test_what_does_not_fit_is_one_line(corridor_train, capsys, overrides: str, said: str) -> None:
     assert corridor_train(*overrides.split(), "logger=jsonl", "out_dir=run") == 1
-    _, error, _ = capsys.readouterr().err.splitlines()  # after what is being done, and before where the summary is
+    _, error, _ = (
+        capsys.readouterr().err.splitlines()
+    )  # between the line on progress and the line with the path of the summary
     assert said in error

@@ -17,12 +17,13 @@ from corridor_exp import datasets, models
 from corridor_exp.datasets.table import logistic_loss
 from corridor_exp.errors import RunError
 from corridor_exp.objective import Batch, Objective
+from corridor_exp.objective.batches import DataShape
 
 CPU = {"device": torch.device("cpu"), "seed": 0}
 
 
 def sparse_table(rows: int = 40, seed: int = 0) -> np.ndarray:
-    """Five features: away from 0, mostly 0, constant, constantly 0, and far from 0."""
+    """Five features: with a mean, mostly 0, constant, always 0, and far from 0."""
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((rows, 5)) + np.array([3, 0, 0, 0, 1e4])
     x[:, 1] *= rng.random(rows) < 0.3
@@ -44,7 +45,7 @@ def test_a_file_that_scikit_learn_wrote_is_read_back(tmp_path: Path, labels: tup
     x, y = sparse_table(), np.random.default_rng(1).integers(0, 2, 40)
     dump_svmlight_file(x, np.take(labels, y), str(tmp_path / "train"), zero_based=zero_based, comment="a comment")
     dataset = datasets.libsvm(root=str(tmp_path / "train"), **CPU)
-    assert dataset.images == (5, 1, 1, "none")
+    assert dataset.shape == (5, 1, 1, "none")
     assert torch.equal(dataset.y, torch.from_numpy(y))
     np.testing.assert_allclose(dataset.x, standardised(x, x), rtol=1e-6, atol=1e-6)
     assert not dataset.x[:, 2:4].any()
@@ -54,7 +55,7 @@ def test_a_file_that_scikit_learn_wrote_is_read_back(tmp_path: Path, labels: tup
 
 @pytest.mark.parametrize("zero_based", [False, True])
 def test_training_and_test_features_are_the_same_ones(tmp_path: Path, zero_based: bool) -> None:
-    """Also where one file has the last features alone, or index 0 does not occur in the other."""
+    """Even if only one file has the last features, or only one file has index 0."""
     x, test = sparse_table(), sparse_table(8, seed=1)
     x[:, 4], test[:, 0] = 0, 0
     for name, rows in (("train", x), ("test", test)):
@@ -87,7 +88,7 @@ def test_a_subset_is_balanced_and_standardised_by_itself(tmp_path: Path) -> None
         ("1 1:1\n2 1:2\n3 1:3\n", "the labels 1, 2, 3: logistic regression needs two"),
         ("".join(f"{i} 1:{i}\n" for i in range(9)), "the labels 0, 1, 2, 3, 4, …: logistic"),
         ("1 1:1\n1 1:2\n", "the labels 1: logistic regression needs two"),
-        ("", "the labels of no sample"),
+        ("", "the labels (none)"),
         ("1\n-1\n", "no features"),
     ],
 )
@@ -144,7 +145,7 @@ def test_the_logistic_loss_and_its_gradient_are_those_of_the_formula() -> None:
     rng = torch.Generator().manual_seed(0)
     x = torch.randn(9, 4, generator=rng, dtype=torch.float64)
     y = torch.randint(0, 2, (9,), generator=rng)
-    model = models.logistic(datasets.Images(4, 1, 1, "none")).double()
+    model = models.logistic(DataShape(4, 1, 1, "none")).double()
     E, (g,) = Objective(model, logistic_loss).gradient(Batch(x, y))
     signs, z = 2 * y - 1, (x @ model.W1.weight.detach().T).squeeze(1)
     torch.testing.assert_close(E, (1 + (-signs * z).exp()).log().mean(), rtol=1e-12, atol=0)
@@ -172,7 +173,7 @@ def test_the_loss_of_a_large_logit_is_finite() -> None:
 def test_the_regularised_minimum_is_scikit_learns(l2: float) -> None:
     dataset = datasets.breast_cancer(**CPU)
     batch = Batch(dataset.x.double(), dataset.y)
-    model = models.logistic(dataset.images).double()
+    model = models.logistic(dataset.shape).double()
     objective = Objective(model, dataset.loss, l2=l2, micro_batch=100)
 
     def E_and_g(theta: np.ndarray) -> tuple[float, np.ndarray]:

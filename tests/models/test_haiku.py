@@ -1,4 +1,4 @@
-"""dm-haiku's ResNets: dm-haiku itself is the oracle, in float64."""
+"""dm-haiku's ResNets, compared with dm-haiku itself in float64."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _seeded_and_in_float64() -> Iterator[None]:
 
 
 def oracle(depth: int, width: int) -> Any:
-    """`hk.nets.ResNet18` or `50` of one image format: logits of (images, whether in training)."""
+    """`hk.nets.ResNet18` or `ResNet50`: logits as a function of the images and of whether it trains."""
 
     def network(x: jax.Array, training: bool) -> jax.Array:
         if width == 64:
@@ -52,7 +52,7 @@ def oracle(depth: int, width: int) -> Any:
 
 
 def place(name: str, depth: int, width: int) -> tuple[str, str]:
-    """Where Haiku keeps a parameter that torch calls `name`: its module and its own name."""
+    """Haiku's module and name for the parameter that torch calls `name`."""
     network = "res_net" if width != 64 else f"res_net{depth}"
     name = re.sub(r"layer(\d)\.(\d)\.", lambda m: f"block_group_{int(m[1]) - 1}/~/block_{m[2]}/~/", name)
     name = name.replace("downsample.0", "shortcut_conv").replace("downsample.1", "shortcut_batchnorm")
@@ -67,7 +67,7 @@ def place(name: str, depth: int, width: int) -> tuple[str, str]:
 
 
 def as_haiku(tensors: dict[str, Tensor], depth: int, width: int) -> dict[str, dict[str, jax.Array]]:
-    """Parameters, or gradients, in Haiku's names and layouts."""
+    """Parameters or gradients with Haiku's names and layouts."""
     tree: dict[str, dict[str, jax.Array]] = {}
     for name, t in tensors.items():
         module, kind = place(name, depth, width)
@@ -79,7 +79,7 @@ def as_haiku(tensors: dict[str, Tensor], depth: int, width: int) -> dict[str, di
 
 
 def of_random_weights(depth: int, width: int) -> nn.Module:
-    """A network in float64 none of whose parameters is zero or one."""
+    """A network in float64 without parameters that are zero or one."""
     torch.manual_seed(0)
     model = DEPTHS[depth](CIFAR, width=width).double()
     for p in model.parameters():
@@ -99,13 +99,13 @@ def last_axis(x: Tensor) -> jax.Array:
 
 
 def initial_state(net: Any, images: jax.Array) -> Any:
-    """Haiku's statistics before the first update, all zero, without the minute that drawing its weights would take."""
+    """Haiku's statistics before the first update, all zero. `hk.init` would take a minute to draw the weights."""
     _, state = jax.eval_shape(lambda: net.init(jax.random.key(0), images, True))
     return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), state)
 
 
 def assert_same(actual: Any, expected: Any, rtol: float = 1e-9) -> None:
-    """To `rtol` of the largest number of an array, array by array; some are zero but for rounding."""
+    """Compare array by array, to `rtol` of the largest number of each: some arrays are zero up to rounding."""
     assert jax.tree.structure(actual) == jax.tree.structure(expected)
     for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=rtol * float(np.abs(b).max()) + 1e-12)
@@ -160,11 +160,11 @@ def test_in_evaluation_logits_are_haikus_after_any_number_of_updates(depth: int)
 
 @pytest.mark.parametrize("depth", [18, 50])
 def test_initial_parameters_are_drawn_as_haiku_draws_them(depth: int) -> None:
-    """Of each tensor number, mean, variance and bound; which are constant, and at what, exactly."""
+    """The size, mean, variance and bound of each tensor, and the exact value of each constant tensor."""
     torch.manual_seed(0)
     model, net = DEPTHS[depth](CIFAR), oracle(depth, 64)
     with jax.enable_x64(False):
-        key = jax.random.key(0, impl="unsafe_rbg")  # which compiles sooner
+        key = jax.random.key(0, impl="unsafe_rbg")  # compiles faster
         theirs, _ = jax.jit(lambda: net.init(key, jnp.zeros((2, 32, 32, 3)), True))()
     mine, theirs = jax.tree.map(np.asarray, (as_haiku(dict(model.named_parameters()), depth, 64), theirs))
     assert jax.tree.structure(mine) == jax.tree.structure(theirs)
@@ -196,7 +196,7 @@ def test_the_first_loss_is_that_of_a_guess_and_moves_the_logits_layer_alone(netw
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("kernel", [1, 3, 7])
 def test_convolution_and_pool_are_padded_as_jax_pads(kernel: int, stride: int) -> None:
-    """Also on images so small that every output sees every pixel; the pool pads with −∞."""
+    """Also for images so small that every output sees every pixel. The pool pads with −∞."""
     conv = SameConv2d(nn.Conv2d(3, 4, kernel, stride)).double()
     for height, width in itertools.product(range(1, 9), repeat=2):
         x = torch.randn(2, 3, height, width, dtype=torch.float64) - 5
@@ -217,7 +217,7 @@ def test_convolution_and_pool_are_padded_as_jax_pads(kernel: int, stride: int) -
 @pytest.mark.parametrize("shape", [(6, 3, 4, 5), (1, 3, 1, 1)])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_statistics_are_those_of_the_definition(shape: tuple[int, ...], layout: torch.memory_format) -> None:
-    """Also of a single number, whose variance is 0; torch's own batch norm refuses that."""
+    """Also for a single number, whose variance is 0. torch's own batch norm refuses it."""
     norm = DebiasedBatchNorm2d(3).double()
     batches = [torch.randn(shape, dtype=torch.float64).to(memory_format=layout) * k for k in (1, 2, 3)]
     for x in batches:
@@ -274,7 +274,7 @@ def test_hg_by_the_short_double_backward_is_torchs() -> None:
 
 
 def test_a_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
-    """Also where the last batch is of one image, whose maps of 1×1 have no variance."""
+    """Also if the last batch has one image, whose maps of 1×1 have no variance."""
     overrides = [*DIGITS, "dataset.train_size=129", "epochs=2"]
     engine, records = assert_resumes_to_the_same_bits(overrides, 2, tmp_path)
     assert engine.progress.step == 6

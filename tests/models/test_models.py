@@ -19,7 +19,7 @@ QUADRATICS = DataShape(1, 7, 7, "none")
 PROBLEMS = (models.deep_linear, models.logistic, models.vector)
 NETWORKS = [f for name in models.__all__ if (f := getattr(models, name)) not in PROBLEMS]
 CONVOLUTIONAL = [f for f in NETWORKS if f not in (models.mlp, models.linear)]
-EXACT = (models.resnet18_haiku, models.resnet50_haiku)  # whose stem and weights are no choice
+EXACT = (models.resnet18_haiku, models.resnet50_haiku)  # their stem and weights are fixed
 
 
 def shapes(model: nn.Module) -> dict[str, torch.Size]:
@@ -28,7 +28,7 @@ def shapes(model: nn.Module) -> dict[str, torch.Size]:
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50"])
 def test_the_standard_resnets_are_torchvisions(name: str) -> None:
-    """The same parameters by name and shape, and, with the same weights, the same function."""
+    """The names and shapes of the parameters are the same, and with the same weights the function is the same."""
     mine, theirs = getattr(models, name)(IMAGENET), getattr(torchvision.models, name)()
     assert shapes(mine) == shapes(theirs)
     theirs.load_state_dict(mine.state_dict())
@@ -50,13 +50,13 @@ def test_densenet_has_torchvisions_parameters() -> None:
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("images", [CIFAR, GREY])
+@pytest.mark.parametrize("shape", [CIFAR, GREY])
 def test_every_network_takes_small_images_and_is_differentiable(
-    network: Callable[..., nn.Module], images: DataShape
+    network: Callable[..., nn.Module], shape: DataShape
 ) -> None:
     width = {} if network is models.linear else {"width": 8}
-    model = network(images, **width)
-    logits = model(torch.randn(2, images.channels, 32, 32))
+    model = network(shape, **width)
+    logits = model(torch.randn(2, shape.channels, 32, 32))
     assert logits.shape == (2, 10)
     F.cross_entropy(logits, torch.tensor([0, 1])).backward()
     assert all(p.grad is not None for p in model.parameters())
@@ -156,10 +156,10 @@ def test_a_vector_is_multiplied_by_each_matrix() -> None:
     torch.testing.assert_close(model(A), torch.stack([a @ model.theta for a in A]))
 
 
-@pytest.mark.parametrize("images", [CIFAR, GREY, TABLE, DataShape(1, 10, 10, "small")])
-def test_a_vector_fits_quadratics_alone(images: DataShape) -> None:
+@pytest.mark.parametrize("shape", [CIFAR, GREY, TABLE, DataShape(1, 10, 10, "small")])
+def test_a_vector_fits_quadratics_alone(shape: DataShape) -> None:
     with pytest.raises(RunError, match="dataset=quadratic"):
-        models.vector(images)
+        models.vector(shape)
 
 
 def test_one_logit_is_not_enough_for_ten_classes() -> None:
@@ -168,7 +168,7 @@ def test_one_logit_is_not_enough_for_ten_classes() -> None:
 
 
 @pytest.mark.parametrize("network", CONVOLUTIONAL)
-@pytest.mark.parametrize("images", [TABLE, QUADRATICS])
-def test_a_convolutional_network_needs_images(network: Callable[..., nn.Module], images: DataShape) -> None:
+@pytest.mark.parametrize("shape", [TABLE, QUADRATICS])
+def test_a_convolutional_network_needs_images(network: Callable[..., nn.Module], shape: DataShape) -> None:
     with pytest.raises(RunError, match="needs images"):
-        network(images, **({} if network in EXACT else {"stem": "small"}))
+        network(shape, **({} if network in EXACT else {"stem": "small"}))

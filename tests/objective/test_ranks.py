@@ -18,7 +18,7 @@ from corridor_exp.engine.loop import Engine, Plan
 from corridor_exp.errors import RunError
 from corridor_exp.objective import Batch, Objective
 from corridor_exp.objective import ranks as distributed
-from corridor_exp.objective.batches import DataShape, Part, Stream
+from corridor_exp.objective.batches import DataShape, LocalBatch, Stream
 from corridor_exp.objective.ranks import ALONE, Ranks
 from corridor_exp.optim import CLR, CLRMomentum
 from corridor_exp.probes import Corridor
@@ -168,7 +168,7 @@ def quantities(ranks: Ranks) -> list[Tensor]:
     generator = torch.Generator().manual_seed(2)
     x = torch.randn(13, 1, 5, 5, generator=generator, dtype=torch.float64)
     y = torch.randint(0, 3, (13,), generator=generator)
-    batch = Part(x[mine], y[mine], 13)
+    batch = LocalBatch(x[mine], y[mine], 13)
     stream = Stream(26, lambda: iter([batch, batch]))
     objective = Objective(model, ranks=ranks)
     v = [torch.ones_like(p) for p in objective.theta]

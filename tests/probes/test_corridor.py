@@ -107,7 +107,7 @@ def test_a_perfect_corridor_is_told_so_even_where_it_ends_at_its_apex(seed: int,
 @settings(deadline=None, max_examples=50)
 @given(seed=st.integers(0, 2**31))
 def test_a_convex_quadratic_is_never_taken_for_a_corridor(seed: int) -> None:
-    """On a quadratic the secant is the tangent, g − g(θ − ½hg) = ½hHg, and the midpoint rule is exact."""
+    """On a quadratic the secant equals the tangent, g − g(θ − ½hg) = ½hHg, and the midpoint rule is exact."""
     B = torch.randn(4, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     A = B @ B.T
     seen = look(random_point(seed + 1), lambda t: t @ A @ t / 2)
@@ -137,7 +137,7 @@ def test_the_secants_of_an_exponential_tail() -> None:
 
 
 def test_the_decrease_ratio_is_the_alignment_to_second_order_in_the_step() -> None:
-    """For E + c the step of CLR is as long as one likes. The slope of the midpoint rule's error in h is 2."""
+    """For E + c the step of CLR can have any length. The error of the midpoint rule is of order h²."""
 
     def error(h: float) -> float:
         theta = random_point(7)
@@ -158,7 +158,9 @@ def test_a_look_says_which_secants_it_has() -> None:
 def test_where_rounding_drowns_the_decrease_there_is_no_answer() -> None:
     seen = look(random_point(2).float(), lambda t: 1e-6 * t.square().sum())
     assert math.isnan(seen[records.DECREASE_RATIO])
-    assert seen[records.GRADIENT_ALIGNMENT] == pytest.approx(0.75, rel=1e-6)  # free of the rounding of E: θ − ½hg = ¾θ
+    assert seen[records.GRADIENT_ALIGNMENT] == pytest.approx(
+        0.75, rel=1e-6
+    )  # not affected by rounding of E: θ − ½hg = ¾θ
     assert not math.isnan(look(random_point(2), lambda t: 1e-6 * t.square().sum())[records.DECREASE_RATIO])
 
 
@@ -205,7 +207,7 @@ def test_finite_differences_agree_on_smooth_activations() -> None:
 
 
 def test_autodiff_does_not_see_the_kinks_of_relu() -> None:
-    """ResNet-18 at its initialisation, 16 images, float64: the gap of docs/measuring.md, at one offset for both."""
+    """ResNet-18 at its initialisation, 16 images, float64: the comparison in docs/measuring.md, at one ε."""
     gap = {}
     for activation in ("relu", "silu"):
         torch.manual_seed(0)
@@ -225,7 +227,7 @@ def test_autodiff_does_not_see_the_kinks_of_relu() -> None:
 def test_on_the_whole_training_set_hg_is_that_of_its_mean_loss() -> None:
     dataset = datasets.digits(train_size=120, device=torch.device("cpu"), seed=0)
     torch.manual_seed(0)
-    model = mlp(dataset.images, width=8, activation="tanh").double()
+    model = mlp(dataset.shape, width=8, activation="tanh").double()
 
     class Wide:  # the same batches in float64
         train_size, steps = dataset.train_size, dataset.steps
@@ -244,7 +246,7 @@ def test_on_the_whole_training_set_hg_is_that_of_its_mean_loss() -> None:
 
 def test_a_fixed_batch_is_the_same_at_every_look() -> None:
     dataset = datasets.digits(train_size=120, device=torch.device("cpu"), seed=0)
-    model = mlp(dataset.images, width=8)
+    model = mlp(dataset.shape, width=8)
     probe = Corridor("fixed", dataset=dataset, batch_size=30)
     first, second = list(dataset.train_batches(1, 30))[:2]
     a, b = (probe.look(Objective(model), batch)[records.HG_NORM].item() for batch in (first, second))
@@ -271,7 +273,7 @@ def test_a_model_without_second_derivatives_is_refused_in_one_line(probe: Probe)
 
 @pytest.mark.slow
 def test_the_memory_of_a_full_data_look_is_that_of_a_micro_batch() -> None:
-    """Peak resident memory of 5,000 images against that of one micro-batch, each in a process of its own."""
+    """Peak resident memory for 5,000 images and for one micro-batch, each in its own process."""
     code = """
 import resource, sys, torch
 from corridor_exp.objective.batches import DataShape
@@ -284,7 +286,7 @@ count = int(sys.argv[1])
 Objective(model, micro_batch=250).gradient_and_hg(Stream(250 * count, lambda: (part for _ in range(count))))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
-    # Large blocks go back to the system at once, else the allocator's fragmentation adds a tenth.
+    # Large blocks return to the system at once. Otherwise the fragmentation of the allocator adds a tenth.
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
     peak = {n: int(subprocess.check_output([sys.executable, "-c", code, str(n)], env=environment)) for n in (1, 20)}
     assert peak[20] < 1.02 * peak[1]

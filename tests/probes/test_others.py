@@ -34,7 +34,7 @@ def test_sharpness_is_the_top_of_the_dense_spectrum() -> None:
 
     spectrum = torch.linalg.eigvalsh(torch.autograd.functional.hessian(E, flat(params)))
     probe = Sharpness(images="batch", count=3, tolerance=1e-8)
-    for _ in range(2):  # the second look starts from the first's eigenvector
+    for _ in range(2):  # the second look starts from the eigenvector of the first
         seen = probe.look(Objective(model), batch)
         values = [seen[k].item() for k in ("probe/sharpness", "probe/sharpness_2", "probe/sharpness_3")]
         assert values == pytest.approx(spectrum.flip(0)[:3].tolist(), rel=1e-6)
@@ -48,13 +48,13 @@ def test_the_edge_of_stability_is_two_over_the_step() -> None:
 @pytest.mark.parametrize(
     ("count", "E"),
     [
-        (1, lambda t: t.sum()),  # whose Hessian is 0
+        (1, lambda t: t.sum()),  # its Hessian is 0
         (2, lambda t: 0 * t.sum()),
         (3, lambda t: t @ A @ t),  # as many eigenvalues as parameters
         (9, lambda t: t @ A @ t),
         (1, lambda t: t @ A @ t / 0),
         (1, lambda t: (t - t.detach()).abs().sqrt().sum()),
-        (1, lambda t: 1e250 * (1e30 * t).square().square().sum()),  # finite, and its curvature is not
+        (1, lambda t: 1e250 * (1e30 * t).square().square().sum()),  # finite, but its curvature is not
     ],
 )
 def test_where_there_is_no_sharpness_it_is_null_with_one_warning(count: int, E, capsys) -> None:
@@ -65,7 +65,7 @@ def test_where_there_is_no_sharpness_it_is_null_with_one_warning(count: int, E, 
         assert all(value.isnan() for value in seen.values())
     assert capsys.readouterr().err.count("probe=sharpness has no answer, and goes on as null: ") == 1
     seen = probe.look(Objective(Surface(THETA, lambda t: t @ A @ t / 2), loss=mean), ANY_BATCH)
-    assert count > 2 or seen[records.SHARPNESS].item() == pytest.approx(9)  # an answer as soon as there is one
+    assert count > 2 or seen[records.SHARPNESS].item() == pytest.approx(9)  # the next look can have an answer
 
 
 def test_every_error_of_arpack_leaves_the_run_alone(monkeypatch, digits_run) -> None:
@@ -94,7 +94,7 @@ def test_on_a_quadratic_all_three_processes_are_known() -> None:
     def E(t: torch.Tensor) -> torch.Tensor:
         return t @ A @ t / 2
 
-    processes = Drift(images="batch", steps=4, scale=0.2, rtol=1e-10).run(
+    processes = Drift(images="batch", steps=4, scale=0.2, rtol=1e-10).simulate(
         Objective(Surface(THETA, E), loss=mean), ANY_BATCH
     )
     g = A @ THETA

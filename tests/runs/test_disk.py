@@ -169,7 +169,7 @@ def test_row_21_one_runs_misfortune_never_ends_a_sweep(corridor_sweep: Run, monk
     assert "Traceback" not in err
     assert reading.read(Path("out/4")).status == "completed"
     assert "4 of 5 runs failed, diverged or were lost" in out
-    for remark in ("no config.yaml", "line 2 is no YAML", "log.txt is no regular file", "Not a directory"):
+    for remark in ("no config.yaml", "line 2 is no YAML", "log.txt is not a regular file", "Not a directory"):
         assert remark in out
     assert corridor_sweep("out_dir=out", "--status") == 0
     assert "1 completed" in capsys.readouterr().out

@@ -14,7 +14,7 @@ from corridor_exp.models import mlp
 __all__ = ["network"]
 
 
-def network(images: Any, **options: Any) -> torch.nn.Module:
+def network(shape: Any, **options: Any) -> torch.nn.Module:
     if torch.initial_seed() == 3 and Path("crash").exists():
         os.kill(os.getpid(), signal.SIGKILL)
-    return mlp(images, **options)
+    return mlp(shape, **options)

@@ -1,4 +1,4 @@
-"""The small image benchmarks: the official release, or a tree of image files."""
+"""CIFAR-10, CIFAR-100, MNIST and Fashion-MNIST, from the official release or from a tree of image files."""
 
 from __future__ import annotations
 
@@ -10,38 +10,39 @@ import torchvision
 from tqdm import tqdm
 
 from corridor_exp.datasets.base import data_path, refuse_one_class, renumbered
-from corridor_exp.datasets.cache import kept
+from corridor_exp.datasets.cache import cached
 from corridor_exp.datasets.crops import UNREADABLE, opened
 from corridor_exp.datasets.download import fetch
 from corridor_exp.datasets.resident import Arrays, Augmentation, ResidentDataset
-from corridor_exp.datasets.tree import Tree, content, image_tree
+from corridor_exp.datasets.tree import Tree, image_tree
 from corridor_exp.errors import RunError
+from corridor_exp.files import regular
 
 
 def cifar10(*, augment: bool = False, **options: Any) -> ResidentDataset:
-    """CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 images of 32 × 32 in 10 classes. `options`: see `_small`."""
-    return _small(torchvision.datasets.CIFAR10, "RGB", Augmentation(augment, augment), **options)
+    """CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 images of 32 × 32 in 10 classes. `options`: see `_cifar_or_mnist`."""
+    return _cifar_or_mnist(torchvision.datasets.CIFAR10, "RGB", Augmentation(augment, augment), **options)
 
 
 def cifar100(*, augment: bool = False, **options: Any) -> ResidentDataset:
     """CIFAR-100 (Krizhevsky 2009): 50,000 + 10,000 images of 32 × 32 in 100 classes."""
-    return _small(torchvision.datasets.CIFAR100, "RGB", Augmentation(augment, augment), **options)
+    return _cifar_or_mnist(torchvision.datasets.CIFAR100, "RGB", Augmentation(augment, augment), **options)
 
 
 def mnist(*, augment: bool = False, **options: Any) -> ResidentDataset:
-    """MNIST (LeCun 1998): 60,000 + 10,000 digits of 28 × 28. Never flipped."""
-    return _small(torchvision.datasets.MNIST, "L", Augmentation(augment, False), **options)
+    """MNIST (LeCun 1998): 60,000 + 10,000 digits of 28 × 28. `augment` never flips them."""
+    return _cifar_or_mnist(torchvision.datasets.MNIST, "L", Augmentation(augment, False), **options)
 
 
 def fashion_mnist(*, augment: bool = False, **options: Any) -> ResidentDataset:
     """Fashion-MNIST (Xiao et al. 2017): 60,000 + 10,000 garments of 28 × 28."""
-    return _small(torchvision.datasets.FashionMNIST, "L", Augmentation(augment, augment), **options)
+    return _cifar_or_mnist(torchvision.datasets.FashionMNIST, "L", Augmentation(augment, augment), **options)
 
 
-def _small(
+def _cifar_or_mnist(
     release: Any, mode: str, augment: Augmentation, *, root: str, download: bool, **options: Any
 ) -> ResidentDataset:
-    """Read `root`: class folders if it has a folder `train`, else the release, downloaded there if it is missing."""
+    """Read `root`: class folders if it has a folder `train`, else the release, which is downloaded if it is missing."""
     folder = data_path(root)
     if (folder / "train").is_dir():
         train, test = _image_trees(folder, mode)
@@ -61,10 +62,10 @@ def _official(release: Any, folder: Path, train: bool, download: bool) -> Arrays
             if not download:
                 raise
             _download(release, folder)
-            data = release(str(folder), train=train, download=True)  # which unpacks them
+            data = release(str(folder), train=train, download=True)  # unpacks the files
     except RunError:
         raise
-    except Exception as error:  # torchvision's readers raise whatever comes of bytes that they did not expect
+    except Exception as error:  # torchvision's readers raise errors of any kind on unexpected bytes
         first = str(error).splitlines()[0] if str(error) else "its bytes are not what they should be"
         raise _missing(release, folder, f"{split}: {first}") from error
     images, labels = np.asarray(data.data), np.asarray(data.targets, dtype=np.int64)
@@ -78,7 +79,7 @@ def _official(release: Any, folder: Path, train: bool, download: bool) -> Arrays
 
 
 def _download(release: Any, folder: Path) -> None:
-    """Fetch the release. torchvision then unpacks it."""
+    """Download the files of the release, without unpacking them."""
     try:
         for url, path, md5 in _archives(release, folder):
             fetch(url, path, md5)
@@ -95,7 +96,7 @@ def _missing(release: Any, folder: Path, why: str) -> RunError:
 
 
 def _archives(release: Any, folder: Path) -> list[tuple[str, Path, str]]:
-    """What a release is downloaded as: from where, to where, and its checksum. torchvision then unpacks it there."""
+    """The files of a release: address, path and checksum of each."""
     if hasattr(release, "tgz_md5"):
         return [(release.url, folder / release.filename, release.tgz_md5)]
     raw = folder / release.__name__ / "raw"
@@ -103,18 +104,18 @@ def _archives(release: Any, folder: Path) -> list[tuple[str, Path, str]]:
 
 
 def _refuse_special_files(release: Any, folder: Path) -> None:
-    """Raise `RunError` where one of the release's files is a pipe or a device, which torchvision would wait for."""
+    """Raise `UnreadableError` if one of the release's files is a pipe or a device: torchvision would wait for it."""
     if hasattr(release, "base_folder"):
         patterns = [f"{release.base_folder}/*", f"{release.filename}*"]
     else:
         patterns = [f"{release.__name__}/*/*"]
     for path in (path for pattern in patterns for path in folder.glob(pattern)):
-        if path.exists() and not path.is_file() and not path.is_dir():
-            raise RunError(f"{path} is not a regular file")
+        if not path.is_dir():
+            regular(path)
 
 
 def _image_trees(folder: Path, mode: str) -> tuple[Arrays, Arrays]:
-    """The images of folder/train and folder/test; classes are numbered as in training."""
+    """The images of folder/train and folder/test. Classes are numbered as in training."""
     if not (folder / "test").is_dir():
         raise RunError(
             f"{folder / 'test'} is missing: dataset.root needs train/<class>/ and test/<class>/, or the release"
@@ -125,7 +126,7 @@ def _image_trees(folder: Path, mode: str) -> tuple[Arrays, Arrays]:
 
 
 def _decoded(folder: Path, tree: Tree, mode: str) -> Arrays:
-    """Decode a tree's images once; later runs read the cached array, as long as no file has changed."""
+    """The decoded images of a tree. Later runs read them from the cache, as long as no file has changed."""
 
     def decode() -> dict[str, np.ndarray]:
         with tqdm(tree.paths, desc=f"decoding {folder}", unit="image", mininterval=1) as bar:
@@ -136,7 +137,7 @@ def _decoded(folder: Path, tree: Tree, mode: str) -> Arrays:
         return {"images": np.stack(images), "labels": tree.labels}
 
     try:
-        arrays = kept(decode, mode, zip(tree.paths, tree.labels, strict=True))
+        arrays = cached(decode, mode, zip(tree.paths, tree.labels, strict=True))
     except OSError as error:
         raise RunError(f"cannot read the image {error.filename}: {error.strerror}") from error
     return Arrays(arrays["images"], arrays["labels"])
@@ -145,7 +146,7 @@ def _decoded(folder: Path, tree: Tree, mode: str) -> Arrays:
 def _pixels(path: str, mode: str) -> np.ndarray:
     """An image file as channels × height × width, uint8."""
     try:
-        with opened(content(path)) as image:
+        with opened(regular(Path(path)).read_bytes()) as image:
             pixels = np.asarray(image.convert(mode))
     except UNREADABLE as error:
         raise RunError(f"cannot read the image {path}: {error}") from error
