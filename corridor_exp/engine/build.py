@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
@@ -22,7 +21,6 @@ from corridor_exp.objective import Objective
 from corridor_exp.objective.batches import DataShape
 from corridor_exp.objective.ranks import ALONE, Ranks, shard
 from corridor_exp.optim import GuardedOptimizer, build_schedule, guarded
-from corridor_exp.runs.records import Record
 
 T = TypeVar("T")
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -40,18 +38,10 @@ def pick_device(asked: str, ranks: Ranks = ALONE) -> torch.device:
     return device
 
 
-def build_engine(
-    config: Config,
-    *,
-    ranks: Ranks = ALONE,
-    emit: Callable[[Record], None] = lambda record: None,
-    save: Callable[..., None] = lambda state, kind="step": None,
-    should_stop: Callable[[], bool] = lambda: False,
-    show_progress: bool = False,
-) -> Engine:
+def build_engine(config: Config, ranks: Ranks = ALONE, **outlets: Any) -> Engine:
     """Everything that a run needs, as it is before the first step. The seed decides the initial θ.
 
-    `emit`, `save` and `should_stop` are those of `Engine`.
+    `outlets` are the arguments of `Engine` that lead out of it: `emit`, `save`, `should_stop`, `show_progress`.
     """
     settings = config.engine
     for component in config.components().values():
@@ -90,10 +80,7 @@ def build_engine(
         schedule=schedule,
         probes=[probe.build(dataset=dataset, batch_size=batch_size) for probe in config.probe.components().values()],
         scaler=torch.amp.GradScaler(device.type) if precision == "fp16" else None,
-        emit=emit,
-        save=save,
-        should_stop=should_stop,
-        show_progress=show_progress,
+        **outlets,
     )
 
 

@@ -92,7 +92,7 @@ def _run(config: Config, directory: Path, should_stop: Callable[[], bool], ranks
     try:
         engine = build_engine(
             config,
-            ranks=ranks,
+            ranks,
             emit=output.emit,
             save=output.save,
             should_stop=should_stop,

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from corridor_exp.optim import CLR, GuardedOptimizer, guarded
+from corridor_exp.optim import CLR, GuardedOptimizer, contract, guarded
 
 TORCHS = {
     name: kind
@@ -36,7 +36,13 @@ def state_of(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
 @pytest.mark.parametrize(
     ("loss", "gradient"), [(1.0, math.nan), (1.0, math.inf), (math.nan, 1.0), (math.inf, 1.0), (1.0, 0.0)]
 )
-def test_nothing_unsound_reaches_parameters_or_state(name: str, loss: float, gradient: float) -> None:
+@pytest.mark.parametrize("on_device", [False, True])
+def test_nothing_unsound_reaches_parameters_or_state(
+    monkeypatch: pytest.MonkeyPatch, name: str, loss: float, gradient: float, on_device: bool
+) -> None:
+    """On the host the adapter decides; on a device, whose numbers nobody waits for, torch's fused kernels do."""
+    if on_device:
+        monkeypatch.setattr(contract, "scalar", lambda number: number)
     p = nn.Parameter(torch.tensor([1.0, 2.0]))
     optimizer = OPTIMIZERS[name]([p])
     for _ in range(2):
@@ -79,3 +85,35 @@ def test_a_run_takes_every_optimizer_of_torch_or_refuses_it_in_one_line(
     (line,) = [line for line in said.splitlines() if f"optim._target_=torch.optim.{name}" in line]
     assert REFUSED[name] in line
     assert not (tmp_path / "run" / "records.jsonl").exists()
+
+
+def test_only_torchs_own_class_is_trusted_to_skip_an_update_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A subclass may do more in a step than its fused kernel."""
+
+    class Counting(torch.optim.SGD):
+        steps = 0
+
+        def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+            self.steps += 1
+            super().step(closure)
+
+    monkeypatch.setattr(contract, "scalar", lambda number: number)
+    p = nn.Parameter(torch.ones(2))
+    counting = Counting([p], lr=0.1, fused=True)
+    p.grad = torch.tensor([math.nan, 1.0])
+    guarded(counting).step(loss=1.0)
+    assert counting.steps == 0
+
+
+def test_an_adapter_is_a_torch_optimizer_that_can_be_scheduled() -> None:
+    p = nn.Parameter(torch.ones(2))
+    optimizer = guarded(torch.optim.SGD([p], lr=1.0))
+    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+    for h in (1.0, 0.5, 0.25):
+        optimizer.zero_grad()
+        assert optimizer.step_taken == h
+        optimizer.step(lambda: p.sum().backward() or 1.0)
+        schedule.step()
+    assert p.tolist() == [-0.75, -0.75]
+    with pytest.raises(TypeError, match=r"step\(loss=loss\)"):
+        optimizer.step()
