@@ -31,7 +31,6 @@ SUITES: dict[str, Callable[[int | None], Ratios]] = {
 BF16 = {"loop-bf16": lambda repeats: loop(repeats, "bf16")}  # emulated on many CPUs, so not one of `all`
 AT_MOST = {
     "clr_vs_sgd": 1.7,
-    "clr_flat_vs_sgd": 1.5,
     "clr_vs_alig": 1.0,
     "hg_vs_gradient": 3.6,
     "hg_vs_curvlinops": 0.62,

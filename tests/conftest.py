@@ -167,11 +167,8 @@ SMALL = ["dataset=digits", "model=mlp", "model.width=16", "logger=jsonl", "datas
 
 def engine_of(*overrides: str) -> tuple[Engine, list[Record]]:
     (config,) = compose_jobs([*SMALL, *overrides], multirun=False)
-    engine = build_engine(config)
-    engine.show_progress = False
     emitted: list[Record] = []
-    engine.emit = emitted.append
-    return engine, emitted
+    return build_engine(config, emit=emitted.append), emitted
 
 
 def weights(engine: Engine) -> list[torch.Tensor]:

@@ -120,7 +120,7 @@ def is_saving() -> bool:
 
 
 def newest_step() -> int:
-    saved = checkpoint.load_newest(DIRECTORY, print)
+    saved = checkpoint.load_newest(DIRECTORY)
     return saved["engine"]["progress"]["step"] if saved else 0
 
 
@@ -159,7 +159,7 @@ def test_row_1_and_row_2_killed_50_times_also_while_saving_a_run_has_the_bits_of
     assert undisturbed.train() == "preempted"
     assert without_time(written()) == without_time(emitted)
     resumed, _ = engine_of(*argv)
-    resumed.load_state_dict(checkpoint.load_newest(DIRECTORY, pytest.fail)["engine"])
+    resumed.load_state_dict(checkpoint.load_newest(DIRECTORY)["engine"])
     assert same(weights(resumed), weights(undisturbed))
 
 

@@ -124,7 +124,7 @@ def test_a_pipe_as_data_is_named(tmp_path: Path) -> None:
 def test_a_pipe_as_a_checkpoint_is_named(tmp_path: Path, digits_run, capsys) -> None:
     (tmp_path / "parent" / "checkpoints").mkdir(parents=True)
     os.mkfifo(tmp_path / "parent" / "checkpoints" / f"step_000000003.{'0' * 16}.pt")
-    assert checkpoint.load_newest(tmp_path / "parent" / "checkpoints", print) is None
+    assert checkpoint.load_newest(tmp_path / "parent" / "checkpoints") is None
     assert digits_run("fork_from=parent", "max_steps=1", "out_dir=out") == 2
     assert "is not a regular file" in capsys.readouterr().err
 

@@ -12,7 +12,7 @@ MAY_IMPORT = {  # for each room, the other rooms that it may import
     "theory": set(),
     "ledger": {"theory", "optim"},
     "objective": {"errors", "launcher"},
-    "optim": {"theory", "objective", "config", "errors"},
+    "optim": {"theory", "objective", "errors"},
     "probes": {"theory", "objective", "runs", "datasets", "errors"},
     "models": {"objective", "errors"},
     "datasets": {"files", "objective", "errors", "signals"},
@@ -20,7 +20,7 @@ MAY_IMPORT = {  # for each room, the other rooms that it may import
     "runs": {"files", "errors"},
     "config": {"runs", "files", "errors"},
     "engine": {"config", "datasets", "loggers", "models", "objective", "optim", "probes", "runs", "errors"},
-    "sweeps": {"config", "engine", "runs", "errors", "files", "signals", "streams"},
+    "sweeps": {"cli", "config", "engine", "runs", "errors", "files", "signals", "streams"},
     "figures": {"runs", "config", "theory", "errors"},
     "errors": set(),
     "files": {"errors"},
@@ -67,3 +67,11 @@ def test_the_configuration_is_checked_before_torch_is_imported() -> None:
         "sys.exit(any(m in sys.modules for m in ('torch', 'torchvision', 'wandb')))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_optimizers_need_torch_alone() -> None:
+    """For people with a training loop of their own."""
+    others = ("pydantic", "yaml", "hydra", "omegaconf", "wandb", "matplotlib", "sklearn", "torchvision")
+    code = f"import sys, corridor_exp.optim; print(*(m for m in {others} if m in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

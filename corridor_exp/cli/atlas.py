@@ -9,6 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from corridor_exp.cli.arguments import Parser
+from corridor_exp.cli.logs import log_to_stderr
 from corridor_exp.config import targets
 from corridor_exp.config.schema import Config
 from corridor_exp.errors import RunError, UsageError, in_words
@@ -70,7 +71,6 @@ def main(argv: list[str] | None = None) -> None:
 def looks_at_checkpoints(directory: Path) -> list[records.Record]:
     """What `probe=corridor probe.corridor.images=fixed` would have recorded at the run's checkpoints, oldest first."""
     from corridor_exp.engine.build import build_engine
-    from corridor_exp.engine.run import tell
     from corridor_exp.probes import Corridor
     from corridor_exp.runs import checkpoint  # torch, only now
 
@@ -81,8 +81,9 @@ def looks_at_checkpoints(directory: Path) -> list[records.Record]:
     engine = build_engine(config)
     probe = Corridor("fixed", dataset=engine.dataset, batch_size=engine.plan.batch_size)
     looks = []
+    log_to_stderr("corridor-atlas")
     for state in tqdm(
-        checkpoint.load_all(directory / records.CHECKPOINTS, tell), "looking at checkpoints", unit="checkpoint"
+        checkpoint.load_all(directory / records.CHECKPOINTS), "looking at checkpoints", unit="checkpoint"
     ):
         engine.load_state_dict(state["engine"])
         batch = next(iter(engine.dataset.train_batches(0, engine.plan.batch_size)))

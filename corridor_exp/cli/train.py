@@ -13,6 +13,7 @@ import yaml
 
 from corridor_exp import __version__
 from corridor_exp.cli.arguments import STOPPED, Parser
+from corridor_exp.cli.logs import log_to_stderr
 from corridor_exp.config import targets
 from corridor_exp.config.schema import CONF_DIR, SBATCH, Config, option_groups, refuse_place, refuse_to_start
 from corridor_exp.config.settings import NO_HYDRA, is_of_a_sweep
@@ -156,6 +157,7 @@ def run_directory(config: Config) -> Path:
 
 def _start(config: Config, directory: Path) -> int:
     """Begin or go on with one run, or with this process's part of it, and return its exit code."""
+    log_to_stderr("corridor-train")
     if rank_size_and_local()[0] == 0:
         print(f"corridor-train: loading torch for {directory}", file=sys.stderr, flush=True)
     with StopSignals() as stop:

@@ -224,7 +224,6 @@ class Engine(Strict):
     precision: Literal["auto", "fp32", "bf16", "fp16"]
     channels_last: bool | Literal["auto"]
     compile: bool
-    flat_gradients: bool
     sync_batch_norm: bool
     shard: bool
     micro_batch: Count | None

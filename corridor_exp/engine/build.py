@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import inspect
-from collections.abc import Callable
+import math
 from typing import Any, TypeVar
 
 import torch
@@ -13,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from corridor_exp.config.schema import Checkpoint, Component, Config
+from corridor_exp.config.schema import Component, Config
 from corridor_exp.datasets.base import Dataset, mixed_seed
 from corridor_exp.engine.loop import Engine, Plan
 from corridor_exp.errors import RunError, UsageError
@@ -21,14 +20,10 @@ from corridor_exp.models.haiku import DebiasedBatchNorm2d
 from corridor_exp.objective import Objective
 from corridor_exp.objective.batches import DataShape
 from corridor_exp.objective.ranks import ALONE, Ranks, shard
-from corridor_exp.optim import build_schedule
+from corridor_exp.optim import GuardedOptimizer, build_schedule, guarded
 
 T = TypeVar("T")
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-UNFIT: dict[object, str] = {  # the optimizers of torch that need what a run does not give
-    torch.optim.LBFGS: "within a step it evaluates the loss anew at other parameters, and a run gives it once",
-    torch.optim.SparseAdam: "it takes sparse gradients, and a run's are dense",
-}
 
 
 def pick_device(asked: str, ranks: Ranks = ALONE) -> torch.device:
@@ -43,8 +38,11 @@ def pick_device(asked: str, ranks: Ranks = ALONE) -> torch.device:
     return device
 
 
-def build_engine(config: Config, should_stop: Callable[[], bool] = lambda: False, ranks: Ranks = ALONE) -> Engine:
-    """Everything that a run needs, as it is before the first step. The seed decides the initial θ."""
+def build_engine(config: Config, ranks: Ranks = ALONE, **outlets: Any) -> Engine:
+    """Everything that a run needs, as it is before the first step. The seed decides the initial θ.
+
+    `outlets` are the arguments of `Engine` that lead out of it: `emit`, `save`, `should_stop`, `show_progress`.
+    """
     settings = config.engine
     for component in config.components().values():
         component.factory()  # refuse what is not to be trusted before anything is built
@@ -59,47 +57,12 @@ def build_engine(config: Config, should_stop: Callable[[], bool] = lambda: False
     channels_last = precision != "fp32" if settings.channels_last == "auto" else settings.channels_last
     dataset: Dataset = config.dataset.build(device=device, seed=config.seed, channels_last=channels_last)
     dataset.ranks = ranks
-    torch.manual_seed(config.seed)
-    model = _made(nn.Module, config.model, dataset.shape)
-    if ranks.rank:
-        torch.manual_seed(mixed_seed("rank", config.seed, ranks.rank))  # its dropout is its own
-    convolutional = any(isinstance(module, nn.Conv2d) for module in model.modules())
-    if settings.precision == "auto" and not convolutional:
+    model = _build_model(config, dataset, device, channels_last)
+    if settings.precision == "auto" and not any(isinstance(module, nn.Conv2d) for module in model.modules()):
         precision = "fp32"
-    model.to(device)
-    if channels_last and not settings.shard:  # which takes contiguous parameters only
-        model.to(memory_format=torch.channels_last)
-
     batch_size = dataset.train_size if config.batch_size == "full" else int(config.batch_size)
-    if not dataset.steps(batch_size):
-        raise RunError(
-            f"batch_size={batch_size} leaves no batch of {dataset.train_size} images with dataset.drop_last=true"
-        )
-    smallest = batch_size if config.dataset.drop_last else dataset.train_size % batch_size or batch_size
-    if smallest < ranks.size:
-        raise RunError(f"the smallest batch, of {smallest} images, has none for some of the {ranks.size} ranks")
-    if not settings.sync_batch_norm or ranks.size == 1:
-        _refuse_a_single_image(config, model, dataset, batch_size, ranks)
-    if settings.sync_batch_norm:
-        if any(isinstance(module, DebiasedBatchNorm2d) for module in model.modules()):
-            raise RunError("engine.sync_batch_norm=true: torch's has not the running statistics of Haiku's networks")
-        if device.type != "cuda":
-            raise RunError("engine.sync_batch_norm=true: torch has it for CUDA devices only")
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    if settings.shard:
-        if ranks.size == 1 or config.l2 or settings.flat_gradients:
-            raise RunError("engine.shard=true needs several ranks (torchrun), l2=0 and engine.flat_gradients=false")
-        shard(model)
-    plan = Plan(
-        epochs=config.epochs,
-        batch_size=batch_size,
-        max_steps=config.max_steps,
-        target_loss=config.target_loss,
-        log_every=config.log_every,
-        eval_every=config.eval_every,
-        probe_every=config.probe.every,
-        **saving(config.checkpoint),
-    )
+    _refuse_batches(config, model, dataset, batch_size)
+    model = _over_ranks(config, model, ranks)
     optimizer, schedule = build_optimizer(config, model, dataset.steps(batch_size))
     return Engine(
         Objective(
@@ -109,17 +72,58 @@ def build_engine(config: Config, should_stop: Callable[[], bool] = lambda: False
             micro_batch=settings.micro_batch,
             precision=AUTOCAST[precision],
             forward=torch.compile(model) if settings.compile else None,
-            flat_gradients=settings.flat_gradients,
             ranks=ranks,
         ),
         dataset,
         optimizer,
-        plan,
+        _plan(config, batch_size),
         schedule=schedule,
         probes=[probe.build(dataset=dataset, batch_size=batch_size) for probe in config.probe.components().values()],
         scaler=torch.amp.GradScaler(device.type) if precision == "fp16" else None,
-        should_stop=should_stop,
-        show_progress=ranks.is_first,
+        **outlets,
+    )
+
+
+def _build_model(config: Config, dataset: Dataset, device: torch.device, channels_last: bool) -> nn.Module:
+    """The model on its device, alike on all ranks; from here on each rank has random numbers of its own."""
+    torch.manual_seed(config.seed)
+    model = _made(nn.Module, config.model, dataset.shape)
+    if dataset.ranks.rank:
+        torch.manual_seed(mixed_seed("rank", config.seed, dataset.ranks.rank))  # its dropout is its own
+    model.to(device)
+    if channels_last and not config.engine.shard:  # which takes contiguous parameters only
+        model.to(memory_format=torch.channels_last)
+    return model
+
+
+def _over_ranks(config: Config, model: nn.Module, ranks: Ranks) -> nn.Module:
+    """The model with batch norm over all ranks, or cut over them, if that is asked for."""
+    if config.engine.sync_batch_norm:
+        if any(isinstance(module, DebiasedBatchNorm2d) for module in model.modules()):
+            raise RunError("engine.sync_batch_norm=true: torch's has not the running statistics of Haiku's networks")
+        if next(model.parameters()).device.type != "cuda":
+            raise RunError("engine.sync_batch_norm=true: torch has it for CUDA devices only")
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    if config.engine.shard:
+        if ranks.size == 1 or config.l2:
+            raise RunError("engine.shard=true needs several ranks (torchrun) and l2=0")
+        shard(model)
+    return model
+
+
+def _plan(config: Config, batch_size: int) -> Plan:
+    every = config.checkpoint.every
+    return Plan(
+        epochs=config.epochs,
+        batch_size=batch_size,
+        max_steps=config.max_steps,
+        target_loss=config.target_loss,
+        log_every=config.log_every,
+        eval_every=config.eval_every,
+        probe_every=config.probe.every,
+        save_every=every if isinstance(every, int) else None,
+        save_minutes=math.inf if isinstance(every, int) else float(every.removesuffix("min")),
+        best=config.checkpoint.best,
     )
 
 
@@ -131,11 +135,26 @@ def _made(kind: type[T], option: Component, *args: Any, **kwargs: Any) -> T:
     return made
 
 
-def _refuse_a_single_image(config: Config, model: nn.Module, dataset: Dataset, batch_size: int, ranks: Ranks) -> None:
+def _refuse_batches(config: Config, model: nn.Module, dataset: Dataset, batch_size: int) -> None:
+    """Raise `RunError` if there is no batch, or none for some of the ranks, or one of a single image for batch norm."""
+    ranks = dataset.ranks
+    if not dataset.steps(batch_size):
+        raise RunError(
+            f"batch_size={batch_size} leaves no batch of {dataset.train_size} images with dataset.drop_last=true"
+        )
+    smallest = batch_size if config.dataset.drop_last else dataset.train_size % batch_size or batch_size
+    if smallest < ranks.size:
+        raise RunError(f"the smallest batch, of {smallest} images, has none for some of the {ranks.size} ranks")
+    if not config.engine.sync_batch_norm or ranks.size == 1:
+        _refuse_a_single_image(config, model, dataset, batch_size)
+
+
+def _refuse_a_single_image(config: Config, model: nn.Module, dataset: Dataset, batch_size: int) -> None:
     """Raise `RunError` if the model's batch norm would meet one value a channel, of which there is no variance.
 
     torch would say so in the middle of the run: where an epoch's last batch, or the last micro-batch, is one image.
     """
+    ranks = dataset.ranks
     ends_epoch = config.max_steps is None or config.max_steps >= dataset.steps(batch_size)
     sees_all = ends_epoch or any(probe.images == "train" for probe in config.probe.components().values())
     last = dataset.train_size % batch_size if sees_all and not config.dataset.drop_last else 0
@@ -165,39 +184,23 @@ def _needs_several_images(model: nn.Module, shape: DataShape) -> bool:
     return False
 
 
-def build_optimizer(config: Config, model: nn.Module, steps_per_epoch: int) -> tuple[Optimizer, LRScheduler | None]:
+def build_optimizer(
+    config: Config, model: nn.Module, steps_per_epoch: int
+) -> tuple[GuardedOptimizer, LRScheduler | None]:
     """The optimizer, and the schedule if its step is to change by one.
 
-    Raises `UsageError` for a class of torch.optim that needs what a run, or this network, does not give.
+    Raises `UsageError` for an optimizer that needs what a run, or this network, does not give.
     """
-    target, factory = config.optim.target, config.optim.factory()
-    if factory in UNFIT:
-        raise UsageError(f"optim._target_={target} cannot train here: {UNFIT[factory]}")
-    takes, is_torchs = inspect.signature(factory).parameters, target.startswith("torch.optim.")
-    options: dict[str, Any] = {}
-    if is_torchs and "fused" in takes:
-        # One pass over memory, and a guard against NaN: see `guarded_step`. Of shards torch has no such kernel of SGD,
-        # and on CUDA none of Adagrad.
-        lacking = factory is torch.optim.Adagrad and next(model.parameters()).is_cuda
-        options["fused"] = not (config.engine.shard or lacking)
-    if "steps_per_epoch" in takes:
-        options["steps_per_epoch"] = steps_per_epoch  # by which SPS smooths its bound
+    option = config.optim
+    growth = {"steps_per_epoch": steps_per_epoch} if option.smooth else {}  # by which SPS smooths its bound
     try:
-        optimizer = _made(Optimizer, config.optim, model.parameters(), **options)
+        optimizer = guarded(_made(Optimizer, option, model.parameters(), **growth))
     except (RuntimeError, TypeError, ValueError) as error:  # such as Muon's, of a parameter that is no matrix
-        if not is_torchs:
-            raise
-        raise UsageError(f"optim._target_={target}: {error}") from None
-    schedule = config.optim.schedule
-    return optimizer, build_schedule(optimizer, schedule, config.epochs * steps_per_epoch) if schedule else None
-
-
-def saving(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The part of a plan that says when to save."""
-    every = checkpoint.every
-    if isinstance(every, int):
-        return {"save_every": every, "best": checkpoint.best}
-    return {"save_every": None, "save_minutes": float(every.removesuffix("min")), "best": checkpoint.best}
+        raise UsageError(f"optim._target_={option.target}: {error}") from error
+    schedule = option.schedule
+    if schedule is None:
+        return optimizer, None
+    return optimizer, build_schedule(optimizer, config.epochs * steps_per_epoch, **schedule.model_dump())
 
 
 def computes_bf16(device: torch.device) -> bool:

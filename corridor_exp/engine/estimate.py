@@ -49,7 +49,6 @@ def estimate(config: Config, begins: Callable[[str], object] = lambda phase: Non
     """
     begins("building")
     engine = build_engine(config)
-    engine.show_progress = False
     plan, objective, dataset, steps = engine.plan, engine.objective, engine.dataset, engine.total_steps
     epochs = -(-steps // engine.steps_per_epoch)
     probes = engine.probes
@@ -77,16 +76,30 @@ def estimate(config: Config, begins: Callable[[str], object] = lambda phase: Non
 
 def _step(engine: Engine, begins: Callable[[str], object]) -> float:
     """The mean seconds of a step, without probes and evaluations."""
-    engine.probes = ()
-    engine.plan = replace(engine.plan, epochs=10**9, max_steps=None, eval_every=10**9, target_loss=None)
-    engine.should_stop = lambda: engine.progress.step >= WARM_UP
     begins("warming up")
-    engine.train()
+    _train_until(engine, lambda step: step >= WARM_UP)
     begins("training")
-    begun, before = time.perf_counter(), engine.progress.step
-    engine.should_stop = lambda: time.perf_counter() - begun > ENOUGH
-    seconds = _seconds(engine, engine.train)
-    return seconds / (engine.progress.step - before)
+    steps: list[int] = []
+    begun = time.perf_counter()
+    seconds = _seconds(
+        engine, lambda: steps.append(_train_until(engine, lambda step: time.perf_counter() - begun > ENOUGH))
+    )
+    return seconds / steps[0]
+
+
+def _train_until(engine: Engine, enough: Callable[[int], bool]) -> int:
+    """Train the parts of an engine, under a plan without end, until so many steps are `enough`; return how many."""
+    timed = Engine(
+        engine.objective,
+        engine.dataset,
+        engine.optimizer,
+        replace(engine.plan, epochs=10**9, max_steps=None, eval_every=10**9, target_loss=None),
+        schedule=engine.schedule,
+        scaler=engine.scaler,
+        should_stop=lambda: enough(timed.progress.step),
+    )
+    timed.train()
+    return timed.progress.step
 
 
 def _warm_seconds(engine: Engine, work: Callable[[], object]) -> float:

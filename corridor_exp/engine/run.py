@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import platform
-import sys
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,36 +17,41 @@ import corridor_exp
 from corridor_exp.config import secrets
 from corridor_exp.config.schema import Config, changes, difference, refuse_to_start
 from corridor_exp.engine.build import build_engine
-from corridor_exp.engine.loop import Engine, State
+from corridor_exp.engine.loop import Engine
+from corridor_exp.engine.memory import fit_to_memory
+from corridor_exp.engine.output import Output
+from corridor_exp.engine.state import Renewed
 from corridor_exp.errors import RunError, UsageError, in_words
-from corridor_exp.loggers import Mirrors
 from corridor_exp.objective import ranks as distributed
 from corridor_exp.objective.ranks import Ranks
 from corridor_exp.runs import checkpoint, reading, records
 from corridor_exp.runs.provenance import git_commit
 
-
-def tell(message: str) -> None:
-    print(f"corridor-train: {secrets.clean(message)}", file=sys.stderr, flush=True)
+log = logging.getLogger(__name__)
+EXPECTED = (RunError, OSError, torch.OutOfMemoryError)  # told without a traceback
 
 
 def run(config: Config, directory: Path, should_stop: Callable[[], bool], patience: float = 1.0) -> str:
     """Begin or go on with the run of `directory`. Returns its status, which `summary.json` has too.
 
     `completed`, `diverged`, `preempted` (stopped by a signal after saving; the same command goes on) or `failed`.
-    Where the directory cannot be written, that is told, and the status is `failed` too. Raises `UsageError` where
+    Where the directory cannot be written, that is logged, and the status is `failed` too. Raises `UsageError` where
     another process holds the directory for longer than `patience` seconds (one that only asks whether it is in use
     holds it for a moment), or where it belongs to another run.
 
-    Several ranks call it alike. The first one holds the directory and writes; of the others nothing is seen, unless one
-    of them fails.
+    Several ranks call it alike. The first one holds the directory and writes. Ranks above 0 print nothing but their own
+    failures.
     """
     secrets.scrub_arguments()
     ranks = distributed.launched()
+    if not ranks.is_first:
+        logging.getLogger(corridor_exp.__name__).setLevel(logging.ERROR)
     try:
         return _begin_or_go_on(config, directory, should_stop, patience, ranks)
     except (RunError, OSError) as problem:  # a full disk, a folder that is gone
-        tell(f"{in_words(problem)}; nothing that was saved is lost: once it can be written, the same command goes on")
+        log.error(
+            "%s; nothing that was saved is lost: once it can be written, the same command goes on", in_words(problem)
+        )
         return "failed"
 
 
@@ -63,8 +66,7 @@ def _begin_or_go_on(
         old = reading.read_summary(directory).get("status")
         ranks.wait()  # until all have read it: the first one is about to remove it
         if old in ("completed", "diverged") and not config.resume.override:
-            if ranks.is_first:
-                tell(f"this run has {old} before; see {directory / records.SUMMARY_FILE}")
+            log.info("this run has %s before; see %s", old, directory / records.SUMMARY_FILE)
             return str(old)
         return _run(config, directory, should_stop, ranks)
 
@@ -85,107 +87,99 @@ def _run(config: Config, directory: Path, should_stop: Callable[[], bool], ranks
         written = yaml.safe_dump(config.public(), sort_keys=False, allow_unicode=True)
         records.write_atomically(directory / records.CONFIG_FILE, written.encode())
         (directory / records.SUMMARY_FILE).unlink(missing_ok=True)  # of a former start: a run that is killed has none
-    status, error, engine = "failed", None, None
-    who = f"rank {ranks.rank}: " if ranks.size > 1 else ""
+    status, engine, problem = "failed", None, None
+    output = Output(config, directory)
     try:
-        engine = build_engine(config, should_stop, ranks)
-        status = _train(engine, config, directory)
-    except torch.OutOfMemoryError:
-        error = "out of memory: set engine.micro_batch to a part of batch_size; the batch stays what it is"
-        tell(f"{who}{error}")
-    except (RunError, OSError) as problem:
-        error = in_words(problem)
-        tell(f"{who}{error}")
+        engine = build_engine(
+            config,
+            ranks,
+            emit=output.emit,
+            save=output.save,
+            should_stop=should_stop,
+            show_progress=ranks.is_first,
+        )
+        status = _train(engine, config, output)
     except UsageError:
         raise
-    except Exception as problem:
-        error = f"{type(problem).__name__}: {problem}"
-        tell(f"{who}{error}\n{traceback.format_exc()}")
-    if ranks.is_first:
-        error = secrets.clean(error) if error else None
+    except Exception as raised:
+        problem = raised
+        who = f"rank {ranks.rank}: " if ranks.size > 1 else ""
+        log.error("%s%s", who, _cause(raised), exc_info=not isinstance(raised, EXPECTED))
+    records_lost = isinstance(problem, records.RecordsLostError)
+    if ranks.is_first and not (records_lost and not directory.is_dir()):
+        error = secrets.clean(_cause(problem)) if problem else None
         summary = {"status": status, "error": error, **environment(), **(outcome(engine) if engine else {})}
         if engine and config.fork_from:
             summary["parent"] = {"run": secrets.redact(config.fork_from), "step": engine.progress.began}
         content = records.to_json(summary, indent=2) + "\n"
         records.write_atomically(directory / records.SUMMARY_FILE, content.encode())
-        tell(_farewell(status, directory, summary))
+        log.info(_farewell(status, directory, summary, records_lost))
     return status
 
 
-def _silent(message: str) -> None:
-    """What the other ranks say of what the first one tells."""
+def _cause(problem: Exception) -> str:
+    """Why a run failed, in one line if that is one of the `EXPECTED` errors."""
+    if isinstance(problem, torch.OutOfMemoryError):
+        return "out of memory: set engine.micro_batch to a part of batch_size; the batch stays what it is"
+    return in_words(problem) if isinstance(problem, EXPECTED) else f"{type(problem).__name__}: {problem}"
 
 
-def _train(engine: Engine, config: Config, directory: Path) -> str:
+def _train(engine: Engine, config: Config, output: Output) -> str:
     """Load what a former start has saved, train, and keep records, mirrors and checkpoints."""
-    say = tell if engine.ranks.is_first else _silent
-    saved = checkpoint.load_newest(directory / records.CHECKPOINTS, say)
+    saved = checkpoint.load_newest(output.directory / records.CHECKPOINTS)
     if saved:
         _refuse_another_machine(saved["environment"], engine, config)
-        _take_over(saved, engine, config)
-        say(f"going on at step {engine.progress.step} of {engine.total_steps}")
+        _go_on_from(saved, engine, config)
+        log.info("going on at step %d of %d", engine.progress.step, engine.total_steps)
     elif parent := config.parent():
-        _take_over(checkpoint.load_one(parent[0] / records.CHECKPOINTS, parent[1], say), engine, config)
-        engine.progress.began = engine.progress.step
-        say(f"forked from {config.fork_from} at step {engine.progress.step}, going on to {engine.total_steps}")
-        if engine.progress.step >= engine.total_steps:
+        _go_on_from(checkpoint.load_one(parent[0] / records.CHECKPOINTS, parent[1]), engine, config)
+        engine.progress.began = step = engine.progress.step
+        log.info("forked from %s at step %d, going on to %d", config.fork_from, step, engine.total_steps)
+        if step >= engine.total_steps:
             raise RunError(f"fork_from={config.fork_from} has nothing left to train: set epochs or max_steps higher")
     if engine.objective.device.type == "cuda":
-        engine.fit_to_memory(say)
+        fit_to_memory(engine)
     if not engine.ranks.is_first:
         return engine.train()
-    with ExitStack() as stack:
-        writer = records.RecordWriter(directory, keep_bytes=saved["records_bytes"] if saved else 0)
-        stack.callback(writer.close)
-        if writer.dropped:
-            tell(f"{writer.dropped:,} bytes of records are newer than the checkpoint: dropped, and trained again")
-        saver = checkpoint.Saver(directory / records.CHECKPOINTS, config.checkpoint.keep, before=writer.sync)
-        stack.callback(saver.close)
-        mirrors = Mirrors([option.build() for option in config.logger.values()], tell)
-        mirrors.start(directory, config.public(), name=f"{config.name}/{directory.name}")
-
-        def emit(record: records.Record) -> None:
-            writer.write(record)
-            mirrors.log(record)
-            saver.raise_error()
-
-        def save(state: State, kind: checkpoint.Kind = "step") -> None:
-            about = {"environment": portable_bits(engine), "config": config.public(), "records_bytes": writer.bytes}
-            saver.save(engine.progress.step, {"engine": state, **about}, kind)
-
-        engine.emit, engine.save, engine.save_best = emit, save, partial(save, kind="best")
-        tell(_greeting(engine, directory))
-        status = "failed"
-        try:
-            status = engine.train()
-            saver.wait()
-            writer.check()  # a diverged run saves no more
-        finally:  # a mirror left open would take the records of a sweep's next run
-            mirrors.finish(status)
+    status = "failed"
+    try:
+        output.open(numerics(engine), keep_bytes=saved["records_bytes"] if saved else 0)
+        log.info(_greeting(engine, output.directory))
+        status = engine.train()
+        output.check()
+    finally:
+        output.close(status)
     return status
 
 
-def _take_over(saved: dict[str, Any], engine: Engine, config: Config) -> None:
-    """Let the engine go on from a checkpoint, of this run or of another, knowing what has changed since."""
+def _go_on_from(saved: dict[str, Any], engine: Engine, config: Config) -> None:
+    """Let the engine go on from a checkpoint, of this run or of another, but for what has changed since."""
     changed = {
         key
         for key in changes(secrets.redact(saved["config"]), config.public())
         if key.partition(".")[0] not in (*config.NOT_IDENTITY, "fork_from")
     }
+    renewed = Renewed(
+        micro_batch="engine.micro_batch" in changed,
+        random_numbers="seed" in changed,
+        optimizer="optim._target_" in changed,
+        options=frozenset(key.removeprefix("optim.") for key in changed),
+        schedule=bool(changed),
+    )
     try:
-        engine.load_state_dict(saved["engine"], changed)
+        engine.load_state_dict(saved["engine"], renewed)
     except (RuntimeError, ValueError) as error:  # torch's, of several lines
         raise UsageError(f"the checkpoint does not fit this model or optimizer: {str(error).splitlines()[0]}") from None
 
 
 def _refuse_another_machine(old: dict[str, Any], engine: Engine, config: Config) -> None:
-    here = portable_bits(engine)
+    here = numerics(engine)
     lines = difference({**here, **old}, here)  # an older checkpoint does not name all of them
     if lines and not config.resume.override:
         raise UsageError(f"the checkpoint comes from elsewhere ({'; '.join(lines)}); go on by resume.override=true")
 
 
-def portable_bits(engine: Engine) -> dict[str, Any]:
+def numerics(engine: Engine) -> dict[str, Any]:
     """What must be the same for a resumed run to continue with the same bits, and is not in the configuration."""
     return {
         "torch": str(torch.__version__),
@@ -199,7 +193,7 @@ def _precision(engine: Engine) -> str:
     return str(engine.objective.precision or engine.objective.theta[0].dtype).removeprefix("torch.")
 
 
-# ------------------------------------------------------------------------- telling
+# ------------------------------------------------------------------ what is said of a run
 
 
 def environment() -> dict[str, Any]:
@@ -244,7 +238,7 @@ def _greeting(engine: Engine, directory: Path) -> str:
     )
 
 
-def _farewell(status: str, directory: Path, summary: dict[str, Any]) -> str:
+def _farewell(status: str, directory: Path, summary: dict[str, Any], records_lost: bool) -> str:
     metrics = summary.get("metrics", {})
     values = ", ".join(
         f"{key} {metrics[key]:.4g}"
@@ -255,6 +249,6 @@ def _farewell(status: str, directory: Path, summary: dict[str, Any]) -> str:
     advice = {
         "preempted": "; the same command goes on from here",
         "diverged": "; θ kept its last finite values",
-        "failed": f"; see {directory / records.SUMMARY_FILE}, the same command tries again",
+        "failed": f"; see {directory / records.SUMMARY_FILE}{'' if records_lost else ', the same command tries again'}",
     }.get(status, "")
     return f"{status}{at}{': ' + values if values else ''}{advice}"

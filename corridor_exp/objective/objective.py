@@ -17,7 +17,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import reduce
-from itertools import accumulate, zip_longest
 from typing import Any, NamedTuple
 
 import torch
@@ -55,8 +54,7 @@ class Objective:
     Arguments: `model`; `loss`, the mean loss of outputs and targets (a per-batch mean in at least float32); `l2`,
     which adds ½·l2·‖θ‖² to it, so that E and g agree, as under weight decay they do not; `micro_batch`, the most
     images held at once (None: the whole batch); `precision`, autocast's type in training (None: off); `forward`, what
-    training calls instead of the model, such as its compiled form; `flat_gradients`, whether the gradients of all
-    parameters are views of one buffer: then ‖g‖² is one product (of one dtype); `ranks`, between which a batch is cut.
+    training calls instead of the model, such as its compiled form; `ranks`, between which a batch is cut.
     """
 
     def __init__(
@@ -68,7 +66,6 @@ class Objective:
         micro_batch: int | None = None,
         precision: torch.dtype | None = None,
         forward: Callable[[Tensor], Tensor] | None = None,
-        flat_gradients: bool = False,
         ranks: Ranks = ALONE,
     ) -> None:
         self.model, self.loss_fn, self.l2 = model, loss, l2
@@ -85,7 +82,6 @@ class Objective:
                 warnings.simplefilter("ignore", FutureWarning)  # the argument's new name is not in every torch yet
                 # Buffers take no part in training: each rank keeps its own until an evaluation.
                 self.forward = DistributedDataParallel(self.forward, broadcast_buffers=False)
-        self.gradients: list[Tensor] = _views(self.theta) if flat_gradients else []
 
     # ------------------------------------------------------------------ training
 
@@ -94,8 +90,8 @@ class Objective:
 
         Right answers are counted only if `count` is set.
         """
-        for p, g in zip_longest(self.theta, self.gradients):
-            p.grad = g.zero_() if g is not None else None
+        for p in self.theta:
+            p.grad = None
 
         def differentiate(E: Tensor) -> None:
             E = scaler.scale(E) if scaler else E
@@ -260,13 +256,6 @@ class Objective:
 
 def _weighted(weight: float, E: Tensor) -> Tensor:
     return E if weight == 1 else weight * E  # a small model's step costs little more than its nodes
-
-
-def _views(theta: Vector) -> list[Tensor]:
-    """One zero buffer, as tensors of the shapes and layouts of θ."""
-    buffer = torch.zeros(sum(p.numel() for p in theta), dtype=theta[0].dtype, device=theta[0].device)
-    starts = accumulate((p.numel() for p in theta), initial=0)
-    return [buffer.as_strided(p.shape, p.stride(), start) for p, start in zip(theta, starts, strict=False)]
 
 
 def _grad(E: Tensor, point: Vector, create_graph: bool = False) -> Vector:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from corridor_exp.optim.descent import Descent, Here, descend
+from corridor_exp.optim.descent import Descent, FirstOrder, descend
 from corridor_exp.theory import stepsizes
 from corridor_exp.theory.vectors import inner
 
@@ -59,8 +59,8 @@ class CLR(Descent):
         super().__init__(params, step_cap=step_cap, f_star=f_star, maximize=maximize)
         self.scale = scale
 
-    def step_size(self, here: Here) -> Tensor:
-        return stepsizes.clr(here.gap, here.grad_norm_sq, scale=self.scale)
+    def step_size(self, at: FirstOrder) -> Tensor:
+        return stepsizes.clr(at.gap, at.grad_norm_sq, scale=self.scale)
 
 
 class CLRMomentum(Descent):
@@ -87,9 +87,9 @@ class CLRMomentum(Descent):
         super().__init__(params, step_cap=step_cap, f_star=f_star, maximize=maximize)
         self.momentum = momentum
 
-    def step_size(self, here: Here) -> Tensor:
-        slope = self.momentum * inner(here.grads, self._velocity(here.params))
-        return stepsizes.clr_momentum(here.gap, here.grad_norm_sq, -slope if self.maximize else slope)
+    def step_size(self, at: FirstOrder) -> Tensor:
+        slope = self.momentum * inner(at.grads, self._velocity(at.params))
+        return stepsizes.clr_momentum(at.gap, at.grad_norm_sq, -slope if self.maximize else slope)
 
     def move(self, params: list[Tensor], grads: list[Tensor], h: Tensor, unsound: Tensor) -> None:
         velocity = self._velocity(params)

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from corridor_exp.objective import Batch, Objective
-from corridor_exp.optim.descent import Descent, Here
+from corridor_exp.optim.descent import Descent, FirstOrder
 from corridor_exp.theory import stepsizes
 from corridor_exp.theory.vectors import norm
 
@@ -19,7 +19,7 @@ class DAL(Descent):
     takes the exact Hg, ``secant`` the change of g over an ``offset`` of that length along g, which is one more
     gradient, and on ReLU networks another number (docs/measuring.md). Both on the batch of the step.
 
-    `look` measures ‖Hg‖/‖g‖ before each step; in a loop of one's own, set ``ratio`` to it instead.
+    `prepare` measures ‖Hg‖/‖g‖ before each step; in a loop of one's own, set ``ratio`` to it instead.
 
     Assumes nothing of the loss: a small step where the gradient flow is curved.
     """
@@ -38,7 +38,7 @@ class DAL(Descent):
         self.power, self.curvature, self.offset = power, curvature, offset
         self.ratio: Tensor | None = None  # ‖Hg‖/‖g‖ at the coming step
 
-    def look(self, objective: Objective, batch: Batch) -> None:
+    def prepare(self, objective: Objective, batch: Batch) -> None:
         if self.curvature == "autodiff":
             _, g, hg = objective.gradient_and_hg(batch)
             self.ratio = norm(hg) / norm(g)
@@ -49,8 +49,8 @@ class DAL(Descent):
         _, there = objective.gradient(batch, moved)
         self.ratio = norm(torch._foreach_sub(there, g)) / self.offset
 
-    def step_size(self, here: Here) -> Tensor:
+    def step_size(self, at: FirstOrder) -> Tensor:
         if self.ratio is None:
-            raise TypeError("DAL needs ‖Hg‖/‖g‖: call look(objective, batch), or set ratio, before each step")
+            raise TypeError("DAL needs ‖Hg‖/‖g‖: call prepare(objective, batch), or set ratio, before each step")
         ratio, self.ratio = self.ratio, None
         return stepsizes.dal(ratio, self.power)

@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT
 from torch.optim.sgd import sgd
 
-from corridor_exp.objective import Batch, Objective
+from corridor_exp.optim.contract import GuardedOptimizer
 from corridor_exp.theory.vectors import shards, squared_norm
 
 
-class Part(NamedTuple):
+class Group(NamedTuple):
     """The parameters of one group that have a gradient, that gradient, and the group's own factor of the step."""
 
     multiplier: float
@@ -26,23 +26,23 @@ class Part(NamedTuple):
     grads: list[Tensor]
 
 
-class Here(NamedTuple):
-    """What a step size may depend on. The numbers are 0-dim tensors on the device."""
+class FirstOrder(NamedTuple):
+    """The loss and the gradient at θ: what a step size may depend on. The numbers are 0-dim tensors on the device."""
 
     gap: Tensor  # E − f*
-    grad_norm_sq: Tensor  # ‖g‖², or Σ mᵢ‖gᵢ‖² where part i has the multiplier mᵢ
-    parts: list[Part]
+    grad_norm_sq: Tensor  # ‖g‖², or Σ mᵢ‖gᵢ‖² where group i has the multiplier mᵢ
+    groups: list[Group]
 
     @property
     def params(self) -> list[Tensor]:
-        return [p for part in self.parts for p in part.params]
+        return [p for group in self.groups for p in group.params]
 
     @property
     def grads(self) -> list[Tensor]:
-        return [g for part in self.parts for g in part.grads]
+        return [g for group in self.groups for g in group.grads]
 
 
-class Descent(Optimizer):
+class Descent(GuardedOptimizer):
     """θ′ = θ − m h g, h from `step_size`, m a group's own `multiplier` (a key of the group, 1 by default).
 
     Arguments: ``params``; ``step_cap``, an upper bound of h, or None; ``f_star``, a lower bound of the loss;
@@ -70,10 +70,7 @@ class Descent(Optimizer):
         """A number to remember: 0-dim, float64, on the parameters' device."""
         return torch.tensor(value, dtype=torch.float64, device=self.param_groups[0]["params"][0].device)
 
-    def look(self, objective: Objective, batch: Batch) -> None:
-        """Measure on the batch of the coming step, before its gradient, what the step needs beyond E and g."""
-
-    def step_size(self, here: Here) -> Tensor:
+    def step_size(self, at: FirstOrder) -> Tensor:
         """h at θ, before the cap."""
         raise NotImplementedError
 
@@ -84,8 +81,8 @@ class Descent(Optimizer):
         """θ ← θ − h g for the parameters of a group, or nothing where `unsound` is true."""
         descend(params, grads, h, unsound, self.maximize)
 
-    def took(self, h: Tensor, sound: Tensor) -> None:
-        """Remember the step h, if it is `sound`."""
+    def remember(self, h: Tensor, sound: Tensor) -> None:
+        """Keep in `memory` what later steps need of the step h, which was taken if it is `sound`."""
 
     @torch.no_grad()
     def step(
@@ -109,23 +106,23 @@ class Descent(Optimizer):
             raise TypeError(f"{name} needs the loss: optimizer.step(lambda: loss) or optimizer.step(loss=loss)")
         if "initial_lr" in self.param_groups[0]:
             warnings.warn(f"{name} computes its own step: a learning-rate schedule changes nothing", stacklevel=2)
-        parts = [_part(group) for group in self.param_groups]
-        grads = parts[0].grads if len(parts) == 1 else [g for part in parts for g in part.grads]
+        groups = [_with_gradients(group) for group in self.param_groups]
+        grads = groups[0].grads if len(groups) == 1 else [g for group in groups for g in group.grads]
         if not grads:
             return loss
         self.grad_norm_sq = metric = squared_norm(grads)
-        if any(part.multiplier != 1 for part in parts):
-            metric = torch.stack([part.multiplier * squared_norm(part.grads) for part in parts if part.grads]).sum()
+        if any(group.multiplier != 1 for group in groups):
+            metric = torch.stack([m * squared_norm(grads) for m, _, grads in groups if grads]).sum()
         E = torch.as_tensor(loss, device=metric.device).detach().to(metric.dtype)
         bound = self.f_star if f_star is None else f_star
-        here = Here(bound - E if self.maximize else E - bound, metric, parts)
-        h = self.capped(self.step_size(here)).to(metric.dtype)
+        at = FirstOrder(bound - E if self.maximize else E - bound, metric, groups)
+        h = self.capped(self.step_size(at)).to(metric.dtype)
         sound = ((E + metric).abs() + h.abs() < torch.inf) & (metric > 0)  # half of the operations of isfinite
         h, unsound = torch.where(sound, h, 0), ~sound
-        for group, part in zip(self.param_groups, parts, strict=True):
-            group["lr"] = h if part.multiplier == 1 else part.multiplier * h
-            self.move(part.params, part.grads, group["lr"], unsound)
-        self.took(h, sound)
+        for options, group in zip(self.param_groups, groups, strict=True):
+            options["lr"] = h if group.multiplier == 1 else group.multiplier * h
+            self.move(group.params, group.grads, options["lr"], unsound)
+        self.remember(h, sound)
         return loss
 
     def _evaluate(self, closure: Callable[[], Any]) -> Any:
@@ -188,7 +185,7 @@ def descend(params: list[Tensor], grads: list[Tensor], h: Tensor, unsound: Tenso
     )
 
 
-def _part(group: dict[str, Any]) -> Part:
+def _with_gradients(group: dict[str, Any]) -> Group:
     """A group's parameters and gradients, laid out alike: the fused CPU kernel walks both in memory order unseeing."""
     params = [p for p in group["params"] if p.grad is not None]
     grads = [p.grad for p in params]
@@ -197,4 +194,4 @@ def _part(group: dict[str, Any]) -> Part:
     for i, (p, g) in enumerate(zip(params, grads, strict=True)):
         if g.stride() != p.stride():
             grads[i] = torch.empty_like(p).copy_(g)
-    return Part(group["multiplier"], params, grads)
+    return Group(group["multiplier"], params, grads)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from corridor_exp.optim.clr import CLR
-from corridor_exp.optim.descent import Descent, Here
+from corridor_exp.optim.contract import restored
+from corridor_exp.optim.descent import Descent, FirstOrder
 from corridor_exp.theory import stepsizes
 
 
@@ -54,11 +58,11 @@ class SPSMax(Descent):
         if smooth:
             self.memory["step"] = self.number(initial_step)
 
-    def step_size(self, here: Here) -> Tensor:
-        h = stepsizes.clr(here.gap, here.grad_norm_sq, scale=1 / self.c)
+    def step_size(self, at: FirstOrder) -> Tensor:
+        h = stepsizes.clr(at.gap, at.grad_norm_sq, scale=1 / self.c)
         return h.minimum(self.growth * self.memory["step"]) if self.smooth else h
 
-    def took(self, h: Tensor, sound: Tensor) -> None:
+    def remember(self, h: Tensor, sound: Tensor) -> None:
         if self.smooth:
             self.memory["step"] = torch.where(sound & (h > 0), h.double(), self.memory["step"])
 
@@ -89,10 +93,10 @@ class DecSPS(Descent):
         self.c = c
         self.memory = {"k": self.number(0), "bound": self.number(c * initial_step)}
 
-    def step_size(self, here: Here) -> Tensor:
-        return stepsizes.decsps(here.gap, here.grad_norm_sq, self.memory["bound"], self._c())
+    def step_size(self, at: FirstOrder) -> Tensor:
+        return stepsizes.decsps(at.gap, at.grad_norm_sq, self.memory["bound"], self._c())
 
-    def took(self, h: Tensor, sound: Tensor) -> None:
+    def remember(self, h: Tensor, sound: Tensor) -> None:
         taken = sound & (h > 0)  # a step of 0, at E = f*, would be the last one
         self.memory["bound"] = torch.where(taken, self._c() * h, self.memory["bound"])
         self.memory["k"] = self.memory["k"] + taken
@@ -107,8 +111,8 @@ class HazanKakade(Descent):
     Arguments: ``params``; ``f_star``, f̃, 0 for most losses; ``step_cap``, or None.
 
     With ``adaptive`` the bound is refined (their Algorithm 2): ``horizon`` steps from θ₀ with f̃, of which the best
-    loss is Ē; then f̃ ← (Ē + f̃)/2, and again from θ₀. `eval` puts the best θ so far into the parameters. Memory:
-    two copies of the parameters. It needs the loss itself, so full batches.
+    loss is Ē; then f̃ ← (Ē + f̃)/2, and again from θ₀. What is tested is the best θ so far. Memory: two copies of
+    the parameters. It needs the loss itself, so full batches.
 
     Assumes a convex loss, of which f̃ halves its distance to the minimum, or is as near as the steps get.
     """
@@ -137,18 +141,18 @@ class HazanKakade(Descent):
             for p in group["params"]:
                 self.state[p] = {"start": p.detach().clone(), "best": p.detach().clone()}
 
-    def step_size(self, here: Here) -> Tensor:
+    def step_size(self, at: FirstOrder) -> Tensor:
         if not self.adaptive:
-            return stepsizes.clr(here.gap, here.grad_norm_sq, scale=0.5)
+            return stepsizes.clr(at.gap, at.grad_norm_sq, scale=0.5)
         memory = self.memory
-        memory["round_best"] = memory["round_best"].fmin(here.gap)
-        better = here.gap < memory["best"]
-        memory["best"] = memory["best"].fmin(here.gap)
-        for p in here.params:
+        memory["round_best"] = memory["round_best"].fmin(at.gap)
+        better = at.gap < memory["best"]
+        memory["best"] = memory["best"].fmin(at.gap)
+        for p in at.params:
             self.state[p]["best"].copy_(torch.where(better, p, self.state[p]["best"]))
-        return stepsizes.clr(here.gap - memory["bound"], here.grad_norm_sq, scale=0.5)
+        return stepsizes.clr(at.gap - memory["bound"], at.grad_norm_sq, scale=0.5)
 
-    def took(self, h: Tensor, sound: Tensor) -> None:
+    def remember(self, h: Tensor, sound: Tensor) -> None:
         if not self.adaptive:
             return
         memory = self.memory
@@ -159,12 +163,14 @@ class HazanKakade(Descent):
             memory["steps"] = torch.tensor(0)
             self._put("start")
 
-    @torch.no_grad()
-    def eval(self) -> None:
-        """Put the best θ so far into the parameters; whoever calls it puts the present one back."""
-        if self.adaptive:
-            self._put("best")
+    @contextmanager
+    def evaluation_weights(self) -> Iterator[None]:
+        with restored([p for group in self.param_groups for p in group["params"]]):
+            if self.adaptive:
+                self._put("best")
+            yield
 
+    @torch.no_grad()
     def _put(self, name: str) -> None:
         for group in self.param_groups:
             for p in group["params"]:

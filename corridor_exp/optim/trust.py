@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from corridor_exp.objective import Batch, Objective
-from corridor_exp.optim.descent import Descent, Here, descend
+from corridor_exp.optim.descent import Descent, FirstOrder, descend
 from corridor_exp.theory import stepsizes
 
 DECREASE = 0.1  # the share of the expected decrease h‖g‖² that a step must bring, as in Armijo's rule
@@ -26,7 +26,7 @@ class CLRTrust(Descent):
     every step is accepted it is CLR, bit for bit. Nothing to tune. One forward pass more a step, one further for each
     halving, one host sync each; memory: one copy of the parameters.
 
-    Arguments: ``params``; ``f_star`` and ``step_cap`` as in `CLR`. `look` gives it the batch before each step; there
+    Arguments: ``params``; ``f_star`` and ``step_cap`` as in `CLR`. `prepare` gives it the batch before each step; there
     is no use of it without an `Objective`.
 
     Assumes nothing that CLR does not. Derived here, from Grippo, Lampariello & Lucidi (SIAM J. Numer. Anal. 1986);
@@ -44,21 +44,21 @@ class CLRTrust(Descent):
             "count": torch.tensor(0),
         }
 
-    def look(self, objective: Objective, batch: Batch) -> None:
+    def prepare(self, objective: Objective, batch: Batch) -> None:
         trial, theta = objective.trial(batch), objective.theta
         self._loss_at = lambda moved: trial([moved.get(p, p) for p in theta])
 
-    def step_size(self, here: Here) -> Tensor:
+    def step_size(self, at: FirstOrder) -> Tensor:
         if self._loss_at is None:
-            raise TypeError("CLRTrust tries its steps: call look(objective, batch) before each step")
+            raise TypeError("CLRTrust tries its steps: call prepare(objective, batch) before each step")
         loss_at, self._loss_at = self._loss_at, None
-        h = self.capped(stepsizes.clr(here.gap, here.grad_norm_sq))
+        h = self.capped(stepsizes.clr(at.gap, at.grad_norm_sq))
         if not h.isfinite():  # no step will be taken
             return h
-        reference = self._reference(here.gap)
+        reference = self._reference(at.gap)
         for _ in range(HALVINGS):
-            gap = loss_at(self._moved(here, h)) - self.f_star
-            if gap <= reference - DECREASE * h * here.grad_norm_sq:
+            gap = loss_at(self._moved(at, h)) - self.f_star
+            if gap <= reference - DECREASE * h * at.grad_norm_sq:
                 return h
             h = h / 2
         return torch.zeros_like(h)
@@ -72,11 +72,11 @@ class CLRTrust(Descent):
         memory["count"] += 1
         return memory["gaps"].max().minimum(memory["first"]).maximum(gap)
 
-    def _moved(self, here: Here, h: Tensor) -> dict[Tensor, Tensor]:
+    def _moved(self, at: FirstOrder, h: Tensor) -> dict[Tensor, Tensor]:
         """θ − hg, by the parameters that it would take the place of: the same bits as a step would give them."""
         moved: dict[Tensor, Tensor] = {}
-        for part in here.parts:
-            there = [p.clone() for p in part.params]
-            descend(there, part.grads, part.multiplier * h, torch.zeros_like(h))
-            moved.update(zip(part.params, there, strict=True))
+        for group in at.groups:
+            there = [p.clone() for p in group.params]
+            descend(there, group.grads, group.multiplier * h, torch.zeros_like(h))
+            moved.update(zip(group.params, there, strict=True))
         return moved

@@ -1,7 +1,7 @@
 """Checkpoints: the state of a run on disk, whole or not at all.
 
 A file is named `step_<k>.<hash>.pt`, or `best_<k>.<hash>.pt`, the hash being its content's SHA-256: a name that the
-content does not match is a torn or damaged file, told and passed over. It is written aside, flushed and renamed, so a
+content does not match is a torn or damaged file, logged and passed over. It is written aside, flushed and renamed, so a
 kill at any moment leaves the one before it. Loading never unpickles code (`weights_only=True`).
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import pickle
 import re
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from corridor_exp.errors import RunError, UsageError, in_words
 from corridor_exp.files import regular
 from corridor_exp.runs.records import write_atomically
 
+log = logging.getLogger(__name__)
 Kind = Literal["step", "best"]
 _NAME = re.compile(r"(step|best)_(\d+)\.([0-9a-f]{16})\.pt")
 
@@ -83,23 +85,23 @@ def save(directory: Path, step: int, state: dict[str, Any], keep: int, kind: Kin
     return path
 
 
-def load_newest(directory: Path, tell: Callable[[str], None]) -> dict[str, Any] | None:
-    """The newest checkpoint whose content matches its name, or None. What is passed over is told."""
+def load_newest(directory: Path) -> dict[str, Any] | None:
+    """The newest checkpoint whose content matches its name, or None. What is passed over is logged."""
     for leftover in directory.glob(".*.tmp"):
         leftover.unlink()
-    return next(load_all(directory, tell), None)
+    return next(load_all(directory), None)
 
 
-def load_all(directory: Path, tell: Callable[[str], None]) -> Iterator[dict[str, Any]]:
-    """Every checkpoint whose content matches its name, the newest first. What is passed over is told."""
-    return _load(_files(directory), tell)
+def load_all(directory: Path) -> Iterator[dict[str, Any]]:
+    """Every checkpoint whose content matches its name, the newest first. What is passed over is logged."""
+    return _load(_files(directory))
 
 
-def load_one(directory: Path, which: str, tell: Callable[[str], None]) -> dict[str, Any]:
+def load_one(directory: Path, which: str) -> dict[str, Any]:
     """The checkpoint that `which` names: `newest`, `best`, or a step. Raises `UsageError` where there is none."""
     files = _files(directory)
     chosen = [file for file in files if which in ("newest", file.kind, str(file.step))]
-    state = next(_load(chosen, tell), None)
+    state = next(_load(chosen), None)
     if state is None:
         there = ", ".join(f"{file.step}{' (best)' if file.kind == 'best' else ''}" for file in reversed(files))
         raise UsageError(f"{directory} has no checkpoint {which!r}; there are those of the steps {there or '(none)'}")
@@ -121,15 +123,17 @@ def _files(directory: Path) -> list[_File]:
     return sorted((_File(int(m[2]), m[1], m[3], path) for m, path in named if m), reverse=True)
 
 
-def _load(files: list[_File], tell: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+def _load(files: list[_File]) -> Iterator[dict[str, Any]]:
     for file in files:
         try:
             content = regular(file.path).read_bytes()
         except OSError as error:
-            tell(f"{in_words(error)}; trying the checkpoint before it")
+            log.warning("%s; trying the checkpoint before it", in_words(error))
             continue
         if _digest(content) != file.digest:
-            tell(f"{file.path} is damaged (its content does not match the hash in its name); trying the one before it")
+            log.warning(
+                "%s is damaged (its content does not match the hash in its name); trying the one before it", file.path
+            )
             continue
         try:
             yield torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)

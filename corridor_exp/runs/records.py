@@ -71,10 +71,14 @@ def _spelled(value: Any) -> Any:
     return [_spelled(v) for v in value] if isinstance(value, list | tuple) else value
 
 
+class RecordsLostError(RunError):
+    """Records that were written are gone, so that the run cannot go on in its directory."""
+
+
 class RecordWriter:
     """Appends records to a run directory; every line is handed to the system before the next step begins.
 
-    Raises `RunError` where a record cannot be written, or where one that was written is gone.
+    Raises `RunError` where a record cannot be written, and `RecordsLostError` where one that was written is gone.
     """
 
     def __init__(self, directory: Path, keep_bytes: int = 0) -> None:
@@ -88,7 +92,9 @@ class RecordWriter:
         except OSError as error:
             raise RunError(f"cannot write {self.path}: {error.strerror}") from error
         if self.dropped < 0:
-            raise RunError(f"{self.path} is shorter than its checkpoint says: records are lost; choose another out_dir")
+            raise RecordsLostError(
+                f"{self.path} is shorter than its checkpoint says: records are lost; choose another out_dir"
+            )
 
     def write(self, record: Record) -> None:
         self.check()
@@ -111,9 +117,9 @@ class RecordWriter:
         try:
             there = os.stat(self.path)
         except OSError as error:
-            raise RunError(f"{self.path} is gone: {error.strerror}; choose another out_dir") from None
+            raise RecordsLostError(f"{self.path} is gone: {error.strerror}; choose another out_dir") from None
         if not os.path.samestat(there, os.fstat(self.file.fileno())) or there.st_size < known:
-            raise RunError(f"{self.path} was cut or replaced: records are lost; choose another out_dir")
+            raise RecordsLostError(f"{self.path} was cut or replaced: records are lost; choose another out_dir")
 
     def sync(self) -> None:
         """Wait until all of it is on the disk."""

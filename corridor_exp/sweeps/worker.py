@@ -10,6 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from corridor_exp.cli.logs import log_to_stderr
 from corridor_exp.config import secrets, targets
 from corridor_exp.errors import RunError, UsageError, in_words
 from corridor_exp.files import regular
@@ -30,6 +31,7 @@ def work(folder: Path, allow_targets: tuple[str, ...] = ()) -> str:
     with steady_streams(), StopSignals() as stop:
         try:
             _write_to(folder / LOG)
+            log_to_stderr("corridor-train")
             from corridor_exp.engine.run import run  # torch, only now
 
             targets.allow(allow_targets)

@@ -29,11 +29,9 @@ def inner(u: Sequence[Tensor], v: Sequence[Tensor], dtype: torch.dtype | None = 
 
 
 def squared_norm(u: Sequence[Tensor]) -> Tensor:
-    """‖u‖² over all tensors, like `inner(u, u)`; one product where they make up one flat buffer."""
+    """‖u‖² over all tensors, like `inner(u, u)`."""
     if u and isinstance(u[0], DTensor):
         return _over_shards(u[0], squared_norm(shards(u)))
-    if (buffer := _buffer_of(u)) is not None:
-        u = [buffer]
     if u and u[0].is_cuda:  # one kernel for all tensors; on a CPU one dot product a tensor is faster
         norms = torch._foreach_norm([_real(t) for t in u], dtype=_wide(u[0].dtype))
         return torch.stack(norms).square().sum()
@@ -65,14 +63,6 @@ def like(theta: Tensor, u: Sequence[Tensor]) -> list[Tensor]:
 def norm(u: Sequence[Tensor]) -> Tensor:
     """‖u‖ in float64, where no square of a float32 number over- or underflows."""
     return inner(u, u, torch.float64).sqrt()
-
-
-def _buffer_of(u: Sequence[Tensor]) -> Tensor | None:
-    """The flat tensor that all of u are views of, if they fill it."""
-    buffer = u[0]._base if u else None
-    if buffer is None or buffer.dim() != 1 or any(t._base is not buffer for t in u):
-        return None
-    return buffer if sum(t.numel() for t in u) == buffer.numel() else None
 
 
 def _dot(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:

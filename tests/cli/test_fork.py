@@ -16,7 +16,7 @@ SGD = ["optim=sgd", "optim.momentum=0.9", "dataset.train_size=200", "batch_size=
 
 
 def states(directory: str) -> dict:
-    newest = checkpoint.load_newest(Path(directory) / records.CHECKPOINTS, pytest.fail)
+    newest = checkpoint.load_newest(Path(directory) / records.CHECKPOINTS)
     assert newest is not None
     return newest["engine"]
 
@@ -48,9 +48,7 @@ def test_with_nothing_changed_but_the_length_it_goes_on_like_the_longer_run(digi
 
 def test_a_changed_learning_rate_takes_effect_and_the_momentum_comes_over(digits_run: Run, parent: list[str]) -> None:
     assert digits_run(*parent, "optim.lr=0.2", "max_steps=6", "fork_from=parent@5", "out_dir=fork") == 0
-    saved = {
-        s["engine"]["progress"]["step"]: s["engine"] for s in checkpoint.load_all(Path("parent/checkpoints"), print)
-    }
+    saved = {s["engine"]["progress"]["step"]: s["engine"] for s in checkpoint.load_all(Path("parent/checkpoints"))}
     before, parents, forks = saved[5], losses("parent"), states("fork")
     assert losses("fork") == {5: parents[5]}  # the same batch at the same θ
     for i, (name, theta) in enumerate(before["model"].items()):

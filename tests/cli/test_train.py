@@ -171,9 +171,9 @@ def test_row_22_another_machine_is_refused_unless_overridden(
 ) -> None:
     import corridor_exp.engine.run
 
-    here = corridor_exp.engine.run.portable_bits
+    here = corridor_exp.engine.run.numerics
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr(corridor_exp.engine.run, "portable_bits", lambda engine: {**here(engine), what: "another"})
+        elsewhere.setattr(corridor_exp.engine.run, "numerics", lambda engine: {**here(engine), what: "another"})
         assert digits_run("epochs=1", "out_dir=out") == 0
     (tmp_path / "out" / "summary.json").unlink()
     assert digits_run("epochs=1", "out_dir=out") == 2
@@ -206,9 +206,9 @@ def test_a_checkpoint_of_an_older_version_that_does_not_name_its_precision_goes_
 ) -> None:
     import corridor_exp.engine.run
 
-    here = corridor_exp.engine.run.portable_bits
+    here = corridor_exp.engine.run.numerics
     with monkeypatch.context() as older:
-        older.setattr(corridor_exp.engine.run, "portable_bits", lambda engine: {"torch": here(engine)["torch"]})
+        older.setattr(corridor_exp.engine.run, "numerics", lambda engine: {"torch": here(engine)["torch"]})
         assert digits_run("epochs=1", "out_dir=out") == 0
     (tmp_path / "out" / "summary.json").unlink()
     assert digits_run("epochs=1", "out_dir=out") == 0

@@ -257,7 +257,7 @@ def no_advice() -> Iterator[None]:
 @pytest.mark.parametrize("name", [*ZOO, *PARTLY])
 def test_a_look_changes_nothing(name: str, micro_batch: int | None) -> None:
     model = made({**ZOO, **PARTLY}[name])
-    objective = Objective(model, micro_batch=micro_batch, flat_gradients=micro_batch is None)
+    objective = Objective(model, micro_batch=micro_batch)
     if micro_batch is None:
         objective.backward(BATCH)
     for look in looks(objective).values():

@@ -312,20 +312,6 @@ def test_a_scheduler_that_overwrites_the_step_and_max_lr_changes_nothing() -> No
     assert torch.equal(*ends)
 
 
-def test_gradients_that_share_one_buffer_give_the_same_step() -> None:
-    plain, shared = small_network(), small_network()
-    buffer = torch.zeros(sum(p.numel() for p in shared.parameters()), dtype=torch.float64)
-    for p, view in zip(shared.parameters(), buffer.split([p.numel() for p in shared.parameters()]), strict=True):
-        p.grad = view.view_as(p)
-    x, y = small_batch()
-    for model in (plain, shared):
-        loss = nn.functional.cross_entropy(model(x), y)
-        loss.backward()
-        CLR(model.parameters()).step(loss=loss)
-    for p, q in zip(plain.parameters(), shared.parameters(), strict=True):
-        torch.testing.assert_close(p, q, rtol=1e-13, atol=1e-15)
-
-
 def test_with_momentum_the_linear_model_of_the_loss_reaches_zero() -> None:
     """E + ⟨g, θ′ − θ⟩ = 0 wherever h > 0, and θ′ = θ + βv where the momentum alone would overshoot."""
     p = parameter(2.0, -1.0, 0.5)

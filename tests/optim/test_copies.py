@@ -10,20 +10,18 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch.optim import Optimizer
 
 from corridor_exp.objective import Batch, Objective
-from corridor_exp.optim import CLR, Descent, guarded_step
+from corridor_exp.optim import CLR, GuardedOptimizer
 from tests.conftest import engine_of, same
 from tests.optim.test_options import OPTIONS
 
 
-def take_steps(objective: Objective, optimizer: Optimizer, batches: list[Batch]) -> list[torch.Tensor]:
+def take_steps(objective: Objective, optimizer: GuardedOptimizer, batches: list[Batch]) -> list[torch.Tensor]:
     for batch in batches:
-        if isinstance(optimizer, Descent):
-            optimizer.look(objective, batch)
+        optimizer.prepare(objective, batch)
         loss, _ = objective.backward(batch)
-        guarded_step(optimizer, loss)
+        optimizer.step(loss=loss)
     return [p.detach().clone() for p in objective.theta]
 
 
@@ -59,6 +57,6 @@ def test_a_copy_is_no_slave_of_the_original() -> None:
     assert p.tolist() == [1.0, 1.0]
     assert q.tolist() == pytest.approx([0.9, 0.9])
     engine, _ = engine_of("optim=clr_trust")
-    engine.optimizer.look(engine.objective, next(iter(engine.dataset.train_batches(0, 20))))
-    with pytest.raises(TypeError, match="look"):
+    engine.optimizer.prepare(engine.objective, next(iter(engine.dataset.train_batches(0, 20))))
+    with pytest.raises(TypeError, match="prepare"):
         pickled(engine.optimizer).step_size(None)

@@ -27,7 +27,7 @@ def test_the_step_is_that_of_the_dense_hessian(power: float, cap: float | None) 
     objective = Objective(small_network())
     expected = 2 / dense_ratio(objective) ** power
     optimizer = DAL(objective.theta, power=power, step_cap=cap)
-    optimizer.look(objective, small_batch())
+    optimizer.prepare(objective, small_batch())
     loss, _ = objective.backward(small_batch())
     optimizer.step(lambda: loss)
     h = optimizer.param_groups[0]["lr"].item()
@@ -40,7 +40,7 @@ def test_on_a_smooth_network_the_secant_agrees_and_on_relu_it_sees_the_kinks() -
         for curvature in ("autodiff", "secant"):
             objective = Objective(small_network(activation=activation))
             optimizer = DAL(objective.theta, step_cap=None, curvature=curvature, offset=0.1)
-            optimizer.look(objective, small_batch())
+            optimizer.prepare(objective, small_batch())
             loss, _ = objective.backward(small_batch())
             optimizer.step(lambda loss=loss: loss)
             steps[activation, curvature] = optimizer.param_groups[0]["lr"].item()
@@ -48,10 +48,10 @@ def test_on_a_smooth_network_the_secant_agrees_and_on_relu_it_sees_the_kinks() -
     assert steps[nn.ReLU, "secant"] < 0.7 * steps[nn.ReLU, "autodiff"]
 
 
-def test_a_step_without_a_look_is_refused() -> None:
+def test_a_step_unprepared_is_refused() -> None:
     p = nn.Parameter(torch.ones(1))
     p.grad = torch.ones(1)
-    with pytest.raises(TypeError, match="look"):
+    with pytest.raises(TypeError, match="prepare"):
         DAL([p]).step(loss=1.0)
     with pytest.raises(ValueError, match="autodiff or secant"):
         DAL([p], curvature="both")

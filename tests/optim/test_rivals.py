@@ -14,17 +14,16 @@ import optax.contrib
 import pytest
 import torch
 from torch import nn
-from torch.optim import Optimizer
 
 from corridor_exp.errors import UsageError
-from corridor_exp.optim import CLR, rivals, step_size_of
+from corridor_exp.optim import CLR, GuardedOptimizer, guarded, rivals
 
 STEPS = 20
 RNG = np.random.default_rng(0)
 A, B, START = RNG.normal(size=(8, 5)), RNG.normal(size=8), RNG.normal(size=5)
 
 
-def ours(make: Callable[[list[nn.Parameter]], Optimizer]) -> tuple[np.ndarray, list[float | None]]:
+def ours(make: Callable[[list[nn.Parameter]], GuardedOptimizer]) -> tuple[np.ndarray, list[float | None]]:
     """Points and told steps of a least-squares descent in float64."""
     p = nn.Parameter(torch.tensor(START))
     optimizer, points, steps = make([p]), [], []
@@ -34,7 +33,7 @@ def ours(make: Callable[[list[nn.Parameter]], Optimizer]) -> tuple[np.ndarray, l
         loss.backward()
         optimizer.step(lambda loss=loss: loss.detach())
         points.append(p.detach().numpy().copy())
-        h = step_size_of(optimizer)
+        h = optimizer.step_taken
         steps.append(None if h is None else float(h))
     return np.array(points), steps
 
@@ -79,7 +78,7 @@ def test_prodigy_is_optaxs() -> None:
     """optax corrects the bias as Adam does, which is off in the package and here."""
     from pytorch_optimizer import Prodigy
 
-    points, _ = ours(lambda p: Prodigy(p, d0=0.01, bias_correction=True))
+    points, _ = ours(lambda p: guarded(Prodigy(p, d0=0.01, bias_correction=True)))
     np.testing.assert_allclose(points, theirs(optax.contrib.prodigy(1.0, estim_lr0=0.01)), atol=1e-6)
     _, steps = ours(lambda p: rivals.prodigy(p, d0=0.01))
     assert steps[-1] > steps[0] >= 0.01
@@ -100,7 +99,7 @@ def test_alig_is_clr_but_for_its_delta(cap: float | None) -> None:
     [lambda p: rivals.dadapt_sgd(p, d0=0.1), lambda p: rivals.mechanic(p, s_init=1e-3)],
     ids=["dadapt_sgd", "mechanic"],
 )
-def test_the_others_descend_and_tell_the_step_that_they_took(make: Callable[..., Optimizer]) -> None:
+def test_the_others_descend_and_tell_the_step_that_they_took(make: Callable[..., GuardedOptimizer]) -> None:
     points, steps = ours(make)
     losses = np.square(points @ A.T - B).mean(1)
     assert losses.min() < 0.5 * np.square(A @ START - B).mean()

@@ -16,7 +16,7 @@ def on_surface(E: Callable[[Tensor], Tensor], start: list[float]) -> tuple[Objec
 
 def take_step(objective: Objective, optimizer: CLRTrust) -> tuple[float, float]:
     """The loss before the step, and the step."""
-    optimizer.look(objective, ANY_BATCH)
+    optimizer.prepare(objective, ANY_BATCH)
     loss, _ = objective.backward(ANY_BATCH)
     optimizer.step(lambda: loss)
     return loss.item(), optimizer.param_groups[0]["lr"].item()
@@ -57,7 +57,7 @@ def test_no_step_climbs_above_the_first_loss() -> None:
 def test_where_no_halving_helps_there_is_no_step() -> None:
     """Against the direction of its gradient this loss only climbs: it is said to fall where it rises."""
     objective, optimizer = on_surface(lambda t: 2 + t.sum(), [0.0])
-    optimizer.look(objective, ANY_BATCH)
+    optimizer.prepare(objective, ANY_BATCH)
     loss, _ = objective.backward(ANY_BATCH)
     objective.theta[0].grad.neg_()
     optimizer.step(lambda: loss)
@@ -94,7 +94,7 @@ def test_multipliers_are_tried_as_they_are_taken() -> None:
     optimizer = CLRTrust(groups)
     batch = Batch(torch.randn(6, 4), torch.tensor([0, 1, 2, 0, 1, 2]))
     tried = []
-    optimizer.look(objective, batch)
+    optimizer.prepare(objective, batch)
     loss_at = optimizer._loss_at
     optimizer._loss_at = lambda moved: (tried.append(moved), loss_at(moved))[1]
     loss, _ = objective.backward(batch)
@@ -103,9 +103,9 @@ def test_multipliers_are_tried_as_they_are_taken() -> None:
     assert torch.equal(tried[-1][bias], bias)
 
 
-def test_without_a_look_it_is_refused() -> None:
+def test_unprepared_it_is_refused() -> None:
     p = nn.Parameter(torch.ones(1))
     p.grad = torch.ones(1)
-    with pytest.raises(TypeError, match="look"):
+    with pytest.raises(TypeError, match="prepare"):
         CLRTrust([p]).step(loss=1.0)
     assert CLR([p]).step(loss=1.0) == 1.0

@@ -128,7 +128,9 @@ def test_row_11_records_that_go_during_a_run_are_noticed_and_it_is_not_completed
     once(Engine, *(("evaluate",) if moment == "middle" else ("_is_best",)), monkeypatch, damage)
     epochs = "epochs=2" if moment == "middle" else "epochs=1"  # after an epoch's last record nothing is written
     assert digits_run(*SHORT, epochs, "out_dir=out") == 1
-    told_in_one_line(capsys, "choose another out_dir")
+    err = capsys.readouterr().err
+    assert "choose another out_dir" in err
+    assert not [words for words in ("Traceback", "tries again", "nothing that was saved is lost") if words in err]
     if damage is not delete_run:
         assert reading.read_summary(Path("out"))["status"] == "failed"
     else:
@@ -138,7 +140,7 @@ def test_row_11_records_that_go_during_a_run_are_noticed_and_it_is_not_completed
 def test_row_10_checkpoints_that_go_during_a_run_are_saved_again(digits_run: Run, monkeypatch) -> None:
     once(Engine, "_is_best", monkeypatch, delete_checkpoints)
     assert digits_run(*SHORT, "checkpoint.every=4", "out_dir=out") == 0
-    assert checkpoint.load_newest(Path("out", records.CHECKPOINTS), pytest.fail)
+    assert checkpoint.load_newest(Path("out", records.CHECKPOINTS))
 
 
 def test_row_22_a_run_whose_config_is_gone_is_refused_in_one_line(digits_run: Run, capsys) -> None:
