@@ -17,7 +17,9 @@ from filelock import FileLock, Timeout
 
 import corridor_exp
 from corridor_exp.config import secrets
-from corridor_exp.config.schema import Config, changes, difference, refuse_to_start
+from corridor_exp.config.differences import NOT_IDENTITY, changes, difference
+from corridor_exp.config.places import refuse_to_start
+from corridor_exp.config.schema import Config
 from corridor_exp.engine.build import build_engine
 from corridor_exp.engine.loop import Engine, State
 from corridor_exp.errors import RunError, UsageError, in_words
@@ -170,7 +172,7 @@ def _take_over(saved: dict[str, Any], engine: Engine, config: Config) -> None:
     changed = {
         key
         for key in changes(secrets.redact(saved["config"]), config.public())
-        if key.partition(".")[0] not in (*config.NOT_IDENTITY, "fork_from")
+        if key.partition(".")[0] not in (*NOT_IDENTITY, "fork_from")
     }
     try:
         engine.load_state_dict(saved["engine"], changed)
