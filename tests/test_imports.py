@@ -20,7 +20,7 @@ MAY_IMPORT = {  # for each room, the other rooms that it may import
     "runs": {"files", "errors"},
     "config": {"runs", "files", "errors"},
     "engine": {"config", "datasets", "loggers", "models", "objective", "optim", "probes", "runs", "errors"},
-    "sweeps": {"cli", "config", "engine", "runs", "errors", "files", "signals", "streams"},
+    "sweeps": {"config", "engine", "runs", "errors", "files", "signals", "streams"},
     "figures": {"runs", "config", "theory", "errors"},
     "errors": set(),
     "files": {"errors"},

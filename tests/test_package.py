@@ -24,7 +24,7 @@ def test_an_installed_wheel_works_from_any_folder(tmp_path: Path) -> None:
     assert Path(printed.rstrip("\n")).is_relative_to(site)
     assert Path(printed.rstrip("\n")).read_text() == (ROOT / "scripts" / "train.sbatch").read_text()
     code = (
-        f"import sys; sys.path.insert(0, {str(site)!r}); import corridor_exp.config.schema as c;"
+        f"import sys; sys.path.insert(0, {str(site)!r}); import corridor_exp.config.options as c;"
         f"assert c.CONF_DIR.is_relative_to({str(site)!r}), c.CONF_DIR;"
         "from corridor_exp.cli.train import main;"
         "main(['dataset=digits', 'model=linear', 'logger=jsonl', 'max_steps=2', 'out_dir=out'])"

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from corridor_exp.config.schema import suggestion
+from corridor_exp.config.logs import log_to_stderr
+from corridor_exp.config.mistakes import suggestion
 from corridor_exp.config.secrets import clean
 from corridor_exp.errors import RunError, UsageError, in_words
 
@@ -33,6 +34,7 @@ class Parser(argparse.ArgumentParser):
     def carry_out(self, command: Callable[[argparse.Namespace], int], argv: list[str] | None) -> NoReturn:
         """Exit with the code of the command, with 2 after one line on what it refuses, or 1 on what has failed."""
         args = self.parse_intermixed_args(argv)
+        log_to_stderr(self.prog)
         try:
             sys.exit(command(args))
         except UsageError as error:
@@ -40,7 +42,7 @@ class Parser(argparse.ArgumentParser):
         except (RunError, OSError) as error:
             self.fail(1, in_words(error))
         except KeyboardInterrupt:
-            self.fail(STOPPED, "stopped before anything ran; the same command begins again")
+            self.fail(STOPPED, "stopped; the same command begins again")
 
 
 def _printable(text: str) -> str:

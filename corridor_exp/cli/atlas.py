@@ -9,8 +9,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from corridor_exp.cli.arguments import Parser
-from corridor_exp.cli.logs import log_to_stderr
 from corridor_exp.config import targets
+from corridor_exp.config.logs import log_to_stderr
 from corridor_exp.config.schema import Config
 from corridor_exp.errors import RunError, UsageError, in_words
 from corridor_exp.runs import reading, records

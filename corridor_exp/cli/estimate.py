@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from corridor_exp.config.schema import Config, fingerprint
+from corridor_exp.config.differences import fingerprint
+from corridor_exp.config.schema import Config
 
 if TYPE_CHECKING:
     from corridor_exp.engine.estimate import Estimate

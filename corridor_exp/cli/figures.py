@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from corridor_exp.cli.arguments import Parser
 from corridor_exp.config import targets
-from corridor_exp.config.schema import CONF_DIR, suggestion
+from corridor_exp.config.mistakes import suggestion
+from corridor_exp.config.options import CONF_DIR
 from corridor_exp.errors import UsageError, in_words
 from corridor_exp.runs.records import to_json
 from corridor_exp.streams import steady_streams

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from corridor_exp.config.schema import varied_keys, written_keys
+from corridor_exp.config.differences import varied_keys, written_keys
 from corridor_exp.runs import reading, records
 
 COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -13,15 +14,18 @@ import yaml
 
 from corridor_exp import __version__
 from corridor_exp.cli.arguments import STOPPED, Parser
-from corridor_exp.cli.logs import log_to_stderr
 from corridor_exp.config import targets
-from corridor_exp.config.schema import CONF_DIR, SBATCH, Config, option_groups, refuse_place, refuse_to_start
+from corridor_exp.config.logs import log_to_stderr
+from corridor_exp.config.options import SBATCH, our_groups
+from corridor_exp.config.places import refuse_place, refuse_to_start, run_directory
+from corridor_exp.config.schema import Config
 from corridor_exp.config.settings import NO_HYDRA, is_of_a_sweep
 from corridor_exp.errors import UsageError
 from corridor_exp.launcher import rank_size_and_local
 from corridor_exp.signals import StopSignals
 from corridor_exp.streams import steady_streams
 
+logger = logging.getLogger(__name__)
 EXIT_CODES = {"completed": 0, "preempted": STOPPED}
 # Hydra's flags that mean nothing where Hydra only composes, and those instead of which there is --config-dir.
 NO_FLAGS = ("--info", "-i", "--hydra-help", "--package", "-p", "--resolve", "--run", "-r", "--experimental-rerun")
@@ -113,15 +117,17 @@ def _main(args: argparse.Namespace) -> int:
 
 
 def _sweep(args: argparse.Namespace) -> int:
-    from corridor_exp.cli.sweep import Asked, carry_out, estimate
+    from corridor_exp.cli.sweep import carry_out, estimate
+    from corridor_exp.sweeps.request import Request
 
-    asked = Asked.of(args.overrides, args.config_dir)
+    log_to_stderr("corridor-sweep")
+    request = Request(args.overrides, args.config_dir)
     if args.estimate:
-        estimate(asked)
+        estimate(request)
     elif args.cfg:
-        _print(asked.configs)
+        _print(request.configs)
     else:
-        return carry_out(asked)
+        return carry_out(request)
     return 0
 
 
@@ -148,18 +154,10 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-def run_directory(config: Config) -> Path:
-    """Where a run lies: in out_dir, or in outputs/<name>/<run id>."""
-    if config.out_dir is not None:
-        return Path(config.out_dir).expanduser().absolute()
-    return Path("outputs").absolute() / config.name / config.run_id()
-
-
 def _start(config: Config, directory: Path) -> int:
     """Begin or go on with one run, or with this process's part of it, and return its exit code."""
-    log_to_stderr("corridor-train")
     if rank_size_and_local()[0] == 0:
-        print(f"corridor-train: loading torch for {directory}", file=sys.stderr, flush=True)
+        logger.info("loading torch for %s", directory)
     with StopSignals() as stop:
         from corridor_exp.engine.run import run  # torch, only now
 
@@ -174,7 +172,7 @@ def _print(configs: Sequence[Config]) -> None:
 def _groups() -> str:
     """The option groups, from the files of conf/."""
     lines = []
-    for group, options in option_groups([CONF_DIR]).items():
+    for group, options in our_groups().items():
         label = f"  {group:<16}"
         lines += textwrap.wrap(" ".join(options), 110, initial_indent=label, subsequent_indent=" " * len(label))
     return "\n".join(lines)

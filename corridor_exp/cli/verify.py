@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
+import logging
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from tqdm import tqdm
 
@@ -15,19 +17,26 @@ from corridor_exp.streams import steady_streams
 if TYPE_CHECKING:
     from corridor_exp.ledger import Row
 
+logger = logging.getLogger(__name__)
+
 
 @steady_streams()
-def main(argv: list[str] | None = None) -> None:
-    """Print the ledger; exit 1 if a statement fails that is no known misprint, or a misprint holds."""
+def main(argv: list[str] | None = None) -> NoReturn:
+    """The command. Exits with 0 where all is as expected, 1 where a row is not, 75 where it was stopped."""
     parser = Parser(
         prog="corridor-verify",
         description="Checks every numbered statement of the paper numerically, in float64: what was computed, the "
         "error found, and whether it holds. Rows 'as printed' are slips of the print; they are meant to fail.",
-        epilog="Example: corridor-verify --json | python -m json.tool. Exit codes: 0 all as expected, 1 a row is not.",
+        epilog="Example: corridor-verify --json | python -m json.tool. Exit codes: 0 all as expected, 1 a row is not, "
+        "75 stopped by a signal.",
     )
     parser.add_argument("--json", action="store_true", help="a list of {statement, claim, error, holds, misprint}")
-    args = parser.parse_args(argv)
-    print("corridor-verify: loads torch, then checks the paper's statements one by one", file=sys.stderr, flush=True)
+    parser.carry_out(_main, argv)
+
+
+def _main(args: argparse.Namespace) -> int:
+    """Print the ledger. Returns 1 if a statement fails that is no known misprint, or a misprint holds."""
+    logger.info("loads torch, then checks the paper's statements one by one")
 
     from corridor_exp import ledger  # torch, only now
 
@@ -45,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
         print(to_json([asdict(row) for row in rows], indent=2))
     else:
         print(f"\n{len(rows) - slips - red} statements hold, {red} fail; {slips} slips of the print, as expected")
-    sys.exit(1 if red else 0)
+    return 1 if red else 0
 
 
 def line(row: Row) -> str:

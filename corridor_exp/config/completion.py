@@ -12,7 +12,7 @@ from hydra._internal.core_plugins.bash_completion import BashCompletion
 from hydra._internal.core_plugins.fish_completion import FishCompletion
 
 from corridor_exp.config.compose import ERRORS, opened
-from corridor_exp.config.schema import SWEEP_GROUPS
+from corridor_exp.config.options import SWEEP_GROUPS
 from corridor_exp.errors import UsageError
 
 SHELLS = {"bash": BashCompletion, "zsh": BashCompletion, "fish": FishCompletion}  # zsh reads what bash does

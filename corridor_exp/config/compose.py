@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from itertools import islice
@@ -28,12 +28,16 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from corridor_exp.config import secrets, targets
-from corridor_exp.config.schema import CONF_DIR, SWEEP_GROUPS, Config, option_groups, suggestion
+from corridor_exp.config.differences import nodes
+from corridor_exp.config.mistakes import suggestion, unknown_key
+from corridor_exp.config.options import CONF_DIR, SWEEP_GROUPS, option_groups, our_groups
+from corridor_exp.config.schema import Config
 from corridor_exp.config.settings import NO_HYDRA, Settings
 from corridor_exp.errors import UsageError
 from corridor_exp.files import refuse_bombs
 
 MOST_RUNS = 10_000  # of one grid
+NOT_OF_A_RUN = dict.fromkeys((*Settings.model_fields, targets.SETTING))  # keys of a command line
 # Hydra's and OmegaConf's errors, and those that the two let through: an unreadable file, a number of 5,000 digits.
 ERRORS = (
     HydraException,
@@ -79,7 +83,7 @@ class Conf:
     """The groups and options of the configuration folders, and how a job is composed of them."""
 
     def __init__(self, folders: list[Path]) -> None:
-        self.folders, self.groups, self.ours = folders, option_groups(folders), option_groups(folders[:1])
+        self.folders, self.groups = folders, option_groups(folders)
         defaults = yaml.safe_load((CONF_DIR / "config.yaml").read_text())["defaults"]
         chosen = [item for default in defaults if isinstance(default, dict) for item in default.items()]
         self.several = {group for group, options in chosen if isinstance(options, list)}
@@ -132,28 +136,26 @@ class Conf:
     def job(self, overrides: list[Override]) -> Config:
         """Compose the chosen options, then set the values in the order of the command line, then check."""
         files, choices = self.chosen(tuple(str(o.input_line) for o in overrides if self.chooses(o)))
-        known: Any = OmegaConf.to_container(files)
         config = copy.deepcopy(files)
         for override in overrides:
             if not self.chooses(override):
-                _set(override, config, known, choices)
+                _set(override, config, files)
         try:
-            for group in ("dataset", "model", "optim"):
-                if isinstance(option := config.get(group), DictConfig):
-                    with open_dict(option):
-                        option.setdefault("name", choices.get(group))  # its file's, where the option has none
             composed: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         except ERRORS as error:
             raise UsageError(_one_line(error)) from None
-        for key in self._unknown(composed, known, choices):
-            raise UsageError(unknown_key(key, known, choices))
-        return Config.parse(composed)
+        return Config.parse(composed, choices)
 
     def _chosen(self, lines: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]:
         """What the files of the chosen options hold, and the option of each group that has one."""
         search = [f"hydra.searchpath=[{quoted(f'file://{folder}')}]" for folder in self.folders[1:]]
         try:
             config = compose("config", [*lines, *search], return_hydra_config=True)
+            choices: Any = OmegaConf.to_container(config.hydra.runtime.choices)
+            with open_dict(config):
+                del config["hydra"]
+                for group in ("dataset", "model", "optim"):
+                    _name(config[group], group, choices[group])
         except ERRORS as error:
             for key in [self.parse(line).key_or_group for line in lines]:
                 group, _, part = key.rpartition("/")
@@ -161,68 +163,29 @@ class Conf:
                     raise UsageError(f"{key}: the chosen {group} option has no {part} to choose") from None
             said = " ".join(str(error).split()) if isinstance(error, yaml.YAMLError) else _one_line(error)
             raise UsageError(f"cannot compose {' '.join(lines)}: {said}") from None
-        choices: Any = OmegaConf.to_container(config.hydra.runtime.choices)
-        with open_dict(config):
-            del config["hydra"]
         return config, choices
 
-    def _unknown(self, composed: Any, known: Any, choices: dict[str, str], path: tuple[str, ...] = ()) -> Iterable[str]:
-        """The keys that + has added to an option of ours. A user's option, or another target, may have any key."""
-        if self._is_users(path, choices) or composed.get("_target_") != known.get("_target_"):
-            return
-        for key, value in composed.items():
-            if key not in known and not (key == "name" and len(path) == 1):
-                yield ".".join((*path, str(key)))
-            elif isinstance(value, dict) and isinstance(known.get(key), dict):
-                yield from self._unknown(value, known[key], choices, (*path, str(key)))
 
-    def _is_users(self, path: tuple[str, ...], choices: dict[str, str]) -> bool:
-        """Whether the option at this place of the configuration is a file of `--config-dir`."""
-        group, *names = path or ("",)
-        if group in self.several:
-            return any(name in self.groups[group] and name not in self.ours[group] for name in names[:1])
-        return group in choices and choices[group] not in self.ours.get(group, ())
+def _name(option: Any, group: str, chosen: str) -> None:
+    """Name an option after its file, where it has no name, or only that of the option of ours it is based on."""
+    if isinstance(option, DictConfig):
+        name, ours = option._get_node("name"), our_groups()[group]
+        if name is None or (chosen not in ours and name._value() in ours):
+            option.name = chosen
 
 
-def _set(override: Override, config: DictConfig, known: Any, choices: dict[str, str]) -> None:
+def _set(override: Override, config: DictConfig, files: DictConfig) -> None:
     """Set, add or delete a value, as Hydra does it."""
     key = override.key_or_group
     try:
         ConfigLoaderImpl._apply_overrides_to_config([override], config)
     except ERRORS as error:
+        known: Any = OmegaConf.to_container(files)
         value = override.value()
         for set_key in [f"{key}.{name}" for name in value] if isinstance(value, dict) else [key]:
-            if _unheld(set_key, known)[1] and not override.is_add():
-                raise UsageError(unknown_key(set_key, known, choices)) from None
+            if set_key not in dict(nodes(known)) and not override.is_add():
+                raise UsageError(unknown_key(set_key, {**known, **NOT_OF_A_RUN})) from None
         raise UsageError(f"{key}: {_one_line(error.__cause__ or error)}") from None
-
-
-def unknown_key(key: str, known: Any, choices: dict[str, str]) -> str:
-    """One line on a key that the chosen options do not hold, with the closest one that they do."""
-    if key == "optim.lr":
-        return f"unknown key 'optim.lr': optim={choices['optim']} computes its step; optim=sgd has a learning rate"
-    node, rest = _unheld(key, known)
-    parent = key.removesuffix(".".join(rest))
-    if not isinstance(node, dict):
-        return f"unknown key {key!r}: {parent[:-1]} is a value, and has no keys"
-    siblings = map(str, node if parent else [*node, *Settings.model_fields, targets.SETTING])
-    elsewhere = [held for held in _keys(known) if held.endswith(f".{rest[-1]}")]
-    return f"unknown key {key!r}{suggestion(rest[0], siblings, parent) or suggestion(key, elsewhere, cutoff=0)}"
-
-
-def _unheld(key: str, tree: Any) -> tuple[Any, list[str]]:
-    """The deepest node of the tree on the way to a key, and the parts of the key that the tree does not hold."""
-    rest = key.split(".")
-    while rest and isinstance(tree, dict) and rest[0] in tree:
-        tree = tree[rest.pop(0)]
-    return tree, rest
-
-
-def _keys(tree: Any, prefix: str = "") -> Iterable[str]:
-    for key, value in tree.items():
-        yield f"{prefix}{key}"
-        if isinstance(value, dict):
-            yield from _keys(value, f"{prefix}{key}.")
 
 
 def _values(override: Override) -> list[Any]:

@@ -1,84 +1,50 @@
-"""A run's configuration: its keys, their types, and what may be written down of it. Knows no torch.
+"""A run's configuration: its keys and their types. Knows no torch.
 
 Hydra composes (`config.compose`), this module checks: `Config.parse` turns the composed dictionary into a frozen
 object, and everything below the command line sees only that. `Component.build` is the one place where a `_target_`
 becomes an object.
+
+A group's class holds the vocabulary of the group: a key means the same in every option that has it. Which keys an
+option has, and their values, is said by its YAML file alone.
 """
 
 from __future__ import annotations
 
-import difflib
-import hashlib
 import inspect
-import json
-import os
 import re
-from collections.abc import Callable, Iterable, Mapping
-from functools import cache
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from corridor_exp.config import secrets, targets
+from corridor_exp.config.differences import fingerprint, identity
+from corridor_exp.config.mistakes import first_problem, unknown_key
+from corridor_exp.config.options import our_option, our_targets
+from corridor_exp.config.threads import available_threads
+from corridor_exp.config.values import (
+    BatchSize,
+    Count,
+    Deviations,
+    Device,
+    Finite,
+    Fraction,
+    Fractions,
+    ImageSize,
+    Interval,
+    Means,
+    NonNegative,
+    PathStr,
+    Positive,
+    Seed,
+    Slug,
+    Threads,
+    Whole,
+)
 from corridor_exp.errors import UsageError
-from corridor_exp.runs import reading
-from corridor_exp.runs.records import CHECKPOINTS, RECORDS_FILE, SAFE_NAME
 
-PACKAGE = Path(__file__).parents[1]
-SHIPPED = PACKAGE if (PACKAGE / "conf").is_dir() else PACKAGE.parent  # an installed wheel has them inside
-CONF_DIR, SBATCH = SHIPPED / "conf", SHIPPED / "scripts" / "train.sbatch"
-SWEEP_GROUPS = ("figure", "scale")  # of corridor-sweep: they hold command lines, not a part of a configuration
-TOO_MANY = 2**31  # images, steps, units: what a tensor cannot count, or a user cannot mean
-MOST_THREADS = 1024
-
-
-def _slug(text: str) -> str:
-    if not SAFE_NAME.fullmatch(text):
-        raise ValueError("must be 1 to 100 letters, digits, dots, dashes or underscores, not starting with a dot")
-    return text
-
-
-def _path(text: str) -> str:
-    if not text or "\0" in text:
-        raise ValueError("must be a path")
-    return text
-
-
-def _batch_size(value: int | str) -> int | str:
-    if value != "full" and not (isinstance(value, int) and 0 < value < TOO_MANY):
-        raise ValueError("must be a positive whole number, or full")
-    return value
-
-
-def _interval(value: int | str) -> int | str:
-    minutes = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)min", str(value))
-    if (float(minutes[1]) if minutes else 0) > 0 or (isinstance(value, int) and 0 < value < TOO_MANY):
-        return value
-    raise ValueError("must be a positive whole number of steps, or minutes such as 10min")
-
-
-def _float32(value: float) -> float:
-    if abs(value) > 3.4e38:
-        raise ValueError("must be at most 3.4e38, as float32 has no larger number")
-    return value
-
-
-def _device(text: str) -> str:
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
-        raise ValueError("must be auto, cpu, cuda or cuda:N")
-    return text
-
-
-Slug = Annotated[str, AfterValidator(_slug)]
-PathStr = Annotated[str, AfterValidator(_path)]
-Count = Annotated[int, Field(gt=0, lt=TOO_MANY)]
-Whole = Annotated[int, Field(ge=0, lt=TOO_MANY)]
-Finite = Annotated[float, Field(allow_inf_nan=False), AfterValidator(_float32)]
-Positive = Annotated[Finite, Field(gt=0)]
-NonNegative = Annotated[Finite, Field(ge=0)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-Triple = Annotated[list[Finite], Field(min_length=3, max_length=3)]
+ABSENT: Any = None  # what a key is in an option that does not have it; no option takes a value from here
 
 
 class Strict(BaseModel):
@@ -88,15 +54,11 @@ class Strict(BaseModel):
 
 
 class Component(BaseModel):
-    """One option of a group: what to build (`_target_`), its label, and its keyword arguments.
-
-    The fields of a subclass are the group's vocabulary: a key means the same in every option that has it. Which
-    keys an option has is said by its YAML file alone. Keys that only a user's own option has pass unchecked.
-    """
+    """One option of a group: what to build (`_target_`), its label, and its keyword arguments."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True, serialize_by_alias=True, defer_build=True)
 
-    name: Slug | None = None
+    name: Slug | None = ABSENT
     target: str = Field(alias="_target_")
 
     def keywords(self) -> dict[str, Any]:
@@ -122,30 +84,30 @@ class Component(BaseModel):
 
 
 class Dataset(Component):
-    root: PathStr = ""
-    test: PathStr | None = None
-    download: bool = False
-    train_size: Count | None = None
-    test_size: Count | None = None
-    held_out: Count | None = None
-    image_size: Annotated[int, Field(ge=1, le=4096)] = 1
-    augment: bool = False
-    drop_last: bool = False
-    skip_corrupt: bool = False
-    workers: Whole = 0
-    mean: Triple = []
-    std: Annotated[list[Positive], Field(min_length=3, max_length=3)] = []
+    root: PathStr = ABSENT
+    test: PathStr | None = ABSENT
+    download: bool = ABSENT
+    train_size: Count | None = ABSENT
+    test_size: Count | None = ABSENT
+    held_out: Count | None = ABSENT
+    image_size: ImageSize = ABSENT
+    augment: bool = ABSENT
+    drop_last: bool = ABSENT
+    skip_corrupt: bool = ABSENT
+    workers: Whole = ABSENT
+    mean: Means = ABSENT
+    std: Deviations = ABSENT
 
 
 class Model(Component):
-    width: Count = 1
-    depth: Count = 1
-    activation: Literal["relu", "silu", "gelu", "softplus", "tanh"] = "relu"
-    norm: Literal["batch", "group", "none"] = "none"
-    stem: Literal["auto", "small", "imagenet"] = "auto"
-    dropout: Fraction = 0.0
-    init: Literal["torch", "kaiming", "haiku"] = "torch"
-    zero_init: bool = False
+    width: Count = ABSENT
+    depth: Count = ABSENT
+    activation: Literal["relu", "silu", "gelu", "softplus", "tanh"] = ABSENT
+    norm: Literal["batch", "group", "none"] = ABSENT
+    stem: Literal["auto", "small", "imagenet"] = ABSENT
+    dropout: Fraction = ABSENT
+    init: Literal["torch", "kaiming", "haiku"] = ABSENT
+    zero_init: bool = ABSENT
 
 
 class Schedule(Strict):
@@ -157,30 +119,30 @@ class Schedule(Strict):
 
 
 class Optimizer(Component):
-    lr: NonNegative = 0.0
-    momentum: Fraction = 0.0
-    nesterov: bool = False
-    weight_decay: NonNegative = 0.0
-    betas: Annotated[list[Fraction], Field(min_length=2, max_length=2)] = []
-    eps: NonNegative = 0.0
-    scale: Positive = 1.0
-    step_cap: Positive | None = None
-    f_star: Finite = 0.0
-    c: Positive = 1.0
-    smooth: bool = False
-    initial_step: Positive = 1.0
-    adaptive: bool = False
-    horizon: Count = 1
-    power: Positive = 1.0
-    curvature: Literal["autodiff", "secant"] = "autodiff"
-    offset: Positive = 1.0
-    beta: Fraction = 0.0
-    d0: Positive = 1.0
-    reps_rel: Positive = 1.0
-    s_decay: NonNegative = 0.0
-    s_init: Positive = 1.0
-    warmup_steps: Whole = 0
-    schedule: Schedule | None = None
+    lr: NonNegative = ABSENT
+    momentum: Fraction = ABSENT
+    nesterov: bool = ABSENT
+    weight_decay: NonNegative = ABSENT
+    betas: Fractions = ABSENT
+    eps: NonNegative = ABSENT
+    scale: Positive = ABSENT
+    step_cap: Positive | None = ABSENT
+    f_star: Finite = ABSENT
+    c: Positive = ABSENT
+    smooth: bool = ABSENT
+    initial_step: Positive = ABSENT
+    adaptive: bool = ABSENT
+    horizon: Count = ABSENT
+    power: Positive = ABSENT
+    curvature: Literal["autodiff", "secant"] = ABSENT
+    offset: Positive = ABSENT
+    beta: Fraction = ABSENT
+    d0: Positive = ABSENT
+    reps_rel: Positive = ABSENT
+    s_decay: NonNegative = ABSENT
+    s_init: Positive = ABSENT
+    warmup_steps: Whole = ABSENT
+    schedule: Schedule | None = ABSENT
 
     @model_validator(mode="after")
     def _nesterov_has_momentum(self) -> Optimizer:
@@ -190,22 +152,22 @@ class Optimizer(Component):
 
 
 class Probe(Component):
-    images: Literal["batch", "fixed", "train"] = "batch"
-    layers: bool = True
-    count: Count = 1
-    tolerance: Positive = 1e-3
-    max_restarts: Count = 1
-    steps: Count = 1
-    scale: Positive = 1.0
-    rtol: Positive = 1e-6
-    max_evaluations: Count = 1
+    images: Literal["batch", "fixed", "train"] = ABSENT
+    layers: bool = ABSENT
+    count: Count = ABSENT
+    tolerance: Positive = ABSENT
+    max_restarts: Count = ABSENT
+    steps: Count = ABSENT
+    scale: Positive = ABSENT
+    rtol: Positive = ABSENT
+    max_evaluations: Count = ABSENT
 
 
 class Logger(Component):
-    mode: Literal["offline", "online"] = "offline"
-    project: str = ""
-    entity: str | None = None
-    api_key: str | None = None
+    mode: Literal["offline", "online"] = ABSENT
+    project: str = ABSENT
+    entity: str | None = ABSENT
+    api_key: str | None = ABSENT
 
 
 class Probes(BaseModel):
@@ -220,19 +182,19 @@ class Probes(BaseModel):
 
 
 class Engine(Strict):
-    device: Annotated[str, AfterValidator(_device)]
+    device: Device
     precision: Literal["auto", "fp32", "bf16", "fp16"]
     channels_last: bool | Literal["auto"]
     compile: bool
     sync_batch_norm: bool
     shard: bool
     micro_batch: Count | None
-    threads: Annotated[int, Field(gt=0, le=MOST_THREADS)] | None
+    threads: Threads | None
     tf32: bool
 
 
 class Checkpoint(Strict):
-    every: Annotated[int | str, AfterValidator(_interval)]
+    every: Interval
     keep: Count
     best: Literal["train/epoch_loss", "test/loss", "test/accuracy"] | None
 
@@ -244,10 +206,8 @@ class Resume(Strict):
 class Config(Strict):
     """Everything that decides a run."""
 
-    NOT_IDENTITY: ClassVar = ("out_dir", "resume", targets.SETTING)
-
-    seed: Annotated[int, Field(ge=0, lt=2**63)]
-    batch_size: Annotated[int | str, AfterValidator(_batch_size)]
+    seed: Seed
+    batch_size: BatchSize
     epochs: Count
     max_steps: Count | None
     target_loss: Positive | None
@@ -267,20 +227,23 @@ class Config(Strict):
     resume: Resume
 
     @classmethod
-    def parse(cls, composed: Mapping[str, Any]) -> Config:
-        """Check a composed configuration. Raises `UsageError`, one line, for the first thing wrong.
+    def parse(cls, composed: Mapping[str, Any], choices: Mapping[str, str] | None = None) -> Config:
+        """Check a configuration, composed or stored. Raises `UsageError`, one line, for the first thing wrong.
 
-        What a run of an older version says of its own trust is passed over.
+        `choices` holds the chosen option of each group; a stored configuration knows it by the option's name. What a
+        run of an older version says of its own trust is passed over.
         """
         secrets.learn(composed)
         try:
             config = cls.model_validate({key: value for key, value in composed.items() if key != targets.SETTING})
         except ValidationError as error:
-            raise UsageError(first_problem(error, cls.model_fields)) from None
+            raise UsageError(first_problem(error, composed)) from None
         if config.optim.adaptive and config.batch_size != "full":
             raise UsageError("optim.adaptive=true needs the whole loss at every step: set batch_size=full")
         for key, component in config.components().items():
             targets.check(component.target, our_targets(), f"{key}._target_")
+            for name in _unknown(key, component, choices or {}):
+                raise UsageError(unknown_key(f"{key}.{name}", composed))
         if config.engine.threads is None:
             engine = config.engine.model_copy(update={"threads": available_threads()})
             config = config.model_copy(update={"engine": engine})
@@ -303,7 +266,7 @@ class Config(Strict):
 
     def identity(self) -> dict[str, Any]:
         """What makes two runs the same run: all but where it lies and whether a change is forgiven."""
-        return {key: value for key, value in self.public().items() if key not in self.NOT_IDENTITY}
+        return identity(self.model_dump(exclude_unset=True))
 
     def parent(self) -> tuple[Path, str] | None:
         """The run directory of `fork_from=RUN[@CHECKPOINT]`, and which checkpoint: a step, `best` or `newest`."""
@@ -316,134 +279,11 @@ class Config(Strict):
         return f"{self.optim.name or 'run'}-seed{self.seed}-{fingerprint([self.identity()])}"
 
 
-def refuse_place(directory: Path) -> None:
-    """Raise `UsageError` if no run can lie there: a file is in the way, or a name is too long."""
-    there = next(place for place in (directory, *directory.parents) if os.path.lexists(place))
-    if not there.is_dir():
-        raise UsageError(f"out_dir={directory}: {there} is not a folder")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise UsageError(f"out_dir={directory}: {there} cannot be written")
-    longest = max(len(os.fsencode(name)) for name in directory.parts)
-    below = len(os.fsencode(directory)) + 200  # room for the names in a run directory
-    if longest > os.pathconf(there, "PC_NAME_MAX") or below > os.pathconf(there, "PC_PATH_MAX"):
-        raise UsageError(f"out_dir={directory}: the name is too long for this file system")
-
-
-def refuse_to_start(config: Config, directory: Path) -> None:
-    """Raise `UsageError` if the directory is another configuration's, with the difference, or a parent is missing.
-
-    A run that ended before its first record, say for want of data, has nothing to lose and may be corrected.
-    """
-    if not (directory / RECORDS_FILE).exists():
-        parent = config.parent()
-        if parent and not (parent[0] / CHECKPOINTS).is_dir():
-            raise UsageError(
-                f"fork_from={config.fork_from}: {parent[0].absolute()} has no {CHECKPOINTS}/ to start from"
-            )
-        return
-    if config.resume.override:
-        return
-    stored, faults = reading.read_config(directory)
-    if faults:
-        raise UsageError(f"{directory}: {faults[0]}; choose another out_dir, or go on by resume.override=true")
-    old = secrets.redact({key: value for key, value in stored.items() if key not in config.NOT_IDENTITY})
-    if lines := difference(old, config.identity()):
-        raise UsageError(
-            f"{directory} holds another run ({'; '.join(lines)}): choose another out_dir, "
-            "or go on with the changed configuration by resume.override=true"
-        )
-
-
-def first_problem(error: ValidationError, known: Iterable[str]) -> str:
-    """One line on the first thing wrong; `known` are the keys that an unknown one may have been meant to be."""
-    problem = error.errors()[0]
-    key = ".".join(str(part) for part in problem["loc"] if part not in ("bool", "int", "str", "literal['auto']"))
-    if problem["type"] == "extra_forbidden":
-        return f"unknown key {key!r}{suggestion(key, known)}"
-    reason = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    value = problem["input"]
-    group, _, name = key.rpartition(".")
-    if group and isinstance(value, list | dict) and problem["type"] != "missing":
-        return f"{key}: {reason}; {name} means the same in all options of {group}: call a key of your own otherwise"
-    shown = f"={secrets.redact(value, key)}" if isinstance(value, str | int | float) else ""
-    return f"{key}{shown}: {reason}"
-
-
-def suggestion(word: str, known: Iterable[str], parent: str = "", cutoff: float = 0.6) -> str:
-    """`; did you mean 'clr'?`, or nothing if no known word is close. Keys are compared without their `parent.`."""
-    close = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=cutoff)
-    return f"; did you mean '{parent}{close[0]}'?" if close else ""
-
-
-def available_threads() -> int:
-    """The cores that this process may use, or OMP_NUM_THREADS if the user has set it."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdigit() and 0 < int(asked) <= MOST_THREADS:
-        return int(asked)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def option_groups(folders: Iterable[Path]) -> dict[str, list[str]]:
-    """The groups of one or more configuration folders, and the options of each, sorted."""
-    patterns = ("*/*.yaml", "*/*/*.yaml")  # optim/sgd.yaml, optim/schedule/cosine.yaml
-    try:
-        found = [(folder, file) for folder in folders for pattern in patterns for file in folder.glob(pattern)]
-    except OSError as error:
-        raise UsageError(f"a configuration folder cannot be read: {error}") from None
-    files = sorted(file.relative_to(folder) for folder, file in found)
-    groups: dict[str, list[str]] = {}
-    for file in files:
-        if file.parts[0] not in SWEEP_GROUPS:
-            groups.setdefault(file.parent.as_posix(), []).append(file.stem)
-    return dict(sorted(groups.items()))
-
-
-@cache
-def our_targets() -> frozenset[str]:
-    """Every `_target_` that the packaged `conf/` names."""
-    named = re.compile(r"^ *_target_: *(\S+)", re.MULTILINE)
-    return frozenset(target for file in CONF_DIR.rglob("*.yaml") for target in named.findall(file.read_text()))
-
-
-def fingerprint(configs: list[dict[str, Any]]) -> str:
-    text = json.dumps(configs, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """The old and the new value of every leaf in which two public configurations differ."""
-    before, after = dict(leaves(old)), dict(leaves(new))
-    keys = sorted(before.keys() | after.keys())
-    values = {key: (before.get(key, "(absent)"), after.get(key, "(absent)")) for key in keys}
-    return {key: (a, b) for key, (a, b) in values.items() if a != b}
-
-
-def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """The same as lines, `key: old → new`."""
-    return [f"{key}: {before} → {after}" for key, (before, after) in changes(old, new).items()]
-
-
-def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def written_keys(stored: Mapping[str, Any]) -> dict[str, str]:
-    """A configuration as a run directory holds it, flat and as text, without what is not identity."""
-    identity = {key: value for key, value in stored.items() if key not in Config.NOT_IDENTITY}
-    return {key: str(value) for key, value in leaves(secrets.redact(identity))}  # once more: it is shown to others
-
-
-def varied_keys(configs: Iterable[Mapping[str, str]]) -> list[str]:
-    """The keys to tell runs apart by; one that only some options have counts if it differs among those.
-
-    A `_target_` is left out: the option's name says it.
-    """
-    values: dict[str, set[str]] = {}
-    for config in configs:
-        for key, value in config.items():
-            values.setdefault(key, set()).add(value)
-    return [key for key, seen in values.items() if len(seen) > 1 and not key.endswith("_target_")]
+def _unknown(key: str, component: Component, choices: Mapping[str, str]) -> list[str]:
+    """The keys of an option of ours that its file does not have. A user's option, or another target, may have any."""
+    group, _, name = key.partition(".")  # probe.corridor, logger.wandb; or dataset, model, optim
+    ours = our_option(group, name or choices.get(group) or component.name)
+    ours = ours.get(name, {}) if name else {"name": None, **ours}
+    if ours.get("_target_") != component.target:
+        return []
+    return [key for key in component.model_dump(exclude_unset=True) if key not in ours]

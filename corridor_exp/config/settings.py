@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from corridor_exp.config.schema import Count, PathStr, Whole, first_problem
+from corridor_exp.config.mistakes import first_problem
+from corridor_exp.config.values import Count, PathStr, Whole
 from corridor_exp.errors import UsageError
 
 NO_HYDRA = (
@@ -63,11 +64,10 @@ class Settings(Keys):
                 own[key] = value
             else:
                 others.append(argument)
-        keys = [*cls.model_fields, *(f"slurm.{key}" for key in Slurm.model_fields)]
         try:
             return cls.model_validate({**own, "slurm": {"sbatch": sbatch, **slurm}}), others
         except ValidationError as error:
-            raise UsageError(first_problem(error, keys)) from None
+            raise UsageError(first_problem(error, {**cls.model_fields, "slurm": Slurm.model_fields})) from None
 
 
 def is_of_a_sweep(argument: str) -> bool:

@@ -15,7 +15,9 @@ from filelock import FileLock, Timeout
 
 import corridor_exp
 from corridor_exp.config import secrets
-from corridor_exp.config.schema import Config, changes, difference, refuse_to_start
+from corridor_exp.config.differences import NOT_IDENTITY, changes, difference
+from corridor_exp.config.places import refuse_to_start
+from corridor_exp.config.schema import Config
 from corridor_exp.engine.build import build_engine
 from corridor_exp.engine.loop import Engine
 from corridor_exp.engine.memory import fit_to_memory
@@ -157,7 +159,7 @@ def _go_on_from(saved: dict[str, Any], engine: Engine, config: Config) -> None:
     changed = {
         key
         for key in changes(secrets.redact(saved["config"]), config.public())
-        if key.partition(".")[0] not in (*config.NOT_IDENTITY, "fork_from")
+        if key.partition(".")[0] not in (*NOT_IDENTITY, "fork_from")
     }
     renewed = Renewed(
         micro_batch="engine.micro_batch" in changed,

@@ -21,7 +21,7 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 import corridor_exp
-from corridor_exp.config.schema import varied_keys, written_keys
+from corridor_exp.config.differences import varied_keys, written_keys
 from corridor_exp.config.secrets import redact
 from corridor_exp.runs import reading, records
 

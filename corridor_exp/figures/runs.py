@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from corridor_exp.config.schema import leaves, varied_keys
+from corridor_exp.config.differences import leaves, varied_keys
 from corridor_exp.errors import UsageError
 from corridor_exp.runs import reading, records
 from corridor_exp.runs.records import Record

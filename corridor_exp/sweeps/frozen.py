@@ -19,7 +19,8 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from corridor_exp.config import secrets
-from corridor_exp.config.schema import Config, refuse_to_start
+from corridor_exp.config.places import refuse_to_start
+from corridor_exp.config.schema import Config
 from corridor_exp.errors import UsageError
 from corridor_exp.runs import reading, records
 from corridor_exp.runs.provenance import git_commit

@@ -12,7 +12,8 @@ from typing import TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
-from corridor_exp.config.schema import Strict, first_problem, suggestion
+from corridor_exp.config.mistakes import first_problem, suggestion
+from corridor_exp.config.schema import Strict
 from corridor_exp.errors import UsageError
 from corridor_exp.files import load_yaml
 

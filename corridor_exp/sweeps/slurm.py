@@ -8,6 +8,7 @@ saves, and the task queues itself again.
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -25,6 +26,8 @@ from corridor_exp.errors import RunError, UsageError, in_words
 from corridor_exp.runs import records
 from corridor_exp.sweeps.frozen import SUBMITTED, Sweep
 from corridor_exp.sweeps.worker import work
+
+UNREACHABLE = re.compile(r"slurm controller|configuration source|munge|timed out|zero bytes", re.IGNORECASE)
 
 
 class Task(submitit.helpers.Checkpointable):
@@ -66,7 +69,7 @@ def submit(sweep: Sweep, folders: list[Path], settings: Slurm) -> str:
         with redirect_stderr(StringIO()):  # the error has it too
             jobs = executor.map_array(Task(), map(str, folders), repeat(targets.allowed()))
     except submitit.core.utils.FailedJobError as error:
-        raise UsageError(f"sbatch: {' '.join(str(error).split())}") from None
+        raise _refusal("sbatch", str(error)) from None
     except OSError as error:
         raise RunError(f"cannot write {in_words(error)}; nothing was submitted") from None
     newest = _jobs(sweep) | {folder.name: job.job_id for folder, job in zip(folders, jobs, strict=True)}
@@ -92,7 +95,22 @@ def cancel(sweep: Sweep, runs: list[str]) -> None:
     """Take the jobs of these runs out of Slurm's queue. Those that run save first."""
     jobs = _jobs(sweep)
     if doomed := [jobs[run] for run in runs if run in jobs]:
-        subprocess.run(["scancel", *doomed], check=True)
+        done = subprocess.run(["scancel", *doomed], capture_output=True, text=True)
+        if done.returncode:
+            raise _refusal("scancel", done.stderr)
+
+
+def _refusal(command: str, said: str) -> UsageError:
+    """What a command of Slurm's has said in several lines, as one line that names the cure."""
+    lines = [re.sub(rf"^{command}: (error: |fatal: )?", "", line).strip() for line in said.splitlines() if line.strip()]
+    if UNREACHABLE.search(said):
+        return UsageError(
+            f"executor=slurm: no Slurm controller answers {command} ({lines[-1]}): ask `sinfo`, set SLURM_CONF, "
+            "or leave out executor=slurm, which runs the sweep here"
+        )
+    return UsageError(
+        f"{command}: {'; '.join(lines) or 'no reason given'}: change slurm.KEY=VALUE (see --help), or ask `sinfo`"
+    )
 
 
 def _jobs(sweep: Sweep) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import logging
 import os
 import sys
 from contextlib import suppress
@@ -10,8 +11,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from corridor_exp.cli.logs import log_to_stderr
 from corridor_exp.config import secrets, targets
+from corridor_exp.config.logs import log_to_stderr
 from corridor_exp.errors import RunError, UsageError, in_words
 from corridor_exp.files import regular
 from corridor_exp.runs import records
@@ -19,6 +20,7 @@ from corridor_exp.signals import StopSignals
 from corridor_exp.streams import steady_streams
 from corridor_exp.sweeps.frozen import thaw
 
+logger = logging.getLogger(__name__)
 LOG = "log.txt"
 PATIENCE = 60.0
 
@@ -31,14 +33,15 @@ def work(folder: Path, allow_targets: tuple[str, ...] = ()) -> str:
     with steady_streams(), StopSignals() as stop:
         try:
             _write_to(folder / LOG)
-            log_to_stderr("corridor-train")
+            log_to_stderr("corridor-train")  # a run writes what that command would print
             from corridor_exp.engine.run import run  # torch, only now
 
             targets.allow(allow_targets)
             # One whose sweep was killed may still be saving, and is worth waiting for.
             return run(thaw(folder), folder, lambda: stop.asked, patience=PATIENCE)
         except (UsageError, OSError) as error:
-            print(f"corridor-sweep: {secrets.clean(in_words(error))}", file=sys.stderr, flush=True)
+            log_to_stderr("corridor-sweep")
+            logger.error("%s", in_words(error))
             fail(folder, in_words(error))
             return "failed"
 

@@ -69,6 +69,17 @@ def test_it_names_the_row_that_is_being_checked(capsys, monkeypatch) -> None:
     assert "1/2" in shown[1]
 
 
+def test_control_c_is_one_line_and_75(capsys, monkeypatch) -> None:
+    def stop() -> float:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ledger, "CHECKS", [claim("X", "0 = 0", at_most=0)(stop)])
+    assert verify() == 75
+    err = capsys.readouterr().err
+    assert "Traceback" not in err
+    assert err.splitlines()[-1] == "corridor-verify: stopped; the same command begins again"
+
+
 def test_it_speaks_before_torch_is_loaded() -> None:
     code = "import sys; sys.modules['torch'] = None; from corridor_exp.cli.verify import main; main([])"
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

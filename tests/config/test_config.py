@@ -5,7 +5,10 @@ import yaml
 
 from corridor_exp.config import targets
 from corridor_exp.config.compose import compose_jobs
-from corridor_exp.config.schema import CONF_DIR, Component, Config, difference, option_groups, refuse_to_start
+from corridor_exp.config.differences import difference
+from corridor_exp.config.options import CONF_DIR, option_groups, our_option
+from corridor_exp.config.places import refuse_to_start
+from corridor_exp.config.schema import Component, Config
 from corridor_exp.errors import UsageError
 from corridor_exp.objective.batches import DataShape
 
@@ -70,6 +73,54 @@ def test_only_an_option_of_ones_own_takes_keys_that_its_file_lacks(tmp_path) -> 
     assert other.optim.keywords()["alpha"] == 0.9  # whose keys no file of ours tells
     with pytest.raises(UsageError, match=r"unknown key 'optim\.alpha'"):
         compose("optim=sgd", "+optim.alpha=0.9")
+
+
+def test_an_option_of_ours_takes_no_key_that_its_file_lacks_whoever_adds_it(tmp_path) -> None:
+    """A typed key is in `bad_command_lines.yaml`; here a folder of options, another label, and a stored run add one."""
+    (tmp_path / "dataset").mkdir()
+    mine = "# @package _global_\ndataset: {_target_: torch.nn.Linear}\n"
+    for added, key in (
+        ("optim: {speed: 3}", "optim.speed"),
+        ("model: {wdth: 3}", "model.wdth"),
+        ("probe: {corridor: {momentum: 0.5}}", "probe.corridor.momentum"),
+        ("logger: {wandb: {mod: online}}", "logger.wandb.mod"),
+        ("engine: {devise: cpu}", "engine.devise"),
+        ("optim: {schedule: {name: cosine, perod: 3}}", "optim.schedule.perod"),
+        ("speed: 3", "speed"),
+    ):
+        (tmp_path / "dataset/mine.yaml").write_text(f"{mine}{added}\n")
+        with pytest.raises(UsageError, match=f"unknown key '{key}'"):
+            compose_jobs(["dataset=mine"], False, str(tmp_path))
+    with pytest.raises(UsageError, match=r"unknown key 'optim\.alpha'"):
+        compose("optim=sgd", "optim.name=other", "+optim.alpha=0.9")
+    stored = compose("optim=sgd").public()
+    assert Config.parse(stored).public() == stored
+    for group, key, meant in (("optim", "lrr", "lr"), ("model", "wdth", "width"), ("engine", "devise", "device")):
+        with pytest.raises(UsageError, match=f"unknown key '{group}.{key}'; did you mean '{group}.{meant}'"):
+            Config.parse({**stored, group: {**stored[group], key: 3}})
+
+
+def test_the_keys_of_an_option_of_ours_are_those_of_the_options_it_is_based_on() -> None:
+    for option in ("adamw", "sgd"):
+        assert our_option("optim", option).keys() == compose(f"optim={option}").public()["optim"].keys()
+    assert our_option("model", "vgg11_bn") == compose("model=vgg11_bn").public()["model"]
+    assert our_option("optim", "mine") == our_option("mine", "sgd") == our_option("optim", None) == {}
+
+
+def test_an_option_based_on_one_of_ours_has_a_name_of_its_own_and_goes_on_with_its_own_keys(tmp_path) -> None:
+    (tmp_path / "optim").mkdir()
+    (tmp_path / "optim/damped.yaml").write_text("defaults:\n  - sgd\n  - _self_\ndampening: 0.1\nmomentum: 0.9\n")
+    (config,) = compose_jobs(["optim=damped"], False, str(tmp_path))
+    assert config.optim.name == "damped"
+    assert Config.parse(config.public()).optim.keywords() == {
+        "lr": 0.1, "momentum": 0.9, "nesterov": False, "weight_decay": 0.0, "dampening": 0.1
+    }  # fmt: skip
+
+
+def test_a_key_that_its_option_lacks_has_no_value() -> None:
+    config = compose("optim=clr", "model=linear")
+    assert config.optim.keywords() == {"scale": 1.0, "step_cap": None, "f_star": 0.0}
+    assert config.optim.lr is config.model.width is config.dataset.mean is None
 
 
 def test_the_grammar_is_hydras(tmp_path) -> None:

@@ -15,7 +15,10 @@ import yaml
 from corridor_exp.cli.sync import main as sync
 from corridor_exp.config import secrets
 from corridor_exp.config.compose import compose_jobs
-from corridor_exp.config.schema import CONF_DIR, Config, leaves, refuse_to_start
+from corridor_exp.config.differences import leaves
+from corridor_exp.config.options import CONF_DIR
+from corridor_exp.config.places import refuse_to_start
+from corridor_exp.config.schema import Config
 from corridor_exp.config.secrets import REDACTED, clean, is_secret, redact, redact_argument
 from corridor_exp.errors import UsageError
 from corridor_exp.figures import report

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from corridor_exp.config.compose import compose_jobs
-from corridor_exp.config.schema import CONF_DIR, option_groups
+from corridor_exp.config.options import CONF_DIR, option_groups
 from corridor_exp.errors import UsageError
 from corridor_exp.runs import records
 from tests.conftest import SMALL, assert_resumes_to_the_same_bits, engine_of, same, weights

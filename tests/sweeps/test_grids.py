@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from corridor_exp.config.compose import compose_jobs
-from corridor_exp.config.schema import CONF_DIR
+from corridor_exp.config.options import CONF_DIR
 from corridor_exp.errors import UsageError
 from corridor_exp.runs import records
 from corridor_exp.sweeps.grids import figure_grids, load_figure, union

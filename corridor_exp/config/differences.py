@@ -1,0 +1,65 @@
+"""What tells two configurations apart: their leaves, the differences, a fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from corridor_exp.config import secrets, targets
+
+NOT_IDENTITY = ("out_dir", "resume", targets.SETTING)  # where a run lies, and whether a change is forgiven
+
+
+def identity(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes two runs the same run, of a configuration as a file holds it, without secrets."""
+    return secrets.redact({key: value for key, value in stored.items() if key not in NOT_IDENTITY})
+
+
+def fingerprint(configs: list[dict[str, Any]]) -> str:
+    text = json.dumps(configs, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def nodes(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every key of a tree by its dotted name, with what stands there."""
+    for key, value in tree.items():
+        yield f"{prefix}{key}", value
+        if isinstance(value, Mapping):
+            yield from nodes(value, f"{prefix}{key}.")
+
+
+def leaves(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The keys that hold a value."""
+    return ((key, value) for key, value in nodes(tree) if not (isinstance(value, Mapping) and value))
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The old and the new value of every leaf in which two public configurations differ."""
+    before, after = dict(leaves(old)), dict(leaves(new))
+    keys = sorted(before.keys() | after.keys())
+    values = {key: (before.get(key, "(absent)"), after.get(key, "(absent)")) for key in keys}
+    return {key: (a, b) for key, (a, b) in values.items() if a != b}
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The same as lines, `key: old → new`."""
+    return [f"{key}: {before} → {after}" for key, (before, after) in changes(old, new).items()]
+
+
+def written_keys(stored: Mapping[str, Any]) -> dict[str, str]:
+    """A configuration as a run directory holds it, flat and as text, without what is not identity."""
+    return {key: str(value) for key, value in leaves(identity(stored))}
+
+
+def varied_keys(configs: Iterable[Mapping[str, str]]) -> list[str]:
+    """The keys to tell runs apart by; one that only some options have counts if it differs among those.
+
+    A `_target_` is left out: the option's name says it.
+    """
+    values: dict[str, set[str]] = {}
+    for config in configs:
+        for key, value in config.items():
+            values.setdefault(key, set()).add(value)
+    return [key for key, seen in values.items() if len(seen) > 1 and not key.endswith("_target_")]
