@@ -64,7 +64,7 @@ def compose_jobs(overrides: Sequence[str], multirun: bool, config_dir: str | Non
         from tqdm import tqdm
 
         jobs = [[conf.parse(text) for text in job] for job in _product(parsed)]
-        return [conf.job(job) for job in tqdm(jobs, "composing", unit="run", delay=0.5, leave=False)]
+        return [conf.job(job) for job in tqdm(jobs, "composing", unit="run", delay=0.5, leave=False, disable=None)]
 
 
 @contextmanager

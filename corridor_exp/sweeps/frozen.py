@@ -58,7 +58,7 @@ class Sweep:
         runs = list(zip(configs, sweep.folders, strict=True))
         for config, folder in runs:
             refuse_to_start(config, folder)
-        for config, folder in tqdm(runs, "freezing", unit="run", delay=0.5, leave=False):
+        for config, folder in tqdm(runs, "freezing", unit="run", delay=0.5, leave=False, disable=None):
             folder.mkdir(parents=True, exist_ok=True)
             text = yaml.safe_dump(config.public(), sort_keys=False, allow_unicode=True)
             records.write_atomically(folder / records.CONFIG_FILE, text.encode())
