@@ -22,6 +22,8 @@ train: setup
 figures: setup
 	$(BIN)/corridor-figures all --runs outputs/reference
 	$(BIN)/corridor-figures claims --runs outputs/reference
+	$(BIN)/corridor-figures fig4 --runs outputs/reference/full --out outputs/figures/full
+	$(BIN)/corridor-figures fig7 --runs outputs/reference/full --out outputs/figures/full
 
 test: setup
 	$(BIN)/pytest -m 'not slow'

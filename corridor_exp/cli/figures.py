@@ -57,10 +57,13 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(1)
 
 
+def figures() -> list[str]:
+    return sorted(file.stem for file in CONF_DIR.glob("figure/*.yaml"))
+
+
 def option(name: str) -> grids.Figure:
-    known = [file.stem for file in CONF_DIR.glob("figure/*.yaml")]
-    if name not in known:
-        every = [*sorted(known), "all", "claims", "stability"]
+    if name not in figures():
+        every = [*figures(), "all", "claims", "stability"]
         raise UsageError(f"{name}: no such figure{suggestion(name, every)} ({', '.join(every)})")
     return grids.load_figure([CONF_DIR], name)
 
@@ -146,14 +149,14 @@ def claims(place: Path | None, out: Path, as_json: bool) -> None:
 
 
 def find(name: str, place: Path | None) -> Runs | None:
-    """What a figure shows: its own runs, and those that it shares with other figures, all of one scale.
+    """What a figure shows: its own runs, and beside them those that it shares with other figures, all of one scale.
 
-    A figure that has no grids of its own shows its own runs alone, where there are any.
+    A figure without grids of its own shows the runs of the others, unless they were made by its own command.
     """
     from corridor_exp.figures.runs import Runs
 
     figure, own = option(name), _newest(name, place)
-    if own and not (own.figure and figure.runs and figure.grids):
+    if (own is None) == bool(figure.grids) or (own and not (own.figure and figure.runs)):
         return own
     parts = [own] if own else []
     for other in figure.runs.split():
@@ -174,8 +177,10 @@ def _newest(name: str, place: Path | None, scale: str | None = None) -> Runs | N
         folders = [folder for pattern in (name, f"{name}-*") for folder in OUTPUTS.glob(f"{pattern}/sweep-*")]
         sweeps = sorted(_sweeps(folders), key=lambda sweep: sweep.time, reverse=True)
         places = [*(sweep.directory for sweep in sweeps), REFERENCE / name]
+    elif any((place / figure).is_dir() for figure in figures()):
+        places = [place / name]
     else:
-        places = [place / name if (place / name).is_dir() else place]
+        places = [place]
     found = (runs for runs in map(Runs.read, places) if runs and runs.figure in (name, None))
     return next((runs for runs in found if scale in (runs.scale, None)), None)
 

@@ -70,6 +70,8 @@ def test_figures_share_runs(tmp_path: Path, capsys) -> None:
         main([name])
         assert drawn(name) == {"CLR"}
     sweep(outputs / "fig2" / "sweep-2", "fig2", "full", {4096: "clr"})
+    with pytest.raises(SystemExit, match="2"):
+        main(["fig9"])  # Figure 2's runs alone are not Figure 9
     sweep(outputs / "fig9-mini" / "sweep-3", "fig9", "mini", {32: "clr"})
     main(["fig9"])
     assert drawn("fig9") == {"CLR, batch 32", "CLR, batch 512"}  # and not batch 4096, which is full
@@ -82,6 +84,15 @@ def test_figures_share_runs(tmp_path: Path, capsys) -> None:
     main(["claims", "--json"])
     scales = {row["figure"]: row["scale"] for row in json.loads(capsys.readouterr().out.split("\n", 1)[1])}
     assert scales["fig9"] == "mini"
+
+
+def test_a_folder_of_figures_has_no_other_runs(tmp_path: Path) -> None:
+    """Where only Figure 2 lies in it, Figure 7 is Figure 2's runs under CLR, and not every run below."""
+    sweep(tmp_path / "full" / "fig2", "fig2", "full", {4096: "clr", 64: "sgd"})
+    main(["fig7", "--runs", "full"])
+    assert drawn("fig7") == {"CLR"}
+    with pytest.raises(SystemExit, match="2"):
+        main(["fig5", "--runs", "full"])
 
 
 def test_runs_of_no_figure_are_joined_with_none(tmp_path: Path) -> None:
