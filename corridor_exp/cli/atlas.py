@@ -77,8 +77,18 @@ def looks_at_checkpoints(directory: Path) -> list[records.Record]:
     stored, faults = reading.read_config(directory)
     if faults:
         raise UsageError(f"{directory}: {faults[0]}")
-    config = Config.parse(stored)
-    engine = build_engine(config)
+    data = stored.get("dataset", {})
+    if downloads := data.get("download"):
+        data["download"] = False  # a folder from elsewhere may name data that are not here
+    try:
+        engine = build_engine(Config.parse(stored))
+    except RunError as error:
+        if not downloads:
+            raise
+        raise RunError(
+            f"{str(error).partition('. ')[0]}; corridor-atlas downloads no data: "
+            f"dataset.root in {directory / records.CONFIG_FILE} says where they lie"
+        ) from error
     probe = Corridor("fixed", dataset=engine.dataset, batch_size=engine.plan.batch_size)
     looks = []
     log_to_stderr("corridor-atlas")

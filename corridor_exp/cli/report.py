@@ -17,8 +17,9 @@ def main(argv: list[str] | None = None) -> None:
     parser = Parser(
         prog="corridor-report",
         description="Writes one HTML page over all runs below a folder: a table of them with filters, curves of any "
-        "metric, the differences of any two configurations, and the figures and claims that corridor-figures has "
-        "drawn. It needs no network, so it can be mailed. Runs that are broken or not finished are in it, named so.",
+        "metric, the differences of any two configurations, and the figures and claims of corridor-figures that "
+        "lie in DIR or DIR/figures. It needs no network, so it can be mailed. "
+        "Runs that are broken or not finished are in it, named so.",
         epilog="Examples: corridor-report; corridor-report outputs/digits-mlp; corridor-report outputs --out "
         "runs.html. Exit codes: 0 done, 2 bad usage.",
     )
@@ -34,7 +35,7 @@ def main(argv: list[str] | None = None) -> None:
     if not reading.find(args.directory):
         parser.error(f"{args.directory} holds no run: train one with corridor-train, or give another DIR")
     try:
-        runs = report.write(args.directory, out, [args.directory, args.directory / "figures", Path("outputs/figures")])
+        runs = report.write(args.directory, out, [args.directory, args.directory / "figures"])
     except RunError as error:
         parser.error(f"{error}; give another place by --out FILE")
     for run in runs:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from matplotlib.figure import Figure
 from corridor_exp.figures import style
 from corridor_exp.figures.runs import Run, Runs, grouped, not_complete
 from corridor_exp.runs import records
+from corridor_exp.runs.series import band
 
 LEVELS = {records.CORRIDOR_INDEX: (0.5, "½: no convex quadratic is below")}
 
@@ -41,10 +41,7 @@ def points(runs: Runs, metrics: Sequence[str]) -> list[Point]:
                 for run in seeds:
                     for epoch, value in run.series(metric).items():
                         values.setdefault(epoch, []).append(value)
-                drawn += [
-                    Point(dataset, metric, label, epoch, statistics.median(v), min(v), max(v), len(v))
-                    for epoch, v in sorted(values.items())
-                ]
+                drawn += [Point(dataset, metric, label, epoch, *band(v)) for epoch, v in sorted(values.items())]
     return drawn
 
 

@@ -24,6 +24,7 @@ import corridor_exp
 from corridor_exp.config.differences import varied_keys, written_keys
 from corridor_exp.config.secrets import redact
 from corridor_exp.runs import reading, records
+from corridor_exp.runs.series import Epochs
 
 PAGE = Path(__file__).parent / "page"
 RESULTS = {
@@ -54,7 +55,7 @@ class Run:
     commit: str | None = None
     version: str | None = None
     clock: list[tuple[int, float]] = field(default_factory=list)  # steps, and the seconds passed by then
-    steps_per_epoch: float | None = None
+    epoch_ends: list[tuple[int, int]] = field(default_factory=list)
     curves: dict[str, list[Point]] = field(default_factory=dict)
     thinned: bool = False
 
@@ -78,15 +79,14 @@ def read_run(folder: Path, path: str, longest: int = LONGEST) -> Run:
 
 def _take_records(stored: reading.Stored, run: Run) -> None:
     """Fill in the curves, and the last values as results."""
+    run.epoch_ends = Epochs(stored.records).ends
     for record in stored.records:
-        step, epoch, seconds = (record[key] for key in ("step", "epoch", "time"))
+        step, seconds = record["step"], record["time"]
         for key, value in record.items():
             if key not in ("step", "epoch", "time"):
                 run.curves.setdefault(key, []).append((step, _rounded(value)))
                 if value is not None:
                     run.results[key] = value
-        if run.steps_per_epoch is None and records.TRAIN_EPOCH_LOSS in record:
-            run.steps_per_epoch = (step + 1) / (epoch + 1)
         run.clock.append((step, seconds))
         run.results.update(steps=step + 1, seconds=seconds)
     if stored.torn:
@@ -194,7 +194,7 @@ def _for_browser(runs: Sequence[Run]) -> list[dict[str, Any]]:
         {
             "path": run.path,
             "config": {k: v for k, v in run.config.items() if (k, v) not in everywhere} if run.config else None,
-            "steps_per_epoch": run.steps_per_epoch,
+            "epoch_ends": run.epoch_ends,
             "clock": [list(axis) for axis in zip(*run.clock, strict=True)] or [[], []],
             **_curves_for_browser(run),
         }

@@ -14,6 +14,7 @@ from corridor_exp.config.differences import leaves, varied_keys
 from corridor_exp.errors import UsageError
 from corridor_exp.runs import reading, records
 from corridor_exp.runs.records import Record
+from corridor_exp.runs.series import Epochs
 
 # Keys that say where and how a run was done, and not which experiment it is.
 NOT_EXPERIMENT = re.compile(
@@ -43,15 +44,17 @@ class Run:
         return self.config.get("seed")
 
     @cached_property
-    def steps_per_epoch(self) -> float:
-        """From an epoch's last record; a run shorter than an epoch is drawn as if it were one."""
-        ends = [(r["step"] + 1) / (r["epoch"] + 1) for r in self.records if records.TRAIN_EPOCH_LOSS in r]
-        return ends[-1] if ends else max((r["step"] + 1 for r in self.records), default=1)
+    def epochs(self) -> Epochs:
+        return Epochs(self.records)
 
     def series(self, metric: str) -> dict[float, float]:
-        """The finite values of a metric by the epochs that are done after its step."""
+        """The finite values of a metric by the epochs done after its step.
+
+        A run shorter than an epoch is drawn as if it were one.
+        """
+        whole = max((r["step"] + 1 for r in self.records), default=1)
         return {
-            (r["step"] + 1) / self.steps_per_epoch: r[metric]
+            self.epochs.done(steps := r["step"] + 1) or steps / whole: r[metric]
             for r in self.records
             if r.get(metric) is not None and math.isfinite(r[metric])
         }

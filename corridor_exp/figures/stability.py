@@ -5,7 +5,6 @@ A method without a rate to tune, such as CLR, is a level line.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from matplotlib.figure import Figure
 from corridor_exp.figures import style
 from corridor_exp.figures.runs import Runs, grouped, not_complete
 from corridor_exp.runs import records
+from corridor_exp.runs.series import band
 
 RATE = "optim.lr"
 METRICS = (records.TRAIN_EPOCH_LOSS, records.TEST_ACCURACY)
@@ -44,8 +44,7 @@ def points(runs: Runs) -> list[Point]:
                 if run.status == "completed" and series:
                     ends.setdefault(run.config.get(RATE), []).append(series[-1])
             drawn += [
-                Point(metric, method, rate, statistics.median(v), min(v), max(v), len(v))
-                for rate, v in sorted(ends.items(), key=lambda end: end[0] or 0.0)
+                Point(metric, method, rate, *band(v)) for rate, v in sorted(ends.items(), key=lambda end: end[0] or 0.0)
             ]
     return drawn
 

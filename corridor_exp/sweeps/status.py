@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from corridor_exp.runs import reading, records
+from corridor_exp.runs.series import Epochs
 from corridor_exp.sweeps.frozen import is_locked
 from corridor_exp.sweeps.worker import LOG, last_line
 
@@ -59,17 +60,15 @@ def look(folder: Path, job: str = "") -> Look:
 
 def _progress(stored: reading.Stored) -> Look:
     """Step, loss and time to go, as the records tell them."""
-    step, loss, seconds, steps_per_epoch = None, None, 0.0, None
+    step, loss, seconds = None, None, 0.0
     for record in stored.records:
         step, seconds = record["step"] + 1, record["time"]  # its step is done when it is written
         loss = record.get(records.TRAIN_EPOCH_LOSS, record.get(records.TRAIN_LOSS, loss))
-        if records.TRAIN_EPOCH_LOSS in record:
-            steps_per_epoch = step / (record["epoch"] + 1)
     if not step:
         return Look("waiting")
     # Before its first epoch ends, a run that is not bounded by max_steps does not know how long it is.
     epochs = stored.config.get("epochs")
-    bounds = [stored.config.get("max_steps"), steps_per_epoch and epochs and epochs * steps_per_epoch]
+    bounds = [stored.config.get("max_steps"), epochs and Epochs(stored.records).steps_of(epochs)]
     total = min((bound for bound in bounds if bound), default=None)
     eta = None if total is None else seconds / step * (total - step)
     return Look("waiting", step=step, loss=loss, eta=eta)

@@ -121,3 +121,19 @@ def test_a_run_without_looks_or_checkpoints_says_how_to_get_some(digits_run, cap
     with pytest.raises(SystemExit):
         main(["out"])
     assert "probe=corridor" in capsys.readouterr().err
+
+
+def test_the_atlas_downloads_no_data_set(corridor_train, monkeypatch, capsys, tmp_path: Path) -> None:
+    """A folder from elsewhere names a data set that is not here."""
+    monkeypatch.setattr("corridor_exp.datasets.cifar_mnist.fetch", lambda *args: pytest.fail("downloads"))
+    argv = ["dataset=mnist", "model=mlp", "dataset.root=there", "probe=none", "--cfg", "job"]
+    assert corridor_train(*argv) == 0
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.yaml").write_text(capsys.readouterr().out)
+    (tmp_path / "run/records.jsonl").touch()
+    with pytest.raises(SystemExit) as exit_:
+        main(["run"])
+    assert exit_.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "no MNIST under" in line
+    assert line.endswith("corridor-atlas downloads no data: dataset.root in run/config.yaml says where they lie")

@@ -70,7 +70,7 @@ def test_the_page_holds_the_numbers_of_real_runs(digits_run, tmp_path: Path, cap
             numbers = [records.NON_FINITE.get(v, v) if isinstance(v, str) else v for v in values]
             assert numbers == pytest.approx([v for _, v in expected], rel=1e-5, nan_ok=True)
         assert run["clock"] == [[r["step"] for r in written], [r["time"] for r in written]]
-    assert page.data["runs"][0]["steps_per_epoch"] == 3
+    assert page.data["runs"][0]["epoch_ends"] == [[0, 0], [9, 3]]
     summary = reading.read_summary(Path("all/clr"))
     assert f"{summary['metrics'][records.TEST_ACCURACY]:.4g}" in page.text
     assert {"completed", "diverged", "optim.name"} <= set(page.text)
@@ -200,6 +200,15 @@ def test_figures_and_claims_lie_beside_the_runs(tmp_path: Path) -> None:
     for broken in ("[1]", "{", '{"a": 1}'):
         (tmp_path / "figures/claims.json").write_text(broken)
         assert "Claims" not in page_of(tmp_path).text
+
+
+def test_figures_of_other_runs_are_not_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "mine/run", losses(1.0))
+    (tmp_path / "outputs/figures").mkdir(parents=True)
+    (tmp_path / "outputs/figures/fig2.png").write_bytes(b"two")
+    (tmp_path / "outputs/figures/claims.json").write_text('[{"figure": "fig2"}]')
+    assert not {"Figures", "Claims"} & set(page_of(Path("mine")).text)
 
 
 @pytest.mark.parametrize(

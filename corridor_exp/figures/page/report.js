@@ -82,12 +82,20 @@ const styleOf = (number) => ({
   "stroke-dasharray": DASHES[Math.floor(number / 8) % DASHES.length],
 });
 
-// What x is at a step; a step's time is interpolated between the steps that the page has it of.
+// What x is at a step; time and epochs are interpolated between the steps that the page has them of.
 function xOf(run, along) {
   if (along === "step") return (step) => step;
-  if (along === "epoch") return (step) => (run.steps_per_epoch ? (step + 1) / run.steps_per_epoch : NaN);
-  const [steps, seconds] = run.clock;
   let i = 0;
+  if (along === "epoch") {
+    const ends = run.epoch_ends;
+    return (step) => {
+      while (i + 2 < ends.length && ends[i + 1][0] <= step) i++;
+      if (ends.length < 2) return NaN;
+      const [[start, before], [stop, done]] = ends.slice(i, i + 2);
+      return before + ((step + 1 - start) * (done - before)) / (stop - start);
+    };
+  }
+  const [steps, seconds] = run.clock;
   return (step) => {
     while (i + 2 < steps.length && steps[i + 1] <= step) i++;
     if (steps.length < 2 || step <= steps[i]) return seconds[i] ?? NaN;
