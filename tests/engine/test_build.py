@@ -9,7 +9,9 @@ from corridor_exp.errors import RunError
 from tests.conftest import engine_of, same, weights
 
 SMALL_NET = ["model=mlp", "model.norm=batch", "probe=none"]  # its batch norm has one value a channel of an image
-CONVOLUTIONS = ["model=resnet18", "model.width=4", "probe=none"]  # the last one sees 1 × 1 pixels of 8 × 8
+# The last convolution sees 1 × 1 pixels of 8 × 8. float32, because after such a run in bf16, in the same process, torch
+# 2.14 crashes in a later float32 backward pass (of a VGG) on an AMD processor with bf16 units.
+CONVOLUTIONS = ["model=resnet18", "model.width=4", "probe=none", "engine.precision=fp32"]
 
 
 @pytest.mark.parametrize(
