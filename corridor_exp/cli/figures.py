@@ -57,13 +57,13 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(1)
 
 
-def figures() -> list[str]:
+def known_figures() -> list[str]:
     return sorted(file.stem for file in CONF_DIR.glob("figure/*.yaml"))
 
 
 def option(name: str) -> grids.Figure:
-    if name not in figures():
-        every = [*figures(), "all", "claims", "stability"]
+    if name not in known_figures():
+        every = [*known_figures(), "all", "claims", "stability"]
         raise UsageError(f"{name}: no such figure{suggestion(name, every)} ({', '.join(every)})")
     return grids.load_figure([CONF_DIR], name)
 
@@ -156,7 +156,9 @@ def find(name: str, place: Path | None) -> Runs | None:
     from corridor_exp.figures.runs import Runs
 
     figure, own = option(name), _newest(name, place)
-    if (own is None) == bool(figure.grids) or (own and not (own.figure and figure.runs)):
+    if own is None and figure.grids:
+        return None
+    if own and not (own.figure and figure.runs and figure.grids):
         return own
     parts = [own] if own else []
     for other in figure.runs.split():
@@ -177,7 +179,7 @@ def _newest(name: str, place: Path | None, scale: str | None = None) -> Runs | N
         folders = [folder for pattern in (name, f"{name}-*") for folder in OUTPUTS.glob(f"{pattern}/sweep-*")]
         sweeps = sorted(_sweeps(folders), key=lambda sweep: sweep.time, reverse=True)
         places = [*(sweep.directory for sweep in sweeps), REFERENCE / name]
-    elif any((place / figure).is_dir() for figure in figures()):
+    elif any((place / figure).is_dir() for figure in known_figures()):
         places = [place / name]
     else:
         places = [place]

@@ -62,14 +62,20 @@ def look(number: int) -> Look:
 
 
 def looks(rates: Mapping[str, float | None]) -> dict[str, Look]:
-    """A look for each label; those with a learning rate, if they are many, by one map of colours from low to high."""
+    """A look for each label. Many learning rates have one map of colours from low to high.
+
+    Labels of the same rate, as of two optimizers, have the same colour and another dash.
+    """
     ordered = sorted({rate for rate in rates.values() if rate is not None})
     if len(ordered) <= FEW_RATES:
         return {label: look(n) for n, label in enumerate(rates)}
     colours = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(ordered)))
     others = (look(n) for n in range(len(rates)))
+    dashes = {rate: iter(DASHES) for rate in ordered}
     return {
-        label: next(others) if rate is None else Look(color=tuple(colours[ordered.index(rate)]), linestyle="-")
+        label: next(others)
+        if rate is None
+        else Look(color=tuple(colours[ordered.index(rate)]), linestyle=next(dashes[rate], DASHES[-1]))
         for label, rate in rates.items()
     }
 

@@ -62,6 +62,12 @@ def test_many_rates_have_colours_in_order_and_clr_its_own(tmp_path: Path) -> Non
     assert figure.axes[0].lines[0].get_color() == style.COLOURS[0]
 
 
+def test_two_optimizers_at_many_rates_are_told_apart() -> None:
+    looks = style.looks({f"{name} {rate}": rate for name in ("SGD", "adam") for rate in (0.1, 0.2, 0.5, 1.0)})
+    assert len({(look["color"], look["linestyle"]) for look in looks.values()}) == 8
+    assert looks["SGD 0.2"]["color"] == looks["adam 0.2"]["color"]
+
+
 def test_what_did_not_end_well_is_named_on_the_figure(tmp_path: Path) -> None:
     write_run(tmp_path / "0", [1.0, 2.0], seed=0)
     write_run(tmp_path / "1", [1.0, 5.0], seed=1, status="diverged")
