@@ -50,7 +50,7 @@ Examples
   corridor-sweep out_dir=DIR              goes on with the sweep that lies there; so do the flags: out_dir=DIR --status
 
 Keys of the sweep (all others are those of corridor-train, where a value may be a list: seed=0,1,2)
-  figure scale                            runs of conf/figure/NAME.yaml; scale: full, mini, smoke, or a file of conf/scale/
+  figure scale                            runs of conf/figure/NAME.yaml, at a scale: full, mini, smoke or your own
   out_dir=DIR                             its folder; otherwise outputs/<name>/sweep-<fingerprint of the command>/. A
                                           command whose runs begin with those of the folder adds its other runs
   executor=local processes=N              N runs at a time, which share the cores (engine.threads, frozen with a run)
