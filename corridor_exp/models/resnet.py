@@ -28,8 +28,9 @@ class ResNet(nn.Module):
 
     With width 64 and the ImageNet stem the parameters have torchvision's names and shapes. The small stem is a 3×3
     convolution without pooling, for images of about 32 pixels. The pooled stem is a 3×3 convolution of stride 2 and the
-    ImageNet stem's pool, so its maps have the sizes of the ImageNet stem's. `zero_init` zeroes the logits layer, so that the loss
-    starts at exactly ln C, and the last norm scale of each bottleneck block, as Haiku does. Haiku leaves basic blocks.
+    ImageNet stem's pool, so its maps have the sizes of the ImageNet stem's. `zero_init` zeroes the logits layer, so
+    that the loss starts at exactly ln C, and the last norm scale of each bottleneck block, as Haiku does. Haiku leaves
+    basic blocks.
     """
 
     def __init__(
