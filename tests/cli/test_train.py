@@ -38,15 +38,6 @@ def test_help_names_groups_keys_and_examples(corridor_train: Run, capsys) -> Non
         assert word in out
 
 
-def test_control_c_before_a_run_begins_is_one_line_and_75(corridor_train: Run, capsys, monkeypatch) -> None:
-    def stopped(*_: object) -> int:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("corridor_exp.cli.train._run", stopped)
-    assert corridor_train("seed=0") == 75
-    assert capsys.readouterr().err.count("\n") == 1
-
-
 def test_the_slurm_template_is_found_and_asks_for_what_every_node_has(corridor_train: Run, capsys) -> None:
     assert corridor_train("--sbatch") == 0
     template = Path(capsys.readouterr().out.rstrip("\n"))
