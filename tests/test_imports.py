@@ -19,7 +19,7 @@ MAY_IMPORT = {  # for each room, the other rooms that it may import
     "loggers": {"files", "runs", "config", "errors"},
     "runs": {"config", "files", "errors"},
     "config": {"files", "errors"},
-    "engine": {"config", "datasets", "loggers", "models", "objective", "optim", "probes", "runs", "errors"},
+    "engine": {"config", "files", "datasets", "loggers", "models", "objective", "optim", "probes", "runs", "errors"},
     "sweeps": {"config", "engine", "runs", "errors", "files", "signals", "streams"},
     "figures": {"runs", "config", "theory", "errors", "files"},
     "errors": set(),
