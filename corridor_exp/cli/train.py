@@ -15,7 +15,7 @@ from corridor_exp.config.logs import log_to_stderr
 from corridor_exp.config.options import SBATCH, our_groups
 from corridor_exp.config.schema import Config
 from corridor_exp.config.settings import NO_HYDRA, is_of_a_sweep
-from corridor_exp.errors import UsageError
+from corridor_exp.errors import ExitCode, UsageError
 from corridor_exp.files import to_yaml
 from corridor_exp.launcher import rank_size_and_local
 from corridor_exp.runs.places import refuse_place, refuse_to_start, run_directory
@@ -75,7 +75,8 @@ def main(argv: list[str] | None = None) -> None:
     """The command. Exits with the codes of the contract."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if "--help" in argv or "-h" in argv:
-        return print(HELP.format(groups=_groups()), end="")
+        print(HELP.format(groups=_groups()), end="")
+        sys.exit(ExitCode.DONE)
     parser = Parser(prog="corridor-train", add_help=False)
     parser.add_argument("--multirun", "-m", action="store_true")
     parser.add_argument("--config-dir", "-cd", metavar="DIR")

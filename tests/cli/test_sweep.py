@@ -266,7 +266,7 @@ def test_a_secret_reaches_the_workers_and_no_file(started, tmp_path) -> None:
 # ------------------------------------------------------------------------- signals
 
 
-def test_a_second_sweep_is_held_out_and_cancel_stops_the_first_which_then_goes_on(
+def test_a_second_sweep_is_locked_out_and_cancel_stops_the_first_which_then_goes_on(
     corridor_sweep: Run, started, capsys, tmp_path
 ) -> None:
     argv = [*LONG, "seed=0,1,2", "processes=2", "out_dir=out"]
