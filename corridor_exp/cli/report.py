@@ -36,12 +36,12 @@ def _main(args: argparse.Namespace) -> None:
     if not args.directory.is_dir():
         raise UsageError(f"{args.directory} is no folder: give one that holds runs, as corridor-report DIR")
 
-    from corridor_exp.figures import report  # jinja2, only now
+    from corridor_exp.report import page  # jinja2, only now
 
     if not find(args.directory):
         raise UsageError(f"{args.directory} holds no run: train one with corridor-train, or give another DIR")
     try:
-        runs = report.write(args.directory, out, [args.directory, args.directory / "figures"])
+        runs = page.write(args.directory, out, [args.directory, args.directory / "figures"])
     except RunError as error:
         raise UsageError(f"{error}; give another place by --out FILE") from None
     for run in runs:

@@ -20,7 +20,7 @@ from corridor_exp.config.options import CONF_DIR
 from corridor_exp.config.schema import Config
 from corridor_exp.config.secrets import REDACTED, clean, is_secret, redact, redact_argument
 from corridor_exp.errors import UsageError
-from corridor_exp.figures import report
+from corridor_exp.report.page import write
 from corridor_exp.runs.places import refuse_to_start
 from corridor_exp.sweeps.frozen import Sweep, thaw
 
@@ -197,7 +197,7 @@ def test_a_run_that_an_older_version_has_written_in_clear_goes_on_and_is_not_sho
     with pytest.raises(UsageError) as refusal:
         refuse_to_start(compose_jobs(["logger.wandb.api_key=null"], multirun=False)[0], tmp_path)
     assert "hunter2" not in str(refusal.value)
-    report.write(tmp_path, tmp_path / "report.html")
+    write(tmp_path, tmp_path / "report.html")
     assert "hunter2" not in (tmp_path / "report.html").read_text()
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from corridor_exp.figures import report
 from corridor_exp.files import to_json
+from corridor_exp.report.page import write
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
@@ -71,7 +71,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if number != 7:
             status = {"status": "diverged" if number == 5 else "completed", "step": 50, "error": None}
             (run / "summary.json").write_text(to_json(status))
-    report.write(folder, folder / "report.html")
+    write(folder, folder / "report.html")
     return folder / "report.html"
 
 
