@@ -112,10 +112,10 @@ class Model(Component):
 
 class Schedule(Strict):
     name: Literal["constant", "cosine"]
-    warmup: Whole = 0
-    period: Count | None = None
-    period_factor: Count = 1
-    min_lr: NonNegative = 0.0
+    warmup: Whole = ABSENT
+    period: Count | None = ABSENT
+    period_factor: Count = ABSENT
+    min_lr: NonNegative = ABSENT
 
 
 class Optimizer(Component):

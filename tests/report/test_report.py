@@ -14,8 +14,10 @@ import pytest
 import yaml
 
 from corridor_exp.cli.report import main
-from corridor_exp.figures import report
-from corridor_exp.runs import reading, records
+from corridor_exp.files import to_json
+from corridor_exp.report.page import write
+from corridor_exp.report.rows import Point, thin
+from corridor_exp.runs import layout, reading, records
 
 RESUME = {"resume": {"override": False}}  # without which a config.yaml is one that was cut
 
@@ -23,9 +25,9 @@ RESUME = {"resume": {"override": False}}  # without which a config.yaml is one t
 def write_run(folder: Path, lines: list[dict[str, Any]], config: dict[str, Any] | None = None, **summary: Any) -> Path:
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump({**(config or {"seed": 0}), **RESUME}))
-    (folder / "records.jsonl").write_text("".join(records.to_json(line) + "\n" for line in lines))
+    (folder / "records.jsonl").write_text("".join(to_json(line) + "\n" for line in lines))
     if summary:
-        (folder / "summary.json").write_text(records.to_json(summary))
+        (folder / "summary.json").write_text(to_json(summary))
     return folder
 
 
@@ -110,7 +112,7 @@ def test_broken_empty_and_torn_runs_are_shown_as_such(tmp_path: Path) -> None:
     (tmp_path / "10-frozen/config.yaml").write_text("seed: 1\nresume: {override: false}\n")
     write_run(tmp_path / "11-failed", losses(2.0), status="failed", error="out of memory")
 
-    runs = {run.path: run for run in report.write(tmp_path, tmp_path / "report.html")}
+    runs = {run.path: run for run in write(tmp_path, tmp_path / "report.html")}
     assert list(runs)[-1] == "11-failed"  # numbers are sorted as such
     assert {path: (run.status, run.remarks) for path, run in runs.items()} == {
         "1-whole": ("completed", []),
@@ -158,13 +160,13 @@ def test_a_secret_is_nowhere_on_the_page(tmp_path: Path) -> None:
 
 
 def test_thinning_keeps_ends_spikes_and_gaps() -> None:
-    curve: list[report.Point] = [(k, 1.0 + k / 1e6) for k in range(10_000)]
+    curve: list[Point] = [(k, 1.0 + k / 1e6) for k in range(10_000)]
     curve[4321], curve[7000], curve[8000], curve[9000] = (4321, 99.0), (7000, -5.0), (8000, math.nan), (9000, None)
-    thinned = report.thin(curve, 100)
+    thinned = thin(curve, 100)
     assert len(thinned) <= 100
     assert thinned == sorted(thinned, key=lambda point: point[0])
     assert {curve[0], curve[-1], (4321, 99.0), (7000, -5.0), curve[8000], (9000, None)} <= set(thinned)
-    assert report.thin(curve[:100], 100) == curve[:100]
+    assert thin(curve[:100], 100) == curve[:100]
 
 
 def test_three_hundred_long_runs_stay_small_and_say_that_they_are_thinned(tmp_path: Path) -> None:
@@ -235,5 +237,5 @@ def test_folders_inside_a_run_are_no_runs(tmp_path: Path) -> None:
     for inner in ("wandb/offline-run-1/files", "checkpoints/x", ".hydra"):
         (tmp_path / "run" / inner).mkdir(parents=True)
         (tmp_path / "run" / inner / "config.yaml").write_text("a: 1")
-    assert reading.find(tmp_path) == [tmp_path / "run"]
-    assert report.write(tmp_path / "run", tmp_path / "one.html")[0].path == "run"
+    assert layout.find(tmp_path) == [tmp_path / "run"]
+    assert write(tmp_path / "run", tmp_path / "one.html")[0].path == "run"
