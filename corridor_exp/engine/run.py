@@ -146,6 +146,7 @@ def _train(engine: Engine, config: Config, output: Output) -> str:
     status = "failed"
     try:
         output.open(numerics(engine), keep_bytes=saved["records_bytes"] if saved else 0)
+        records.write_atomically(output.directory / records.STEPS_FILE, b"%d" % engine.total_steps)
         log.info(_greeting(engine, output.directory))
         status = engine.train()
         output.check()

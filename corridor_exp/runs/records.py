@@ -53,6 +53,7 @@ RECORDS_FILE: Final = "records.jsonl"
 SUMMARY_FILE: Final = "summary.json"
 CONFIG_FILE: Final = "config.yaml"
 LOCK_FILE: Final = ".lock"
+STEPS_FILE: Final = ".steps"  # how many the whole run takes: for whoever asks for the time to go
 CHECKPOINTS: Final = "checkpoints"  # the folder
 SAFE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # of a folder: one component, and never `..`
 NON_FINITE: Final = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
+from corridor_exp.files import regular
 from corridor_exp.runs import reading, records
-from corridor_exp.runs.series import Epochs
 from corridor_exp.sweeps.frozen import is_locked
 from corridor_exp.sweeps.worker import LOG, last_line
 
@@ -58,6 +58,20 @@ def look(folder: Path, job: str = "") -> Look:
     return seen
 
 
+def share_done(folder: Path) -> float:
+    """The part of a run's steps that is done, from 0 to 1."""
+    written, steps = reading.read(folder).records, _total_steps(folder)
+    return min((written[-1]["step"] + 1) / steps, 1.0) if steps and written else 0.0
+
+
+def _total_steps(folder: Path) -> int | None:
+    """The steps that the whole run takes, which it writes down when its training begins; None before that."""
+    try:
+        return int(regular(folder / records.STEPS_FILE).read_text())
+    except (OSError, ValueError):
+        return None
+
+
 def _progress(stored: reading.Stored) -> Look:
     """Step, loss and time to go, as the records tell them."""
     step, loss, seconds = None, None, 0.0
@@ -66,9 +80,6 @@ def _progress(stored: reading.Stored) -> Look:
         loss = record.get(records.TRAIN_EPOCH_LOSS, record.get(records.TRAIN_LOSS, loss))
     if not step:
         return Look("waiting")
-    # Before its first epoch ends, a run that is not bounded by max_steps does not know how long it is.
-    epochs = stored.config.get("epochs")
-    bounds = [stored.config.get("max_steps"), epochs and Epochs(stored.records).steps_of(epochs)]
-    total = min((bound for bound in bounds if bound), default=None)
+    total = _total_steps(stored.directory)
     eta = None if total is None else seconds / step * (total - step)
     return Look("waiting", step=step, loss=loss, eta=eta)
