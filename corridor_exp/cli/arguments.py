@@ -12,9 +12,7 @@ from corridor_exp import __version__
 from corridor_exp.config.logs import log_to_stderr
 from corridor_exp.config.mistakes import suggestion
 from corridor_exp.config.secrets import clean
-from corridor_exp.errors import RunError, UsageError, in_words
-
-STOPPED = 75  # by a signal, resumable
+from corridor_exp.errors import ExitCode, RunError, UsageError, in_words
 
 
 class Parser(argparse.ArgumentParser):
@@ -37,9 +35,9 @@ class Parser(argparse.ArgumentParser):
             word = unknown[1].split(" ")[0]
             kind = "flag" if word.startswith("-") else "argument"
             message = f"unknown {kind} {word}{suggestion(word.split('=')[0], self.flags)} (see --help)"
-        self.fail(2, message)
+        self.fail(ExitCode.MISUSED, message)
 
-    def fail(self, code: int, message: str) -> NoReturn:
+    def fail(self, code: ExitCode, message: str) -> NoReturn:
         print(f"{self.prog}: {_printable(clean(message))}", file=sys.stderr)
         sys.exit(code)
 
@@ -52,9 +50,9 @@ class Parser(argparse.ArgumentParser):
         except UsageError as error:
             self.error(str(error))
         except (RunError, OSError) as error:
-            self.fail(1, in_words(error))
+            self.fail(ExitCode.FAILED, in_words(error))
         except KeyboardInterrupt:
-            self.fail(STOPPED, "stopped; the same command begins again")
+            self.fail(ExitCode.STOPPED, "stopped; the same command begins again")
 
 
 def _printable(text: str) -> str:

@@ -11,14 +11,14 @@ from corridor_exp.cli.arguments import Parser
 from corridor_exp.config import targets
 from corridor_exp.config.mistakes import suggestion
 from corridor_exp.config.options import CONF_DIR
-from corridor_exp.errors import UsageError, in_words
-from corridor_exp.runs.records import to_json
+from corridor_exp.errors import ExitCode, UsageError, in_words
+from corridor_exp.files import to_json
 from corridor_exp.streams import steady_streams
 from corridor_exp.sweeps import grids
 from corridor_exp.sweeps.frozen import Sweep
 
 if TYPE_CHECKING:
-    from corridor_exp.figures.runs import Runs
+    from corridor_exp.runs.groups import Runs
 
 OUTPUTS, REFERENCE = Path("outputs"), Path("outputs/reference")
 PAPER = [f"fig{number}" for number in range(1, 10)]
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
         parser.error(str(error))
     except OSError as error:
         tell(f"cannot write {in_words(error)}")
-        sys.exit(1)
+        sys.exit(ExitCode.FAILED)
 
 
 def known_figures() -> list[str]:
@@ -117,7 +117,7 @@ def _caption(figure: Path, caption: str) -> None:
 
 def stability(place: Path | None, out: Path) -> None:
     from corridor_exp.figures import stability, style
-    from corridor_exp.figures.runs import Runs
+    from corridor_exp.runs.groups import Runs
 
     if place is None:
         raise UsageError("stability needs --runs DIR, the folder of a sweep")
@@ -153,7 +153,7 @@ def find(name: str, place: Path | None) -> Runs | None:
 
     A figure without grids of its own shows the runs of the others, unless they were made by its own command.
     """
-    from corridor_exp.figures.runs import Runs
+    from corridor_exp.runs.groups import Runs
 
     figure, own = option(name), _newest(name, place)
     if own is None and figure.grids:
@@ -173,7 +173,7 @@ def _newest(name: str, place: Path | None, scale: str | None = None) -> Runs | N
 
     Of a certain scale, if one is named. Runs that say nothing of a figure may be anyone's.
     """
-    from corridor_exp.figures.runs import Runs
+    from corridor_exp.runs.groups import Runs
 
     if place is None:
         folders = [folder for pattern in (name, f"{name}-*") for folder in OUTPUTS.glob(f"{pattern}/sweep-*")]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from corridor_exp.cli.arguments import Parser
 from corridor_exp.errors import RunError
-from corridor_exp.runs import reading
+from corridor_exp.runs.layout import find
 from corridor_exp.streams import steady_streams
 
 
@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
 
     from corridor_exp.figures import report  # jinja2, only now
 
-    if not reading.find(args.directory):
+    if not find(args.directory):
         parser.error(f"{args.directory} holds no run: train one with corridor-train, or give another DIR")
     try:
         runs = report.write(args.directory, out, [args.directory, args.directory / "figures"])

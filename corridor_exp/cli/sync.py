@@ -12,9 +12,10 @@ from tqdm import tqdm
 
 from corridor_exp.cli.arguments import Parser
 from corridor_exp.config.secrets import clean
-from corridor_exp.errors import RunError
+from corridor_exp.errors import ExitCode, RunError
 from corridor_exp.loggers import wandb
-from corridor_exp.runs import reading, records
+from corridor_exp.runs import layout, reading
+from corridor_exp.runs.layout import RECORDS_FILE, Status
 from corridor_exp.streams import steady_streams
 
 
@@ -34,33 +35,33 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--entity", metavar="NAME", help="instead of the entity that the run's config.yaml names")
     parser.add_argument("--follow", action="store_true", help=argparse.SUPPRESS)  # used by logger.wandb.mode=online
     args = parser.parse_args(argv)
-    runs = [run for place in args.directory for run in reading.find(place)]
-    if not runs:
-        parser.error(f"no run lies in {', '.join(map(str, args.directory))}: none has a {records.RECORDS_FILE}")
+    folders = [folder for place in args.directory for folder in layout.find(place)]
+    if not folders:
+        parser.error(f"no run lies in {', '.join(map(str, args.directory))}: none has a {RECORDS_FILE}")
     if not wandb.has_key():
         parser.error("no W&B key found: set WANDB_API_KEY, or run `wandb login`")
     how_it_ended = _as_standard_input_says() if args.follow else lambda: ""
     complaints = []
-    for run in tqdm(runs, unit="run", disable=len(runs) == 1):
-        stored = reading.read(run)
-        if stored.faults:
-            complaints.append(stored.complaint)
-        elif stored.records or args.follow:
+    for folder in tqdm(folders, unit="run", disable=len(folders) == 1):
+        run = reading.read(folder)
+        if run.faults:
+            complaints.append(run.complaint)
+        elif run.records or args.follow:
             try:
-                sent = wandb.upload(stored, args.project, args.entity, how_it_ended)
+                sent = wandb.upload(run, args.project, args.entity, how_it_ended)
             except RunError as error:  # W&B, or the network: the next run would fare no better
                 complaints.append(str(error))
                 break
-            tqdm.write(f"{run}: {sent} records uploaded")
+            tqdm.write(f"{folder}: {sent} records uploaded")
     for complaint in complaints:
         print(f"corridor-sync: {clean(complaint)}", file=sys.stderr)
-    sys.exit(1 if complaints else 0)
+    sys.exit(ExitCode.FAILED if complaints else ExitCode.DONE)
 
 
 def _as_standard_input_says() -> Callable[[], str | None]:
     """How the run has ended, once whoever trains it has said so and closed the pipe; or died."""
     said: list[str] = []
-    threading.Thread(target=lambda: said.append(sys.stdin.read() or "failed"), daemon=True).start()
+    threading.Thread(target=lambda: said.append(sys.stdin.read() or Status.FAILED), daemon=True).start()
     return lambda: said[0] if said else None
 
 

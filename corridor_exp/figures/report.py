@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,10 @@ from markupsafe import Markup
 import corridor_exp
 from corridor_exp.config.differences import varied_keys, written_keys
 from corridor_exp.config.secrets import redact
+from corridor_exp.files import to_json, write_atomically
 from corridor_exp.runs import reading, records
-from corridor_exp.runs.series import Epochs
+from corridor_exp.runs.layout import RECORDS_FILE, find
+from corridor_exp.runs.reading import Run
 
 PAGE = Path(__file__).parent / "page"
 RESULTS = {
@@ -42,66 +44,69 @@ DIGITS = 6
 Point = tuple[int, Any]  # a step, and a number, None, or "nan", "inf", "-inf"
 
 
-@dataclass
-class Run:
-    """What a run directory holds, as far as it can be read; `remarks` say what cannot, or what went wrong."""
+@dataclass(frozen=True)
+class Row:
+    """A run on the page; `remarks` say what of its directory cannot be read, or what went wrong."""
 
     path: str
     status: str
-    complaint: str = ""  # what of its directory cannot be read
-    remarks: list[str] = field(default_factory=list)
-    config: dict[str, str] = field(default_factory=dict)
-    results: dict[str, Any] = field(default_factory=dict)
-    commit: str | None = None
-    version: str | None = None
-    clock: list[tuple[int, float]] = field(default_factory=list)  # steps, and the seconds passed by then
-    epoch_ends: list[tuple[int, int]] = field(default_factory=list)
-    curves: dict[str, list[Point]] = field(default_factory=dict)
-    thinned: bool = False
+    complaint: str  # what of its directory cannot be read
+    remarks: list[str]
+    config: dict[str, str]
+    results: dict[str, Any]
+    commit: str | None
+    version: str | None
+    clock: list[tuple[int, float]]  # steps, and the seconds passed by then
+    epoch_ends: list[tuple[int, int]]
+    curves: dict[str, list[Point]]
+    thinned: bool
 
     def cell(self, key: str) -> str:
         value = self.results.get(key)
         return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def read_run(folder: Path, path: str, longest: int = LONGEST) -> Run:
-    """Read a run; a curve of more than `longest` points is thinned."""
-    stored = reading.read(folder)
-    run = Run(path, stored.status, remarks=list(stored.faults), complaint=stored.complaint)
-    run.config = written_keys(stored.config)
-    _take_records(stored, run)
-    _take_summary(stored.summary, run)
-    run.thinned = any(len(curve) > longest for curve in run.curves.values())
-    run.curves = {key: thin(curve, longest) for key, curve in run.curves.items()}
-    run.clock = list(dict.fromkeys(run.clock[:: len(run.clock) // longest + 1] + run.clock[-1:]))
-    return run
+def row(run: Run, path: str, longest: int = LONGEST) -> Row:
+    """What the page shows of a run; a curve of more than `longest` points is thinned."""
+    curves: dict[str, list[Point]] = {}
+    results: dict[str, Any] = {}
+    for record in run.records:
+        metrics = {key: value for key, value in record.items() if key not in ("step", "epoch", "time")}
+        for key, value in metrics.items():
+            curves.setdefault(key, []).append((record["step"], _rounded(value)))
+        results |= {**_without_null(metrics), "steps": record["step"] + 1, "seconds": record["time"]}
+    summary = run.summary  # newer than the last record
+    results |= _without_null(summary.get("metrics", {}))
+    results |= {k: summary[s] for k, s in (("steps", "step"), ("seconds", "seconds")) if s in summary}
+    clock = [(record["step"], record["time"]) for record in run.records]
+    return Row(
+        path,
+        run.status,
+        run.complaint,
+        remarks=list(_remarks(run)),
+        config=written_keys(run.tree),
+        results=results,
+        commit=summary.get("git_commit"),
+        version=summary.get("versions", {}).get("corridor_exp"),
+        clock=list(dict.fromkeys(clock[:: len(clock) // longest + 1] + clock[-1:])),
+        epoch_ends=run.epochs.ends,
+        curves={key: thin(curve, longest) for key, curve in curves.items()},
+        thinned=any(len(curve) > longest for curve in curves.values()),
+    )
 
 
-def _take_records(stored: reading.Stored, run: Run) -> None:
-    """Fill in the curves, and the last values as results."""
-    run.epoch_ends = Epochs(stored.records).ends
-    for record in stored.records:
-        step, seconds = record["step"], record["time"]
-        for key, value in record.items():
-            if key not in ("step", "epoch", "time"):
-                run.curves.setdefault(key, []).append((step, _rounded(value)))
-                if value is not None:
-                    run.results[key] = value
-        run.clock.append((step, seconds))
-        run.results.update(steps=step + 1, seconds=seconds)
-    if stored.torn:
-        run.remarks.append(f"the last line of {records.RECORDS_FILE} is torn")
-    if not stored.records:
-        run.remarks.append("no record yet")
+def _remarks(run: Run) -> Iterator[str]:
+    if run.summary.get("error"):
+        yield redact(run.summary["error"])
+    yield from run.faults
+    if run.torn:
+        yield f"the last line of {RECORDS_FILE} is torn"
+    if not run.records:
+        yield "no record yet"
 
 
-def _take_summary(summary: dict[str, Any], run: Run) -> None:
-    """Fill in how the run ended. Its step and metrics are newer than those of the last record."""
-    run.commit, run.version = summary.get("git_commit"), summary.get("versions", {}).get("corridor_exp")
-    run.results.update({k: v for k, v in summary.get("metrics", {}).items() if v is not None})
-    run.results.update({k: summary[s] for k, s in (("steps", "step"), ("seconds", "seconds")) if s in summary})
-    if summary.get("error"):
-        run.remarks.insert(0, redact(summary["error"]))
+def _without_null(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in metrics.items() if value is not None}
 
 
 def _rounded(value: float | None) -> Any:
@@ -134,21 +139,20 @@ def _is_number(value: float | None) -> bool:
 # ------------------------------------------------------------------------- the page
 
 
-def write(directory: Path, out: Path, figures_in: Sequence[Path] = ()) -> list[Run]:
-    """Write the page over `directory` to `out`, and return the runs on it.
+def write(directory: Path, out: Path, figures_in: Sequence[Path] = ()) -> list[Row]:
+    """Write the page over the runs below `directory` to `out`, and return what stands on it.
 
     Figures and claims are those of the first of the folders `figures_in` that has some.
     """
-    folders = reading.find(directory)
+    folders = find(directory)
     longest = min(LONGEST, POINTS // max(len(folders), 1))
-    runs = [read_run(f, f.relative_to(directory).as_posix(), longest) for f in folders]
-    for run in runs:
-        run.path = directory.resolve().name if run.path == "." else run.path
-    records.write_atomically(out, page(directory, runs, longest, figures_in).encode(errors="backslashreplace"))
-    return runs
+    names = [f.relative_to(directory).as_posix() if f != directory else directory.resolve().name for f in folders]
+    rows = [row(reading.read(folder), name, longest) for folder, name in zip(folders, names, strict=True)]
+    write_atomically(out, page(directory, rows, longest, figures_in).encode(errors="backslashreplace"))
+    return rows
 
 
-def page(directory: Path, runs: Sequence[Run], longest: int = LONGEST, figures_in: Sequence[Path] = ()) -> str:
+def page(directory: Path, runs: Sequence[Row], longest: int = LONGEST, figures_in: Sequence[Path] = ()) -> str:
     """The page as text."""
     style, script = ((PAGE / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
     templates = Environment(loader=PackageLoader("corridor_exp.figures", "page"), autoescape=True, trim_blocks=True)
@@ -187,7 +191,7 @@ def _metric_order(key: str) -> tuple[int, int]:
     )
 
 
-def _for_browser(runs: Sequence[Run]) -> list[dict[str, Any]]:
+def _for_browser(runs: Sequence[Row]) -> list[dict[str, Any]]:
     """What the script needs of each run. Keys that all configurations share are in no difference of two."""
     everywhere = set.intersection(*[set(run.config.items()) for run in runs if run.config] or [set()])
     return [
@@ -202,7 +206,7 @@ def _for_browser(runs: Sequence[Run]) -> list[dict[str, Any]]:
     ]
 
 
-def _curves_for_browser(run: Run) -> dict[str, Any]:
+def _curves_for_browser(run: Row) -> dict[str, Any]:
     """`curves[metric] = [i, values]`, whose steps are `steps[i]`: metrics recorded together share theirs."""
     steps: dict[tuple[int, ...], int] = {}
     curves = {
@@ -214,7 +218,7 @@ def _curves_for_browser(run: Run) -> dict[str, Any]:
 
 def _json_in_script(value: Any) -> str:
     """JSON that no text in it can end the script element early."""
-    return records.to_json(value).replace("<", "\\u003c")
+    return to_json(value).replace("<", "\\u003c")
 
 
 def _csp_hash(text: str) -> str:

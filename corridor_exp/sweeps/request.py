@@ -17,6 +17,7 @@ from corridor_exp.config.schema import Config
 from corridor_exp.config.settings import Settings
 from corridor_exp.config.threads import available_threads
 from corridor_exp.errors import UsageError, extra
+from corridor_exp.runs.layout import Status
 from corridor_exp.sweeps import grids
 from corridor_exp.sweeps.frozen import Sweep, thaw
 from corridor_exp.sweeps.status import look
@@ -109,7 +110,7 @@ class Request:
             lines = _changes(frozen, runs[number])
             if not lines:
                 runs[number] = frozen
-            elif not (runs[number].resume.override or look(folder).state == "failed"):
+            elif not (runs[number].resume.override or look(folder).state == Status.FAILED):
                 raise self._another(sweep, f": run {folder.name}: {lines[0]}; resume.override=true goes on with it")
         return runs
 

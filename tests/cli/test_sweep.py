@@ -17,8 +17,9 @@ import yaml
 
 from corridor_exp.errors import UsageError
 from corridor_exp.runs import reading, records
+from corridor_exp.runs.layout import is_held
 from corridor_exp.sweeps import slurm
-from corridor_exp.sweeps.frozen import Sweep, is_locked
+from corridor_exp.sweeps.frozen import Sweep
 
 COMMAND = [sys.executable, "-m", "corridor_exp.cli.sweep"]
 MULTIRUN = [sys.executable, "-m", "corridor_exp.cli.train", "-m"]
@@ -267,7 +268,7 @@ def test_a_secret_reaches_the_workers_and_no_file(started, tmp_path) -> None:
 # ------------------------------------------------------------------------- signals
 
 
-def test_a_second_sweep_is_locked_out_and_cancel_stops_the_first_which_then_goes_on(
+def test_a_second_sweep_is_held_out_and_cancel_stops_the_first_which_then_goes_on(
     corridor_sweep: Run, started, capsys, tmp_path
 ) -> None:
     argv = [*LONG, "seed=0,1,2", "processes=2", "out_dir=out"]
@@ -302,7 +303,7 @@ def test_a_signal_to_the_whole_group_at_once_is_waited_for_until_the_runs_have_s
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 75
     assert "1 preempted, 1 waiting" in said
-    assert not is_locked(tmp_path / "out/0/.lock")
+    assert not is_held(tmp_path / "out/0/.lock")
     assert summary(tmp_path / "out/0")["status"] == "preempted"
     assert not has_records(tmp_path / "out/1")
 
@@ -331,7 +332,7 @@ def test_runs_whose_sweep_is_killed_save_and_are_taken_up_by_the_next(
     process.kill()  # the sweep alone: its runs notice
     process.wait()
     assert corridor_sweep(*argv, "out_dir=out") == 0
-    assert not is_locked(tmp_path / "out/0/.lock")
+    assert not is_held(tmp_path / "out/0/.lock")
     assert "going on at step" in (tmp_path / "out/0/log.txt").read_text()
     assert corridor_sweep(*argv, "out_dir=whole") == 0
     for run in "01":

@@ -453,7 +453,7 @@ def test_row_4_a_signal_saves_exits_75_and_the_same_command_goes_on(digits_run: 
     assert without_time(tmp_path / "out") == without_time(tmp_path / "whole")
 
 
-def test_row_19_a_second_start_is_locked_out_and_a_signal_ends_a_sweep(digits_run: Run, capsys, tmp_path) -> None:
+def test_row_19_a_second_start_is_held_out_and_a_signal_ends_a_sweep(digits_run: Run, capsys, tmp_path) -> None:
     process = started("-m", "seed=0,1", "epochs=10000", "out_dir=out", records_file=tmp_path / "out/0/records.jsonl")
     assert digits_run(*LONG, "seed=0", "epochs=10000", "out_dir=out/0") == 2
     assert "in use by another process" in capsys.readouterr().err

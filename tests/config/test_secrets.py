@@ -17,11 +17,11 @@ from corridor_exp.config import secrets
 from corridor_exp.config.compose import compose_jobs
 from corridor_exp.config.differences import leaves
 from corridor_exp.config.options import CONF_DIR
-from corridor_exp.config.places import refuse_to_start
 from corridor_exp.config.schema import Config
 from corridor_exp.config.secrets import REDACTED, clean, is_secret, redact, redact_argument
 from corridor_exp.errors import UsageError
 from corridor_exp.figures import report
+from corridor_exp.runs.places import refuse_to_start
 from corridor_exp.sweeps.frozen import Sweep, thaw
 from tests.conftest import SMALL
 

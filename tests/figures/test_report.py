@@ -15,7 +15,8 @@ import yaml
 
 from corridor_exp.cli.report import main
 from corridor_exp.figures import report
-from corridor_exp.runs import reading, records
+from corridor_exp.files import to_json
+from corridor_exp.runs import layout, reading, records
 
 RESUME = {"resume": {"override": False}}  # without which a config.yaml is one that was cut
 
@@ -23,9 +24,9 @@ RESUME = {"resume": {"override": False}}  # without which a config.yaml is one t
 def write_run(folder: Path, lines: list[dict[str, Any]], config: dict[str, Any] | None = None, **summary: Any) -> Path:
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump({**(config or {"seed": 0}), **RESUME}))
-    (folder / "records.jsonl").write_text("".join(records.to_json(line) + "\n" for line in lines))
+    (folder / "records.jsonl").write_text("".join(to_json(line) + "\n" for line in lines))
     if summary:
-        (folder / "summary.json").write_text(records.to_json(summary))
+        (folder / "summary.json").write_text(to_json(summary))
     return folder
 
 
@@ -235,5 +236,5 @@ def test_folders_inside_a_run_are_no_runs(tmp_path: Path) -> None:
     for inner in ("wandb/offline-run-1/files", "checkpoints/x", ".hydra"):
         (tmp_path / "run" / inner).mkdir(parents=True)
         (tmp_path / "run" / inner / "config.yaml").write_text("a: 1")
-    assert reading.find(tmp_path) == [tmp_path / "run"]
+    assert layout.find(tmp_path) == [tmp_path / "run"]
     assert report.write(tmp_path / "run", tmp_path / "one.html")[0].path == "run"

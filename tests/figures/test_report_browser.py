@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from corridor_exp.figures import report
-from corridor_exp.runs import records
+from corridor_exp.files import to_json
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
@@ -67,10 +67,10 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ]
         if number == 5:
             lines[20]["train/loss"] = float("nan")
-        (run / "records.jsonl").write_text("".join(records.to_json(line) + "\n" for line in lines))
+        (run / "records.jsonl").write_text("".join(to_json(line) + "\n" for line in lines))
         if number != 7:
             status = {"status": "diverged" if number == 5 else "completed", "step": 50, "error": None}
-            (run / "summary.json").write_text(records.to_json(status))
+            (run / "summary.json").write_text(to_json(status))
     report.write(folder, folder / "report.html")
     return folder / "report.html"
 

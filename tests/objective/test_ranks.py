@@ -23,7 +23,7 @@ from corridor_exp.objective.batches import DataShape, LocalBatch, Stream
 from corridor_exp.objective.ranks import ALONE, Ranks
 from corridor_exp.optim import CLR, CLRMomentum
 from corridor_exp.probes import Corridor
-from corridor_exp.runs import checkpoint, records
+from corridor_exp.runs import checkpoint, layout, records
 from tests.conftest import engine_of, small_network
 from tests.objective.ranks import exit_codes, said, started, train
 
@@ -236,7 +236,7 @@ def stopped_at(step: int, *argv: str) -> None:
 def training(folder: str) -> Iterator[None]:
     """Wait until a run has written some records."""
     deadline = time.monotonic() + 60
-    file = Path(folder, records.RECORDS_FILE)
+    file = Path(folder, layout.RECORDS_FILE)
     while not file.exists() or file.stat().st_size < 2000:
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from corridor_exp.runs import records
+from corridor_exp.files import to_json
 from corridor_exp.sweeps.local import Progress
 
 
@@ -14,7 +14,7 @@ def steps_done(folder: Path, steps: int, of: int) -> Path:
     folder.mkdir(exist_ok=True)
     (folder / ".steps").write_text(str(of))
     line = {"step": steps - 1, "epoch": 0, "time": 1.0, "train/loss": 1.0}
-    (folder / "records.jsonl").write_text(records.to_json(line) + "\n")
+    (folder / "records.jsonl").write_text(to_json(line) + "\n")
     return folder
 
 

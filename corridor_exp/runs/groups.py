@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,54 +9,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from corridor_exp.config.differences import leaves, varied_keys
-from corridor_exp.errors import UsageError
-from corridor_exp.runs import reading, records
-from corridor_exp.runs.records import Record
-from corridor_exp.runs.series import Epochs
+from corridor_exp.config.differences import varied_keys
+from corridor_exp.runs import layout, reading
+from corridor_exp.runs.layout import Status
+from corridor_exp.runs.reading import Run
 
 # Keys that say where and how a run was done, and not which experiment it is.
 NOT_EXPERIMENT = re.compile(
     r"seed|name|out_dir|(log|eval)_every|.*_target_|(engine|logger|checkpoint|resume|probe)\..*|dataset\.root"
 )
 WORDS = {"clr": "CLR", "sgd": "SGD", "batch_size": "batch"}
-
-
-@dataclass(frozen=True)
-class Run:
-    directory: Path
-    config: dict[str, Any]  # every leaf by its dotted key
-    summary: dict[str, Any]
-    records: list[Record]
-    status: str
-    complaint: str = ""  # what of its directory cannot be read
-
-    @classmethod
-    def read(cls, directory: Path) -> Run:
-        """The run that lies there, or as much of it as does."""
-        stored = reading.read(directory)
-        config = dict(leaves(stored.config))
-        return cls(directory, config, stored.summary, stored.records, stored.status, stored.complaint)
-
-    @property
-    def seed(self) -> int | None:
-        return self.config.get("seed")
-
-    @cached_property
-    def epochs(self) -> Epochs:
-        return Epochs(self.records)
-
-    def series(self, metric: str) -> dict[float, float]:
-        """The finite values of a metric by the epochs done after its step.
-
-        A run shorter than an epoch is drawn as if it were one.
-        """
-        whole = max((r["step"] + 1 for r in self.records), default=1)
-        return {
-            self.epochs.done(steps := r["step"] + 1) or steps / whole: r[metric]
-            for r in self.records
-            if r.get(metric) is not None and math.isfinite(r[metric])
-        }
 
 
 @dataclass(frozen=True)
@@ -76,11 +37,9 @@ class Runs:
 
         Raises `UsageError` where the manifest cannot be read.
         """
-        manifest, faults = reading.read_manifest(directory)
-        if faults:
-            raise UsageError(f"{directory}: {faults[0]}")
-        folders = records.run_folders(directory, manifest["runs"]) if manifest else reading.find(directory)
-        runs = [Run.read(folder) for folder in folders]
+        manifest = reading.manifest_of(directory)
+        folders = layout.run_folders(directory, manifest["runs"]) if manifest else layout.find(directory)
+        runs = [reading.read(folder) for folder in folders]
         commits = {str(run.summary["git_commit"]) for run in runs if run.summary.get("git_commit")}
         commit = manifest.get("git_commit") or ", ".join(sorted(commits)) or "unknown"
         return cls([directory], runs, manifest.get("command", []), manifest.get("time", "unknown"), commit)
@@ -176,8 +135,8 @@ def not_complete(groups: dict[str, list[Run]]) -> list[str]:
     """A line for each run that did not end well: a picture names it."""
     return [
         f"{label} seed {run.seed}: {run.status}"
-        + (f" in epoch {run.records[-1]['epoch'] + 1}" if run.records and run.status != "not started" else "")
+        + (f" in epoch {run.records[-1]['epoch'] + 1}" if run.records and run.status != Status.NOT_STARTED else "")
         for label, runs in groups.items()
         for run in runs
-        if run.status != "completed"
+        if run.status != Status.COMPLETED
     ]

@@ -9,7 +9,7 @@ from corridor_exp.config.differences import difference, identity
 from corridor_exp.config.schema import Config
 from corridor_exp.errors import UsageError
 from corridor_exp.runs import reading
-from corridor_exp.runs.records import CHECKPOINTS, RECORDS_FILE
+from corridor_exp.runs.layout import CHECKPOINTS, RECORDS_FILE
 
 
 def run_directory(config: Config) -> Path:
