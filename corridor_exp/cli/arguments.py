@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from corridor_exp import __version__
+from corridor_exp.config import targets
 from corridor_exp.config.logs import log_to_stderr
 from corridor_exp.config.mistakes import suggestion
 from corridor_exp.config.secrets import clean
@@ -41,12 +42,17 @@ class Parser(argparse.ArgumentParser):
         print(f"{self.prog}: {_printable(clean(message))}", file=sys.stderr)
         sys.exit(code)
 
-    def carry_out(self, command: Callable[[argparse.Namespace], int], argv: list[str] | None) -> NoReturn:
-        """Exit with the code of the command, with 2 after one line on what it refuses, or 1 on what has failed."""
-        args = self.parse_intermixed_args(argv)
+    def carry_out(self, command: Callable[[argparse.Namespace], int | None], argv: list[str] | None) -> None:
+        """Call the command with its arguments, but for `allow_targets`, which every command takes.
+
+        Exits with the code that it returns, if that is not 0, with 2 after one line on what it refuses, with 1 after
+        one on what has failed, and with 75 where the user has stopped it.
+        """
         log_to_stderr(self.prog)
         try:
-            sys.exit(command(args))
+            args = self.parse_intermixed_args(targets.take(sys.argv[1:] if argv is None else argv))
+            if code := command(args):
+                sys.exit(code)
         except UsageError as error:
             self.error(str(error))
         except (RunError, OSError) as error:

@@ -11,12 +11,11 @@ from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from corridor_exp.cli.arguments import Parser
 from corridor_exp.cli.estimate import report
 from corridor_exp.cli.table import beside_differences, table
-from corridor_exp.config import targets
 from corridor_exp.config.settings import Settings
 from corridor_exp.errors import ExitCode, UsageError
 from corridor_exp.launcher import rank_size_and_local
@@ -68,7 +67,7 @@ saving.
 
 
 @steady_streams()
-def main(argv: list[str] | None = None) -> NoReturn:
+def main(argv: list[str] | None = None) -> None:
     """The command. Exits with the codes of the contract."""
     parser = Parser(
         prog="corridor-sweep",
@@ -98,7 +97,7 @@ def _main(args: argparse.Namespace) -> int:
 
         Completion(args.flags, of_sweep=True).carry_out(args.arguments)
         return 0
-    request = Request(targets.take(args.arguments), args.config_dir)
+    request = Request(args.arguments, args.config_dir)
     if args.estimate:
         estimate(request)
     elif not (args.status or args.cancel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import threading
 from collections.abc import Callable
@@ -11,12 +12,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from corridor_exp.cli.arguments import Parser
-from corridor_exp.config.secrets import clean
-from corridor_exp.errors import ExitCode, RunError
+from corridor_exp.errors import ExitCode, RunError, UsageError
 from corridor_exp.loggers import wandb
 from corridor_exp.runs import layout, reading
 from corridor_exp.runs.layout import RECORDS_FILE, Status
 from corridor_exp.streams import steady_streams
+
+logger = logging.getLogger(__name__)
 
 
 @steady_streams()
@@ -28,18 +30,21 @@ def main(argv: list[str] | None = None) -> None:
         "were mirrored offline, that lost their network, or that W&B has never heard of. What W&B has already is not "
         "sent again, so that the command can be repeated. It needs a key: WANDB_API_KEY, or `wandb login`.",
         epilog="Examples: corridor-sync outputs/cifar10-resnet18/clr-seed0-1a2b3c4d; corridor-sync outputs "
-        "--project corridor. Exit codes: 0 done, 1 W&B could not be reached or a run not be read, 2 bad usage.",
+        "--project corridor. Exit codes: 0 done, 1 W&B or a run could not be read, 2 bad usage, 75 stopped.",
     )
     parser.add_argument("directory", type=Path, nargs="+", metavar="DIR", help="a run directory, or a folder of them")
     parser.add_argument("--project", metavar="NAME", help="instead of the project that the run's config.yaml names")
     parser.add_argument("--entity", metavar="NAME", help="instead of the entity that the run's config.yaml names")
     parser.add_argument("--follow", action="store_true", help=argparse.SUPPRESS)  # used by logger.wandb.mode=online
-    args = parser.parse_args(argv)
+    parser.carry_out(_main, argv)
+
+
+def _main(args: argparse.Namespace) -> int:
     folders = [folder for place in args.directory for folder in layout.find(place)]
     if not folders:
-        parser.error(f"no run lies in {', '.join(map(str, args.directory))}: none has a {RECORDS_FILE}")
+        raise UsageError(f"no run lies in {', '.join(map(str, args.directory))}: none has a {RECORDS_FILE}")
     if not wandb.has_key():
-        parser.error("no W&B key found: set WANDB_API_KEY, or run `wandb login`")
+        raise UsageError("no W&B key found: set WANDB_API_KEY, or run `wandb login`")
     how_it_ended = _as_standard_input_says() if args.follow else lambda: ""
     complaints = []
     for folder in tqdm(folders, unit="run", disable=len(folders) == 1):
@@ -54,8 +59,8 @@ def main(argv: list[str] | None = None) -> None:
                 break
             tqdm.write(f"{folder}: {sent} records uploaded")
     for complaint in complaints:
-        print(f"corridor-sync: {clean(complaint)}", file=sys.stderr)
-    sys.exit(ExitCode.FAILED if complaints else ExitCode.DONE)
+        logger.error("%s", complaint)
+    return ExitCode.FAILED if complaints else ExitCode.DONE
 
 
 def _as_standard_input_says() -> Callable[[], str | None]:

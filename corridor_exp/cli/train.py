@@ -8,15 +8,13 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from corridor_exp.cli.arguments import Parser
-from corridor_exp.config import targets
 from corridor_exp.config.logs import log_to_stderr
 from corridor_exp.config.options import SBATCH, our_groups
 from corridor_exp.config.schema import Config
 from corridor_exp.config.settings import NO_HYDRA, is_of_a_sweep
-from corridor_exp.errors import UsageError
+from corridor_exp.errors import ExitCode, UsageError
 from corridor_exp.files import to_yaml
 from corridor_exp.launcher import rank_size_and_local
 from corridor_exp.runs.places import refuse_place, refuse_to_start, run_directory
@@ -73,12 +71,12 @@ signal after saving.
 
 
 @steady_streams()
-def main(argv: list[str] | None = None) -> NoReturn:
+def main(argv: list[str] | None = None) -> None:
     """The command. Exits with the codes of the contract."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if "--help" in argv or "-h" in argv:
         print(HELP.format(groups=_groups()), end="")
-        sys.exit(0)
+        sys.exit(ExitCode.DONE)
     parser = Parser(prog="corridor-train", add_help=False)
     parser.add_argument("--multirun", "-m", action="store_true")
     parser.add_argument("--config-dir", "-cd", metavar="DIR")
@@ -100,7 +98,6 @@ def main(argv: list[str] | None = None) -> NoReturn:
 def _main(args: argparse.Namespace) -> int:
     if args.cfg not in (None, "job"):
         raise UsageError(f"--cfg {args.cfg} {NO_HYDRA}; --cfg job prints the configuration")
-    args.overrides = targets.take(args.overrides)
     if args.sbatch:
         print(SBATCH)
     elif args.shell_completion:

@@ -6,7 +6,7 @@ import argparse
 import logging
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 @steady_streams()
-def main(argv: list[str] | None = None) -> NoReturn:
+def main(argv: list[str] | None = None) -> None:
     """The command. Exits with 0 where all is as expected, 1 where a row is not, 75 where it was stopped."""
     parser = Parser(
         prog="corridor-verify",

@@ -21,8 +21,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
 from corridor_exp.datasets.base import Dataset
-from corridor_exp.engine import state
-from corridor_exp.engine.state import Progress, Renewed, State
+from corridor_exp.engine.state import Progress, Resumable
 from corridor_exp.objective import Batch, Objective
 from corridor_exp.optim import guarded, scalar
 from corridor_exp.probes.base import Probe
@@ -50,7 +49,7 @@ class Plan:
     best: str | None = None  # the metric whose best epoch is saved apart
 
 
-class Engine:
+class Engine(Resumable):
     """Trains `objective` on `dataset` with `optimizer` until the plan, a divergence or a stop ends it.
 
     `emit` takes each record. `save` takes the state of a checkpoint, which it must copy, and "best" as a second
@@ -278,9 +277,3 @@ class Engine:
             disable=hidden or not self.show_progress,
             mininterval=0.2 if sys.stderr.isatty() else 30.0,
         )
-
-    def state_dict(self) -> State:
-        return state.state_dict(self)
-
-    def load_state_dict(self, saved: State, renewed: Renewed = Renewed()) -> None:  # noqa: B008, as it is frozen
-        state.load_state_dict(self, saved, renewed)

@@ -21,6 +21,7 @@ from corridor_exp.engine.memory import fit_to_memory
 from corridor_exp.engine.output import Output
 from corridor_exp.engine.state import Renewed
 from corridor_exp.errors import RunError, UsageError, in_words
+from corridor_exp.files import to_yaml, write_atomically, write_json
 from corridor_exp.objective import ranks as distributed
 from corridor_exp.objective.ranks import Ranks
 from corridor_exp.runs import checkpoint, layout, reading, records
@@ -76,7 +77,7 @@ def _begin_or_go_on(
 
 def _run(config: Config, directory: Path, should_stop: Callable[[], bool], ranks: Ranks) -> Status:
     if ranks.is_first:
-        layout.write_config(directory, config.public())
+        write_atomically(directory / layout.CONFIG_FILE, to_yaml(config.public()).encode())
         (directory / layout.SUMMARY_FILE).unlink(missing_ok=True)  # of a former start: a run that is killed has none
     status, engine, problem = Status.FAILED, None, None
     output = Output(config, directory)
@@ -102,7 +103,7 @@ def _run(config: Config, directory: Path, should_stop: Callable[[], bool], ranks
         summary = {"status": status, "error": error, **environment(), **(outcome(engine) if engine else {})}
         if engine and config.fork_from:
             summary["parent"] = {"run": secrets.redact(config.fork_from), "step": engine.progress.began}
-        layout.write_summary(directory, summary)
+        write_json(directory / layout.SUMMARY_FILE, summary)
         log.info(_farewell(status, directory, summary, records_lost))
     return status
 

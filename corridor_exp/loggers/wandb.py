@@ -6,6 +6,7 @@ not have yet. Online that is done during training by a process of its own, so th
 
 from __future__ import annotations
 
+import logging
 import netrc
 import os
 import re
@@ -27,6 +28,7 @@ from corridor_exp.runs.layout import RECORDS_FILE, UPLOAD_LOG_FILE, WANDB_ID_FIL
 from corridor_exp.runs.reading import Run
 from corridor_exp.runs.records import Record
 
+logger = logging.getLogger(__name__)
 PATIENCE = 20.0  # seconds that the end of a run waits for its upload
 PAUSE = 1.0  # seconds at least between two deliveries: W&B's own thread is asleep by then, and slow to wake
 
@@ -54,7 +56,7 @@ class Wandb:
     def start(self, directory: Path, config: dict[str, Any], name: str) -> None:
         self.directory = directory
         if self.online and not (self.api_key or has_key()):
-            print("corridor-train: no W&B key found (set WANDB_API_KEY); staying offline", file=sys.stderr)
+            logger.warning("no W&B key found (set WANDB_API_KEY); staying offline")
             self.online = False
         if not self.online:
             self.run = _open(directory, config, name, "offline", self.project, self.entity)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, Final
 from filelock import FileLock, Timeout
 
 from corridor_exp.errors import ExitCode, UsageError
-from corridor_exp.files import SAFE_NAME, regular, to_yaml, write_atomically, write_json
+from corridor_exp.files import SAFE_NAME, regular, write_atomically
 
 CONFIG_FILE: Final = "config.yaml"
 RECORDS_FILE: Final = "records.jsonl"
@@ -85,16 +85,6 @@ def run_folders(sweep: Path, runs: Sequence[Any]) -> list[Path]:
         if not isinstance(name, str) or not SAFE_NAME.fullmatch(name):
             raise UsageError(f"the manifest of {sweep} is damaged: {name!r} is no folder of a run")
     return [sweep / name for name in runs]
-
-
-def write_config(directory: Path, public: dict[str, Any]) -> None:
-    """Write the configuration of a run, which holds no secret."""
-    write_atomically(directory / CONFIG_FILE, to_yaml(public).encode())
-
-
-def write_summary(directory: Path, summary: Mapping[str, Any]) -> None:
-    """Write how a run has ended."""
-    write_json(directory / SUMMARY_FILE, summary)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from corridor_exp.config import secrets
 from corridor_exp.config.schema import Config
 from corridor_exp.errors import UsageError
-from corridor_exp.files import write_atomically, write_json
+from corridor_exp.files import to_yaml, write_atomically, write_json
 from corridor_exp.runs import layout, reading
 from corridor_exp.runs.layout import SWEEP_LOCK_FILE, SWEEP_OWNER_FILE, held, is_held
 from corridor_exp.runs.places import refuse_to_start
@@ -55,7 +55,7 @@ class Sweep:
             refuse_to_start(config, folder)
         for config, folder in tqdm(runs, "freezing", unit="run", delay=0.5, leave=False, disable=None):
             folder.mkdir(parents=True, exist_ok=True)
-            layout.write_config(folder, config.public())
+            write_atomically(folder / layout.CONFIG_FILE, to_yaml(config.public()).encode())
             if config.resume.override:  # a run that has ended goes on
                 (folder / layout.SUMMARY_FILE).unlink(missing_ok=True)
         manifest = {key: value for key, value in asdict(sweep).items() if key != "directory"}

@@ -90,10 +90,19 @@ class Request:
     def frozen(self) -> Sweep:
         """The sweep of the folder, frozen now if it is new; a command whose runs begin with the folder's adds to it."""
         sweep = Sweep.open(self.directory)
-        if sweep and self._is_command_of(sweep):
+        if sweep and self._is_command_of(sweep) and not self._adds_to(sweep):
             self._tell_what_was_edited_since(sweep)
             return sweep
         return Sweep.freeze(self.directory, self._runs(sweep), self.command)
+
+    def _adds_to(self, sweep: Sweep) -> bool:
+        """Whether its command has got further runs, because a figure or an option was edited, and all others stand."""
+        try:
+            now = self.configs if self.command else []
+        except UsageError:
+            return False
+        pairs = zip(map(_frozen, sweep.folders), now, strict=False)
+        return len(now) > len(sweep.runs) and not any(old is None or _changes(old, new) for old, new in pairs)
 
     def _is_command_of(self, sweep: Sweep) -> bool:
         return not self.command or sweep.command == self.command

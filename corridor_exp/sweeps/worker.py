@@ -12,7 +12,7 @@ from pathlib import Path
 from corridor_exp.config import secrets, targets
 from corridor_exp.config.logs import log_to_stderr
 from corridor_exp.errors import RunError, UsageError, in_words
-from corridor_exp.files import regular
+from corridor_exp.files import regular, write_json
 from corridor_exp.runs import layout
 from corridor_exp.runs.layout import LOG_FILE, Status, held
 from corridor_exp.signals import StopSignals
@@ -57,7 +57,7 @@ def fail(folder: Path, error: str) -> None:
     """Write the summary of a run that could not do so itself; unless another process is running it, or nothing can."""
     summary = {"status": Status.FAILED, "error": secrets.clean(error)}
     with suppress(UsageError, OSError, RunError), held(folder / layout.LOCK_FILE, "it runs"):
-        layout.write_summary(folder, summary)
+        write_json(folder / layout.SUMMARY_FILE, summary)
 
 
 def last_line(folder: Path) -> str:

@@ -242,6 +242,23 @@ def test_row_23_a_yaml_edited_afterwards_has_no_effect_and_that_is_said(corridor
     assert corridor_sweep(f"out_dir={folder}") == 0
 
 
+def test_a_figure_with_a_further_grid_adds_its_runs_to_the_sweep(corridor_sweep: Run, capsys, tmp_path) -> None:
+    figure = tmp_path / "conf/figure/mine.yaml"
+    figure.parent.mkdir(parents=True)
+    figure.write_text(f"common: {' '.join(SHORT)}\ngrids:\n  - optim=clr\n")
+    argv = ["figure=mine", "--config-dir", "conf", "out_dir=out"]
+    assert corridor_sweep(*argv) == 0
+    with figure.open("a") as grids:
+        grids.write("  - optim=sgd optim.lr=0.1,0.2\n")
+    assert corridor_sweep(*argv) == 0
+    said = capsys.readouterr().err
+    assert "2 of 3 runs to do" in said
+    assert "edited" not in said
+    figure.write_text(f"common: {' '.join(SHORT)}\ngrids:\n  - optim=sgd optim.lr=0.1,0.2,0.3,0.4\n")
+    assert corridor_sweep(*argv) == 0  # other runs than the folder's: it stays as it was frozen
+    assert "conf/ was edited since (3 → 4 runs and" in capsys.readouterr().err
+
+
 def test_a_diverged_run_is_reported_and_not_run_again(corridor_sweep: Run, capsys, tmp_path) -> None:
     argv = [*SHORT, "optim=sgd", "optim.lr=0.1,1e30", "model.activation=softplus", "out_dir=out"]
     assert corridor_sweep(*argv) == 1
@@ -268,7 +285,7 @@ def test_a_secret_reaches_the_workers_and_no_file(started, tmp_path) -> None:
 # ------------------------------------------------------------------------- signals
 
 
-def test_a_second_sweep_is_held_out_and_cancel_stops_the_first_which_then_goes_on(
+def test_a_second_sweep_is_locked_out_and_cancel_stops_the_first_which_then_goes_on(
     corridor_sweep: Run, started, capsys, tmp_path
 ) -> None:
     argv = [*LONG, "seed=0,1,2", "processes=2", "out_dir=out"]

@@ -17,7 +17,7 @@ from corridor_exp.config.compose import compose_jobs
 from corridor_exp.engine.run import run
 from corridor_exp.loggers import wandb
 from corridor_exp.runs import layout, reading
-from tests.conftest import SMALL
+from tests.conftest import SMALL, exit_code
 
 CONFIG, SUMMARY, RECORDS = layout.CONFIG_FILE, layout.SUMMARY_FILE, layout.RECORDS_FILE
 Damage = Callable[[Path], object]
@@ -187,11 +187,7 @@ def runs(good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def called(main: Callable[[list[str]], None], *argv: object) -> int:
-    try:
-        main([str(word) for word in argv])
-    except SystemExit as exit_:
-        return int(exit_.code or 0)
-    return 0
+    return exit_code(main, argv)
 
 
 def by_sweep(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
