@@ -10,7 +10,8 @@ from typing import Any
 from corridor_exp.config import secrets, targets
 
 NOT_IDENTITY = ("out_dir", "resume", targets.SETTING)  # where a run lies, and whether a change is forgiven
-NEWER = {"loss": "auto", "dataset.label_noise": 0.0}  # keys that older runs lack, at the value that stands for those
+# Keys that older runs lack, at the value that stands for those.
+NEWER = {"loss": "auto", "dataset.label_noise": 0.0, "probe.corridor.hessian": True}
 
 
 def identity(stored: Mapping[str, Any]) -> dict[str, Any]:

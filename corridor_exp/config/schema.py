@@ -156,6 +156,7 @@ class Optimizer(Component):
 class Probe(Component):
     images: Literal["batch", "fixed", "train"] = ABSENT
     layers: bool = ABSENT
+    hessian: bool = ABSENT
     count: Count = ABSENT
     tolerance: Positive = ABSENT
     max_restarts: Count = ABSENT
