@@ -154,6 +154,8 @@ class Optimizer(Component):
 class Probe(Component):
     images: Literal["batch", "fixed", "train"] = ABSENT
     layers: bool = ABSENT
+    hessian: bool = ABSENT
+    batches: Count = ABSENT
     count: Count = ABSENT
     tolerance: Positive = ABSENT
     max_restarts: Count = ABSENT
