@@ -157,6 +157,7 @@ class Probe(Component):
     images: Literal["batch", "fixed", "train"] = ABSENT
     layers: bool = ABSENT
     hessian: bool = ABSENT
+    batches: Count = ABSENT
     count: Count = ABSENT
     tolerance: Positive = ABSENT
     max_restarts: Count = ABSENT

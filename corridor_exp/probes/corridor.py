@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
-from corridor_exp.datasets.base import Dataset
 from corridor_exp.objective import Batch, Objective
 from corridor_exp.probes.base import ImageChoice, ProbeData, Quantities
 from corridor_exp.runs import records
 from corridor_exp.theory import measures, stepsizes
 from corridor_exp.theory.measures import Vector
 from corridor_exp.theory.vectors import inner, norm
+
+if TYPE_CHECKING:
+    from corridor_exp.datasets.base import Dataset
 
 
 class Corridor:
