@@ -180,6 +180,7 @@ class Probes(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True, strict=True, defer_build=True)
     __pydantic_extra__: dict[str, Probe]
     every: Count
+    until: Count | None = None
 
     def components(self) -> dict[str, Probe]:
         return dict(self.__pydantic_extra__)

@@ -135,6 +135,7 @@ def _plan(config: Config, batch_size: int) -> Plan:
         log_every=config.log_every,
         eval_every=config.eval_every,
         probe_every=config.probe.every,
+        probe_until=config.probe.until or math.inf,
         save_every=every if isinstance(every, int) else None,
         save_minutes=math.inf if isinstance(every, int) else float(every.removesuffix("min")),
         best=config.checkpoint.best,

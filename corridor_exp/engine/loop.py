@@ -45,6 +45,7 @@ class Plan:
     log_every: int = 10
     eval_every: int = 1
     probe_every: int = 50
+    probe_until: float = math.inf
     save_every: int | None = 500
     save_minutes: float = math.inf
     best: str | None = None  # the metric whose best epoch is saved apart
@@ -142,7 +143,7 @@ class Engine:
     def _step(self, batch: Batch) -> Measured:
         """One iteration, without a host sync. What it measured, still on the device; empty if it is not recorded."""
         plan, progress = self.plan, self.progress
-        looks = bool(self.probes) and progress.step % plan.probe_every == 0
+        looks = bool(self.probes) and progress.step % plan.probe_every == 0 and progress.step < plan.probe_until
         is_last = self.position + 1 == self.steps_per_epoch or progress.step + 1 == self.total_steps
         recorded = looks or is_last or progress.step % plan.log_every == 0
 
