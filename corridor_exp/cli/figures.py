@@ -30,14 +30,15 @@ def main(argv: list[str] | None = None) -> None:
     parser = Parser(
         prog="corridor-figures",
         description="From run directories alone: fig1 … fig9 and any other figure of conf/figure/, `all` nine of the "
-        "paper, `stability` (how runs end against their learning rate, for any sweep), or `claims` (the paper's "
-        "claims with statistic, values by seed and verdict). Writes OUT/NAME.pdf, .png, .csv (the plotted numbers) "
+        "paper, `stability` (how runs end against their learning rate, for any sweep), `map` (whether CLR's first "
+        "steps predict how it ends: docs/when-clr-works.md), or `claims` (the paper's claims with statistic, values by "
+        "seed and verdict). Writes OUT/NAME.pdf, .png, .csv (the plotted numbers) "
         "and .txt (the caption), or OUT/claims.json.",
         epilog="Runs are those of the newest corridor-sweep of that figure under outputs/, or else outputs/reference/. "
         "Example: corridor-sweep figure=fig2 scale=mini && corridor-figures fig2. Exit codes: 0 done, 1 a file could "
         "not be written, 2 bad usage.",
     )
-    parser.add_argument("what", metavar="WHAT", help="fig1 … fig9 | all | claims | stability")
+    parser.add_argument("what", metavar="WHAT", help="fig1 … fig9 | all | claims | stability | map")
     parser.add_argument("--runs", type=Path, metavar="DIR", help="a folder of runs, or of one such folder a figure")
     parser.add_argument("--out", type=Path, metavar="DIR", default=OUTPUTS / "figures", help="default: outputs/figures")
     parser.add_argument("--json", action="store_true", help="claims: as a list of objects")
@@ -48,6 +49,8 @@ def main(argv: list[str] | None = None) -> None:
             claims(args.runs, args.out, args.json)
         elif args.what == "stability":
             stability(args.runs, args.out)
+        elif args.what == "map":
+            draw_map(args.runs or REFERENCE / "map", args.out)
         else:
             draw_all(PAPER if args.what == "all" else [args.what], args.runs, args.out)
     except UsageError as error:
@@ -63,7 +66,7 @@ def known_figures() -> list[str]:
 
 def option(name: str) -> grids.Figure:
     if name not in known_figures():
-        every = [*known_figures(), "all", "claims", "stability"]
+        every = [*known_figures(), "all", "claims", "stability", "map"]
         raise UsageError(f"{name}: no such figure{suggestion(name, every)} ({', '.join(every)})")
     return grids.load_figure([CONF_DIR], name)
 
@@ -127,6 +130,19 @@ def stability(place: Path | None, out: Path) -> None:
     _complain(runs)
     style.save(*stability.draw(runs, "How training ends, by learning rate"), out / "stability")
     _caption(out / "stability", runs.caption("How training ends, by learning rate"))
+
+
+def draw_map(place: Path, out: Path) -> None:
+    """Print the table of the map, and draw it. `place` holds its sweeps, or files that scripts/thin_map.py wrote."""
+    from corridor_exp.figures import map, style, thinned
+
+    runs = [run for run in thinned.runs_below(place) if run.records]
+    if not runs:
+        raise UsageError(f"no runs in {place}: corridor-sweep figure=map_digits, map_full and map_cifar make them")
+    drawn = map.Map.of(runs)
+    print(drawn.table())
+    style.save(*map.draw(drawn), out / "map")
+    _caption(out / "map", f"When does CLR work? {len(runs)} runs from {place}; docs/when-clr-works.md")
 
 
 def claims(place: Path | None, out: Path, as_json: bool) -> None:

@@ -107,7 +107,7 @@ def test_every_figure_composes_at_every_scale(figure: str, scale: str) -> None:
 
 @pytest.mark.parametrize("figure", MAP)
 def test_a_setting_of_the_map_has_the_nine_runs_of_its_rules(figure: str) -> None:
-    """docs/when-clr-works.md: two under CLR, one with a cap, one under clr_trust, and five rates. Of the last settings."""
+    """docs/when-clr-works.md: two under CLR, one with a cap, one under clr_trust, five rates; of the last settings."""
     runs = [config for grid in figure_grids([CONF_DIR], figure, None, [])[-4:] for config in compose_jobs(grid, True)]
     settings = Counter(repr((run.dataset, run.model, run.batch_size, run.max_steps)) for run in runs)
     assert set(settings.values()) == {9}

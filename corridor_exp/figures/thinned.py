@@ -1,0 +1,73 @@
+"""Runs of the map in one file, a JSON line a run: the keys of the experiment, and the records that the map reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from corridor_exp.errors import UsageError
+from corridor_exp.figures.cases import is_early, is_late, steps_of
+from corridor_exp.figures.runs import NOT_EXPERIMENT, Run
+from corridor_exp.runs import reading, records
+from corridor_exp.runs.records import Record
+
+READ = (
+    "step",
+    records.TRAIN_LOSS,
+    records.SECANT_CORRIDOR_INDEX,
+    records.DECREASE_RATIO,
+    records.CORRIDOR_INDEX,
+    records.CLR_STEP,
+    records.SHARPNESS,
+    records.HG_NORM,
+    records.GROWTH_RATIO,
+)
+OF_A_SUMMARY = ("train_images", "device", "git_commit", "seconds", "step")
+
+
+def runs_below(folder: Path) -> list[Run]:
+    """The runs of the files `*.jsonl` in the folder, or else of the run directories below it."""
+    files = sorted(folder.glob("*.jsonl")) if not (folder / records.CONFIG_FILE).exists() else []
+    if files:
+        return [run for file in files for run in read(file)]
+    return [Run.read(directory) for directory in reading.find(folder)]
+
+
+def write(runs: Iterable[Run], file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(records.to_json(_line(run)) + "\n" for run in runs), encoding="utf-8")
+
+
+def read(file: Path) -> Iterator[Run]:
+    """Raises `UsageError` for a line that is no run."""
+    for number, text in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            line = json.loads(text)
+            kept = [{key: records.NON_FINITE.get(v, v) for key, v in r.items()} for r in line["records"]]
+            yield Run(Path(line["run"]), line["config"], line["summary"], kept, line["status"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UsageError(f"{file}, line {number} is no run: {error}") from None
+
+
+def _line(run: Run) -> dict[str, object]:
+    keys = [key for key in run.config if key == "seed" or not NOT_EXPERIMENT.fullmatch(key)]
+    steps = steps_of(run)
+    return {
+        "run": "/".join(run.directory.parts[-2:]),
+        "status": run.status,
+        "config": {key: run.config[key] for key in keys},
+        "summary": {key: run.summary[key] for key in OF_A_SUMMARY if key in run.summary},
+        "records": [_kept(r) for r in run.records if is_early(r, steps) or is_late(r, steps)],
+    }
+
+
+def _kept(record: Record) -> Record:
+    return {key: short(record[key]) for key in READ if key in record}
+
+
+def short(value: float | None) -> float | None:
+    """Six digits, which is what float32 can tell."""
+    return float(f"{np.float64(value):.6g}") if isinstance(value, float) else value
