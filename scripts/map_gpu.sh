@@ -3,7 +3,7 @@
 # DATA has CIFAR-10 as train/<class>/ and test/<class>/. The CIFAR-10 part runs on the device, the digits parts on the
 # processor, at the same time. After SECONDS all runs are stopped. OUT gets a file a part, for `corridor-figures map`.
 set -u
-DATA=$1 END=$((SECONDS + $2)) OUT=$3 PYTHON=${PYTHON:-python3} THIRD=$((($(nproc) + 2) / 3))
+DATA=$1 END=$((SECONDS + $2)) OUT=$3 PYTHON=${PYTHON:-python3} CORES=$(env -u OMP_NUM_THREADS nproc)
 export OMP_NUM_THREADS=1 PYTHONUNBUFFERED=1
 mkdir -p "$OUT" outputs/map
 
@@ -20,6 +20,6 @@ sweep() { # figure processes overrides…
 import sys, torch
 from corridor_exp.datasets import cifar10
 cifar10(root=sys.argv[1], download=False, device=torch.device('cpu'), seed=0)" "$DATA"
-(sweep map_digits $THIRD; sweep map_full $THIRD) &
-sweep map_cifar $(($(nproc) - THIRD)) dataset.root="$DATA" &
+(sweep map_digits $((CORES / 2)); sweep map_full $((CORES / 2))) &
+sweep map_cifar $((CORES - CORES / 4)) dataset.root="$DATA" &
 wait
