@@ -8,25 +8,21 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
-
-import yaml
 
 from corridor_exp import __version__
-from corridor_exp.cli.arguments import STOPPED, Parser
-from corridor_exp.config import targets
+from corridor_exp.cli.arguments import Parser
 from corridor_exp.config.logs import log_to_stderr
 from corridor_exp.config.options import SBATCH, our_groups
-from corridor_exp.config.places import refuse_place, refuse_to_start, run_directory
 from corridor_exp.config.schema import Config
 from corridor_exp.config.settings import NO_HYDRA, is_of_a_sweep
-from corridor_exp.errors import UsageError
+from corridor_exp.errors import ExitCode, UsageError
+from corridor_exp.files import to_yaml
 from corridor_exp.launcher import rank_size_and_local
+from corridor_exp.runs.places import refuse_place, refuse_to_start, run_directory
 from corridor_exp.signals import StopSignals
 from corridor_exp.streams import steady_streams
 
 logger = logging.getLogger(__name__)
-EXIT_CODES = {"completed": 0, "preempted": STOPPED}
 # Hydra's flags that mean nothing where Hydra only composes, and those instead of which there is --config-dir.
 NO_FLAGS = ("--info", "-i", "--hydra-help", "--package", "-p", "--resolve", "--run", "-r", "--experimental-rerun")
 NO_CONFIG = ("--config-name", "-cn", "--config-path", "-cp")
@@ -75,12 +71,12 @@ signal after saving.
 
 
 @steady_streams()
-def main(argv: list[str] | None = None) -> NoReturn:
+def main(argv: list[str] | None = None) -> None:
     """The command. Exits with the codes of the contract."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if "--help" in argv or "-h" in argv:
         print(HELP.format(groups=_groups()), end="")
-        sys.exit(0)
+        sys.exit(ExitCode.DONE)
     parser = Parser(prog="corridor-train", add_help=False)
     parser.add_argument("--multirun", "-m", action="store_true")
     parser.add_argument("--config-dir", "-cd", metavar="DIR")
@@ -102,7 +98,6 @@ def main(argv: list[str] | None = None) -> NoReturn:
 def _main(args: argparse.Namespace) -> int:
     if args.cfg not in (None, "job"):
         raise UsageError(f"--cfg {args.cfg} {NO_HYDRA}; --cfg job prints the configuration")
-    args.overrides = targets.take(args.overrides)
     if args.sbatch:
         print(SBATCH)
     elif args.shell_completion:
@@ -161,12 +156,12 @@ def _start(config: Config, directory: Path) -> int:
     with StopSignals() as stop:
         from corridor_exp.engine.run import run  # torch, only now
 
-        return EXIT_CODES.get(run(config, directory, lambda: stop.asked), 1)
+        return run(config, directory, lambda: stop.asked).exit_code
 
 
 def _print(configs: Sequence[Config]) -> None:
     for config in configs:
-        print(yaml.safe_dump(config.public(), sort_keys=False, allow_unicode=True), end="")
+        print(to_yaml(config.public()), end="")
 
 
 def _groups() -> str:

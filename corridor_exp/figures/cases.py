@@ -11,13 +11,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from corridor_exp.figures.runs import NOT_EXPERIMENT, Run
 from corridor_exp.runs import records
+from corridor_exp.runs.groups import NOT_EXPERIMENT
+from corridor_exp.runs.layout import ENDED, Status
+from corridor_exp.runs.reading import Run
 from corridor_exp.runs.records import Record
+from corridor_exp.runs.thinned import is_early, is_late, steps_of
 
 MARGIN = 1.25  # of the loss over the best rate's; within it is a tie
 ZERO = 1e-4  # a loss below counts as this
-LAST, EARLY = 0.1, 0.05  # shares of the steps
 BELOW, TIE, ABOVE = "below", "tie", "above"
 CLR, CAPPED, TRUST, SGD = "CLR", "CLR, cap 1", "clr_trust", "SGD"
 RATES = 5
@@ -42,21 +44,9 @@ class Case:
         return self.loss / self.best_loss
 
 
-def steps_of(run: Run) -> int:
-    return int(run.config["max_steps"])
-
-
-def is_early(record: Record, steps: int) -> bool:
-    return record["step"] < EARLY * steps
-
-
-def is_late(record: Record, steps: int) -> bool:
-    return record["step"] >= steps - LAST * steps
-
-
 def end(run: Run) -> float:
     """L: the mean loss of the last tenth of the steps; infinite for a run that diverged."""
-    if run.status == "diverged":
+    if run.status == Status.DIVERGED:
         return math.inf
     losses = [r[records.TRAIN_LOSS] for r in run.records if is_late(r, steps_of(run))]
     return max(ZERO, statistics.fmean(losses))
@@ -147,8 +137,8 @@ def cases(runs: Iterable[Run]) -> tuple[list[Case], Counter[str]]:
     found, left_out = [], Counter[str]()
     for name, members in sorted(by_setting.items()):
         data = str(members[0].config["dataset.name"])
-        sgd = {run.config["optim.lr"]: end(run) for run in members if method(run) == SGD and _ended(run)}
-        if not all(map(_ended, members)) or len(sgd) < RATES:
+        sgd = {run.config["optim.lr"]: end(run) for run in members if method(run) == SGD and run.status in ENDED}
+        if any(run.status not in ENDED for run in members) or len(sgd) < RATES:
             left_out[f"{data}: not complete"] += 1
             continue
         best = min(sgd, key=lambda rate: (sgd[rate], rate))
@@ -157,10 +147,6 @@ def cases(runs: Iterable[Run]) -> tuple[list[Case], Counter[str]]:
             continue
         found += [_case(run, data, name, best, sgd[best]) for run in members if method(run) != SGD]
     return found, left_out
-
-
-def _ended(run: Run) -> bool:
-    return run.status in ("completed", "diverged")
 
 
 def _case(run: Run, data: str, setting: str, rate: float, best: float) -> Case:

@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from corridor_exp.figures import style
-from corridor_exp.figures.runs import Run, Runs, grouped, not_complete
 from corridor_exp.runs import records
+from corridor_exp.runs.groups import Runs, grouped, not_complete
+from corridor_exp.runs.reading import Run
 from corridor_exp.runs.series import band
 
 LEVELS = {records.CORRIDOR_INDEX: (0.5, "½: no convex quadratic is below")}

@@ -26,7 +26,7 @@ from corridor_exp.figures.cases import (
     decided,
 )
 from corridor_exp.figures.prediction import Estimate, Rule, estimate, resampled
-from corridor_exp.figures.runs import Run
+from corridor_exp.runs.reading import Run
 
 FITTED, TESTED = "digits", "cifar10"
 ENOUGH = 20  # cases of each class

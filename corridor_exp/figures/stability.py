@@ -13,8 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from corridor_exp.figures import style
-from corridor_exp.figures.runs import Runs, grouped, not_complete
 from corridor_exp.runs import records
+from corridor_exp.runs.groups import Runs, grouped, not_complete
+from corridor_exp.runs.layout import Status
 from corridor_exp.runs.series import band
 
 RATE = "optim.lr"
@@ -41,7 +42,7 @@ def points(runs: Runs) -> list[Point]:
             ends: dict[float | None, list[float]] = {}
             for run in members:
                 series = list(run.series(metric).values())
-                if run.status == "completed" and series:
+                if run.status == Status.COMPLETED and series:
                     ends.setdefault(run.config.get(RATE), []).append(series[-1])
             drawn += [
                 Point(metric, method, rate, *band(v)) for rate, v in sorted(ends.items(), key=lambda end: end[0] or 0.0)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from corridor_exp.cli.figures import PAPER, main
-from corridor_exp.figures.report import read_claims
+from corridor_exp.report.pictures import read_claims
 from tests.conftest import unpack_cifar10, unpack_imagenet
 from tests.figures.synthetic import SEEDS, as_figure, write_run
 

@@ -38,15 +38,6 @@ def test_help_names_groups_keys_and_examples(corridor_train: Run, capsys) -> Non
         assert word in out
 
 
-def test_control_c_before_a_run_begins_is_one_line_and_75(corridor_train: Run, capsys, monkeypatch) -> None:
-    def stopped(*_: object) -> int:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("corridor_exp.cli.train._run", stopped)
-    assert corridor_train("seed=0") == 75
-    assert capsys.readouterr().err.count("\n") == 1
-
-
 def test_the_slurm_template_is_found_and_asks_for_what_every_node_has(corridor_train: Run, capsys) -> None:
     assert corridor_train("--sbatch") == 0
     template = Path(capsys.readouterr().out.rstrip("\n"))
@@ -187,12 +178,13 @@ def test_row_22_a_precision_that_another_machine_would_choose_is_refused(
     """engine.precision=auto is bf16 for convolutions where the device has units for it, and fp32 elsewhere."""
     from corridor_exp.engine import build
     from corridor_exp.engine.loop import Engine
+    from corridor_exp.runs.layout import Status
 
     argv = ["dataset=digits", "dataset.train_size=40", "model=resnet18", "model.width=2", "logger=jsonl", "probe=none"]
     argv += ["batch_size=20", "epochs=2", "out_dir=out"]
     monkeypatch.setattr(build, "computes_bf16", lambda device: True)
     with monkeypatch.context() as stopped:
-        stopped.setattr(Engine, "_end_epoch", lambda engine, bar: "preempted")
+        stopped.setattr(Engine, "_end_epoch", lambda engine, bar: Status.PREEMPTED)
         assert corridor_train(*argv) == 75
     monkeypatch.setattr(build, "computes_bf16", lambda device: False)
     assert corridor_train(*argv) == 2

@@ -8,8 +8,8 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from corridor_exp.figures import curves, stability, style, surfaces
-from corridor_exp.figures.runs import Runs, grouped
 from corridor_exp.runs import records
+from corridor_exp.runs.groups import Runs, grouped
 from corridor_exp.theory.surfaces import fig1a, fig1b
 from tests.figures.synthetic import as_figure, write_run
 

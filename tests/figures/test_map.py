@@ -14,12 +14,11 @@ from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from corridor_exp.cli.figures import main
-from corridor_exp.figures import thinned
 from corridor_exp.figures.cases import ABOVE, BELOW, CAPPED, CLR, TIE, TRUST, cases, end, predictors
 from corridor_exp.figures.map import Map
 from corridor_exp.figures.prediction import Rule, estimate, resampled
-from corridor_exp.figures.runs import Run
-from corridor_exp.runs import records
+from corridor_exp.runs import records, thinned
+from corridor_exp.runs.reading import Run
 
 STEPS = 40  # two early ones, and four late ones
 RATES = (0.03, 0.1, 0.3, 1.0, 3.0)
@@ -45,7 +44,7 @@ def run(
     lr = more.pop("lr", None)
     config = {"seed": seed, "max_steps": STEPS, "batch_size": 15, "dataset.name": data, "model.width": 16}
     config |= {"dataset.label_noise": number, "optim.name": optim, "optim.lr": lr, "optim.step_cap": None, **more}
-    return Run(Path("sweep") / "0", config, {"train_images": 1500}, lines, status)
+    return Run(Path("sweep") / "0", config, {"status": status, "train_images": 1500}, lines)
 
 
 def setting(loss: float, best: float = 0.1, *, rate: float = 0.3, **more: Any) -> list[Run]:

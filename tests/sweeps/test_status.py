@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from corridor_exp.runs import records
+from corridor_exp.files import to_json
 from corridor_exp.sweeps.status import look
 
 
@@ -16,9 +16,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def write(folder: Path, *lines: dict[str, object], summary: dict[str, object] | None = None) -> None:
-    (folder / "records.jsonl").write_text("".join(records.to_json(line) + "\n" for line in lines))
+    (folder / "records.jsonl").write_text("".join(to_json(line) + "\n" for line in lines))
     if summary:
-        (folder / "summary.json").write_text(records.to_json(summary))
+        (folder / "summary.json").write_text(to_json(summary))
 
 
 FIRST = {"step": 4, "epoch": 0, "time": 3.0, "train/loss": 2.0}
