@@ -59,7 +59,7 @@ def _main(args: argparse.Namespace) -> None:
     print("\nmedian (share of looks beyond the threshold, which no convex quadratic with minimum 0 reaches)")
     if condition := growth.sentence(looks):
         print(condition)
-    figure = atlas.draw(looks, summary, title=f"{args.run.resolve().parent.name}/{args.run.resolve().name}")
+    figure = atlas.draw(looks, summary, title=atlas.title_of(run))
     atlas.write_csv(summary, args.run / "atlas.csv")
     for kind in ("png", "pdf"):
         figure.savefig(args.run / f"atlas.{kind}", dpi=200)

@@ -171,7 +171,8 @@ def draw(drawn: Map) -> tuple[Figure, list[Point]]:
         left, right = figure.subplots(1, 2, width_ratios=[3, 2])
         _scatter(left, points, drawn.rows)
         _ranking(right, drawn.rows)
-        style.finish(figure, f"When does CLR work?\nThe {PRIMARY} in its first 5 % of steps: {drawn.verdict}", [])
+        said = f"{PRIMARY} in the first 5 % of the steps: {drawn.verdict}"
+        style.finish(figure, "When does CLR work?", [said], [])
     return figure, points
 
 
