@@ -28,9 +28,9 @@ def main(argv: list[str] | None = None) -> None:
         description="From a run's records: its tenths of training, the median corridor index (by autodiff, and by a "
         "secant to the midpoint of CLR's step), the gradient's alignment there and the decrease ratio in each, the "
         "share of looks beyond what a convex quadratic can reach (index below ½, the other two above ¾), and the layer "
-        "that holds most of ‖Hg‖². A run whose records have no looks is looked at now, at each checkpoint that it has "
-        "kept (checkpoint.keep=N keeps more), on one fixed batch. If it has targets of your own, add "
-        "allow_targets=[PREFIX].",
+        "that holds most of ‖Hg‖²; with probe=[corridor,noise] also the growth condition of its gradients. A run whose "
+        "records have no looks is looked at now, at each checkpoint that it has kept (checkpoint.keep=N keeps more), "
+        "on one fixed batch. If it has targets of your own, add allow_targets=[PREFIX].",
         epilog="Example: corridor-train dataset=digits model=mlp probe.every=10 out_dir=run; corridor-atlas run. "
         "Exit codes: 0 done, 1 a file could not be written, 2 bad usage, 75 stopped.",
     )
@@ -52,11 +52,13 @@ def _main(args: argparse.Namespace) -> None:
     if run.complaint:
         logger.warning("%s; what stands before it is drawn", run.complaint)
 
-    from corridor_exp.figures import atlas  # matplotlib, only now
+    from corridor_exp.figures import atlas, growth  # matplotlib, only now
 
     summary = atlas.phases(looks, total_steps=(run.records or looks)[-1]["step"] + 1)
     print(atlas.table(summary))
     print("\nmedian (share of looks beyond the threshold, which no convex quadratic with minimum 0 reaches)")
+    if condition := growth.sentence(looks):
+        print(condition)
     figure = atlas.draw(looks, summary, title=atlas.title_of(run))
     atlas.write_csv(summary, args.run / "atlas.csv")
     for kind in ("png", "pdf"):

@@ -46,6 +46,11 @@ STABILITY_EDGE: Final = "probe/stability_edge"
 DRIFT_DESCENT: Final = "probe/drift_descent"
 DRIFT_CLR: Final = "probe/drift_clr"
 FLOW_STRAIGHTNESS: Final = "probe/flow_straightness"
+BATCH_GRAD_NORM_SQ: Final = "probe/batch_grad_norm_sq"
+FULL_GRAD_NORM_SQ: Final = "probe/full_grad_norm_sq"
+GROWTH_RATIO: Final = "probe/growth_ratio"
+NOISE_SCALE: Final = "probe/noise_scale"
+BATCH_SHARPNESS: Final = "probe/batch_sharpness"
 
 SECANTS: Final = (SECANT_HG_NORM, SECANT_COSINE, SECANT_CORRIDOR_INDEX, GRADIENT_ALIGNMENT)
 MIDPOINT_VERSION: Final = 2  # of the secants: the gradient is compared at the midpoint of CLR's step, before at its end
