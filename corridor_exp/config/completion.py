@@ -34,7 +34,7 @@ def complete(arguments: Sequence[str]) -> None:
 
 
 def _words(ask: Callable[[str, str], list[str]], config_name: str, line: str) -> list[str]:
-    """What Hydra offers and corridor-train takes; nothing, instead of an error, after a line that cannot be read."""
+    """The words that Hydra offers and corridor-train takes; none after a line that cannot be read."""
     with suppress(SystemExit, *ERRORS), redirect_stderr(StringIO()):
         words = ask(config_name, line.replace("--estimate", ""))
         return [word for word in words if not word.lstrip("+~").startswith(("hydra", *SWEEP_GROUPS))]

@@ -1,4 +1,4 @@
-"""The logger seam: three methods, and the rule that a mirror never stops a run."""
+"""The interface of a mirror, and the rule that a mirror never stops a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from corridor_exp.runs.records import Record
 
 class Logger(Protocol):
     def start(self, directory: Path, config: dict[str, Any], name: str) -> None:
-        """Begin, or go on with, the mirror of a run; `config` holds no secret."""
+        """Begin or continue the mirror of a run; `config` holds no secret."""
         ...
 
     def log(self, record: Record) -> None: ...
@@ -20,7 +20,7 @@ class Logger(Protocol):
 
 
 class Mirrors:
-    """Several loggers as one. `records.jsonl` is complete without them, so their errors are told, not raised."""
+    """Several mirrors as one. `records.jsonl` is complete without them, so their errors are logged and not raised."""
 
     def __init__(self, loggers: list[Logger], tell: Callable[[str], None]) -> None:
         self.loggers, self.tell = loggers, tell
