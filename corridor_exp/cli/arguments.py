@@ -1,4 +1,4 @@
-"""Flags of the commands: argparse, with mistakes told in one line."""
+"""Flags of the commands: argparse, with one line for a mistake."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from corridor_exp.errors import ExitCode, RunError, UsageError, in_words
 
 
 class Parser(argparse.ArgumentParser):
-    """Exits with 2 after one line that names the closest flag, instead of the usage."""
+    """An unknown flag gives one line with the closest flag and exit code 2."""
 
     def error(self, message: str) -> NoReturn:
         if unknown := re.match(r"unrecognized arguments: (.+)", message, re.DOTALL):
@@ -31,10 +31,10 @@ class Parser(argparse.ArgumentParser):
         sys.exit(code)
 
     def carry_out(self, command: Callable[[argparse.Namespace], int | None], argv: list[str] | None) -> None:
-        """Call the command with its arguments, but for `allow_targets`, which every command takes.
+        """Call the command with its arguments, without `allow_targets`, which every command accepts.
 
-        Exits with the code that it returns, if that is not 0, with 2 after one line on what it refuses, with 1 after
-        one on what has failed, and with 75 where the user has stopped it.
+        Exits with the code that the command returns, if that is not 0. A `UsageError` gives one line and exit code 2,
+        a `RunError` or `OSError` one line and 1, Control-C one line and 75.
         """
         log_to_stderr(self.prog)
         try:
@@ -50,7 +50,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def _printable(text: str) -> str:
-    """The text in one line of a bearable length: a control character is written as in Python."""
+    """The text in one line, not too long, with control characters as Python writes them."""
     if len(text) > 1200:
         text = f"{text[:600]} … {text[-500:]}"
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -73,7 +73,7 @@ def looks_at_checkpoints(directory: Path) -> list[records.Record]:
     stored = reading.config_of(directory)
     data = stored.get("dataset", {})
     if downloads := data.get("download"):
-        data["download"] = False  # a folder from elsewhere may name data that are not here
+        data["download"] = False  # the folder may come from another machine, with data that are not here
     try:
         engine = build_engine(Config.parse(stored))
     except RunError as error:

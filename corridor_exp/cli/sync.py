@@ -1,4 +1,4 @@
-"""`corridor-sync`: give W&B what it does not have yet of one run or of many."""
+"""`corridor-sync`: upload to W&B what it does not have yet of one or more runs."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _main(args: argparse.Namespace) -> int:
         elif run.records or args.follow:
             try:
                 sent = wandb.upload(run, args.project, args.entity, how_it_ended)
-            except RunError as error:  # W&B, or the network: the next run would fare no better
+            except RunError as error:  # W&B or the network fails: the next run would fail too
                 complaints.append(str(error))
                 break
             tqdm.write(f"{folder}: {sent} records uploaded")
@@ -64,7 +64,7 @@ def _main(args: argparse.Namespace) -> int:
 
 
 def _as_standard_input_says() -> Callable[[], str | None]:
-    """How the run has ended, once whoever trains it has said so and closed the pipe; or died."""
+    """The status of the run, once the training process has written it and closed the pipe, or has died."""
     said: list[str] = []
     threading.Thread(target=lambda: said.append(sys.stdin.read() or Status.FAILED), daemon=True).start()
     return lambda: said[0] if said else None

@@ -1,4 +1,4 @@
-"""How far the runs of a sweep are, from their folders, and from Slurm where it runs them."""
+"""The progress of the runs of a sweep, from their folders and from Slurm."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ FOR_EVER = 1e10  # seconds: some 300 years
 
 @dataclass(frozen=True)
 class Look:
-    """What is known of a run now. `queued`: Slurm runs it, or will."""
+    """What is known about a run now. `queued`: Slurm runs it or will run it."""
 
-    state: str  # a `Status`, or what a foreign summary says
+    state: str  # a `Status`, or the text in a summary of other code
     queued: bool = False
     step: int | None = None
     loss: float | None = None
@@ -38,7 +38,7 @@ class Look:
 
 
 def look(folder: Path, job: str = "") -> Look:
-    """Look at a run; `job` is the state of its newest Slurm job, where it has one and Slurm still knows it."""
+    """Look at a run. `job` is the state of its newest Slurm job, if it has one that Slurm still knows."""
     run = reading.read(folder)
     seen = _progress(run)
     if is_held(folder / LOCK_FILE) or job in SLURM_RUNS:
@@ -58,14 +58,14 @@ def look(folder: Path, job: str = "") -> Look:
 
 
 def _progress(run: reading.Run) -> Look:
-    """Step, loss and time to go, as the records tell them."""
+    """Step, loss and remaining time, from the records."""
     step, loss, seconds = None, None, 0.0
     for record in run.records:
         step, seconds = record["step"] + 1, record["time"]  # its step is done when it is written
         loss = record.get(records.TRAIN_EPOCH_LOSS, record.get(records.TRAIN_LOSS, loss))
     if not step:
         return Look(Status.WAITING)
-    # Before its first epoch ends, a run that is not bounded by max_steps does not know how long it is.
+    # Without max_steps the length of a run is unknown until its first epoch has ended.
     epochs = run.config.get("epochs")
     bounds = [run.config.get("max_steps"), epochs and run.epochs.steps_of(epochs)]
     total = min((bound for bound in bounds if bound), default=None)
