@@ -103,7 +103,7 @@ def _train_until(engine: Engine, enough: Callable[[int], bool]) -> int:
 
 
 def _warm_seconds(engine: Engine, work: Callable[[], object]) -> float:
-    """The seconds of the second call of `work`, or of the first if that is slow on a CPU, where a start costs little."""
+    """The seconds of the second call of `work`, or of the first if that is slow and on a CPU."""
     first = _seconds(engine, work)
     return first if first > SLOW and engine.objective.device.type == "cpu" else _seconds(engine, work)
 
