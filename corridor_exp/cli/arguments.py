@@ -6,8 +6,9 @@ import argparse
 import re
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from corridor_exp import __version__
 from corridor_exp.config import targets
 from corridor_exp.config.logs import log_to_stderr
 from corridor_exp.config.mistakes import suggestion
@@ -16,14 +17,25 @@ from corridor_exp.errors import ExitCode, RunError, UsageError, in_words
 
 
 class Parser(argparse.ArgumentParser):
-    """An unknown flag gives one line with the closest flag and exit code 2."""
+    """An unknown flag gives one line with the closest flag and exit code 2. Each command has --version."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.add_argument(
+            "--version", action="version", version=f"corridor-exp {__version__}", help="print it and exit"
+        )
+
+    @property
+    def flags(self) -> list[str]:
+        """The long flags, except hidden ones."""
+        named = [flag for action in self._actions if action.help != argparse.SUPPRESS for flag in action.option_strings]
+        return sorted(flag for flag in named if flag.startswith("--"))
 
     def error(self, message: str) -> NoReturn:
         if unknown := re.match(r"unrecognized arguments: (.+)", message, re.DOTALL):
             word = unknown[1].split(" ")[0]
-            flags = re.findall(r"--[a-z-]+", self.format_usage())
             kind = "flag" if word.startswith("-") else "argument"
-            message = f"unknown {kind} {word}{suggestion(word.split('=')[0], flags)} (see --help)"
+            message = f"unknown {kind} {word}{suggestion(word.split('=')[0], self.flags)} (see --help)"
         self.fail(ExitCode.MISUSED, message)
 
     def fail(self, code: ExitCode, message: str) -> NoReturn:

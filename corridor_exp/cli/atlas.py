@@ -57,7 +57,7 @@ def _main(args: argparse.Namespace) -> None:
     summary = atlas.phases(looks, total_steps=(run.records or looks)[-1]["step"] + 1)
     print(atlas.table(summary))
     print("\nmedian (share of looks beyond the threshold, which no convex quadratic with minimum 0 reaches)")
-    figure = atlas.draw(looks, summary, title=f"{args.run.resolve().parent.name}/{args.run.resolve().name}")
+    figure = atlas.draw(looks, summary, title=atlas.title_of(run))
     atlas.write_csv(summary, args.run / "atlas.csv")
     for kind in ("png", "pdf"):
         figure.savefig(args.run / f"atlas.{kind}", dpi=200)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from corridor_exp.cli.arguments import Parser
 from corridor_exp.config.mistakes import suggestion
 from corridor_exp.config.options import CONF_DIR
+from corridor_exp.config.settings import SCALES_OF_FIGURES
 from corridor_exp.errors import UsageError
 from corridor_exp.files import to_json
 from corridor_exp.streams import steady_streams
@@ -39,7 +40,12 @@ def main(argv: list[str] | None = None) -> None:
         "not be written, 2 bad usage, 75 stopped.",
     )
     parser.add_argument("what", metavar="WHAT", help="fig1 … fig9 | all | claims | stability")
-    parser.add_argument("--runs", type=Path, metavar="DIR", help="a folder of runs, or of one such folder a figure")
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        metavar="DIR",
+        help="a folder of runs; or one with a folder for each figure, or with such folders in full/ and mini/",
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", default=OUTPUTS / "figures", help="default: outputs/figures")
     parser.add_argument("--json", action="store_true", help="claims: as a list of objects")
     parser.carry_out(_main, argv)
@@ -171,13 +177,19 @@ def _newest(name: str, place: Path | None, scale: str | None = None) -> Runs | N
     if place is None:
         folders = [folder for pattern in (name, f"{name}-*") for folder in OUTPUTS.glob(f"{pattern}/sweep-*")]
         sweeps = sorted(_sweeps(folders), key=lambda sweep: sweep.time, reverse=True)
-        places = [*(sweep.directory for sweep in sweeps), REFERENCE / name]
-    elif any((place / figure).is_dir() for figure in known_figures()):
-        places = [place / name]
+        places = [*(sweep.directory for sweep in sweeps), *_places(name, REFERENCE)]
     else:
-        places = [place]
+        places = _places(name, place)
     found = (runs for runs in map(Runs.read, places) if runs and runs.figure in (name, None))
     return next((runs for runs in found if scale in (runs.scale, None)), None)
+
+
+def _places(name: str, folder: Path) -> list[Path]:
+    """Where a figure's runs may lie: in its folder, or in its folder within a scale's; or `folder` is their sweep."""
+    folders = [folder, *(folder / scale for scale in SCALES_OF_FIGURES)]
+    if any((place / figure).is_dir() for place in folders for figure in known_figures()):
+        return [place / name for place in folders]
+    return [folder]
 
 
 def _sweeps(folders: list[Path]) -> Iterator[Sweep]:

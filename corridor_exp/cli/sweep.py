@@ -81,15 +81,22 @@ def main(argv: list[str] | None = None) -> None:
     what.add_argument("--status", action="store_true", help="a table of the runs: state, step, loss, time to go")
     what.add_argument("--cancel", action="store_true", help="stop the sweep; its runs save first, and can go on")
     what.add_argument("--estimate", action="store_true", help="say what the runs would take, from a few steps of each")
+    what.add_argument("--shell-completion", "-sc", action="store_true", help="as of corridor-train, for both commands")
     what.add_argument("--retry-failed", action="store_true", help="run only what has failed or was lost")
     parser.add_argument("--config-dir", metavar="DIR", help="a folder with options of your own, laid out as conf/ is")
     parser.add_argument("arguments", nargs="*", metavar="KEY=VALUE", help=argparse.SUPPRESS)
+    parser.set_defaults(flags=parser.flags)
     parser.carry_out(_main, argv)
 
 
 def _main(args: argparse.Namespace) -> int:
     from corridor_exp.sweeps.request import Request  # Hydra, only now
 
+    if args.shell_completion:
+        from corridor_exp.config.completion import Completion
+
+        Completion(args.flags, of_sweep=True).carry_out(args.arguments)
+        return 0
     request = Request(args.arguments, args.config_dir)
     if args.estimate:
         estimate(request)

@@ -9,7 +9,6 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from corridor_exp import __version__
 from corridor_exp.cli.arguments import Parser
 from corridor_exp.config.logs import log_to_stderr
 from corridor_exp.config.options import SBATCH, our_groups
@@ -34,7 +33,8 @@ HELP = """corridor-train: train a network under the corridor learning rate, or a
 Examples
   corridor-train dataset=digits model=mlp                        no download, under a minute on a laptop
   corridor-train dataset=breast_cancer model=logistic l2=0.1     a convex problem, no download
-  corridor-train model=resnet18 optim=clr                        CIFAR-10; downloaded to ./data if it is not there
+  corridor-train model=resnet18_haiku optim=clr                  CIFAR-10; downloaded to ./data if it is not there
+  corridor-train model=resnet18 optim=clr                        the same with 3×3 stem: 16 times the arithmetic
   corridor-train model=resnet18 optim=clr dataset.root=DIR       CIFAR-10 from DIR (release, or train/<class>/*.jpg)
   corridor-train optim=sgd optim.lr=0.5 optim/schedule=cosine optim.schedule.warmup=200
   corridor-train -m optim=sgd optim.lr=0.01,0.1,1 seed=0,1,2     nine runs, into out_dir/0 … out_dir/8: a sweep
@@ -59,7 +59,7 @@ Flags
   --estimate                train a few steps, look once, and say what the whole would take: time, images/s, memory
   --cfg job                 print the configuration and stop
   --config-dir DIR          a folder with options of your own, laid out as conf/ is
-  --shell-completion install=bash|zsh|fish   prints what to evaluate for tab completion
+  --shell-completion install=bash|zsh|fish   prints what to evaluate for tab completion, also of corridor-sweep
   --sbatch                  print where the script is that runs one command as a Slurm job:
                             sbatch "$(corridor-train --sbatch)" model=resnet18 optim=clr
   --version, --help
@@ -80,7 +80,6 @@ def main(argv: list[str] | None = None) -> None:
     parser = Parser(prog="corridor-train", add_help=False)
     parser.add_argument("--multirun", "-m", action="store_true")
     parser.add_argument("--config-dir", "-cd", metavar="DIR")
-    parser.add_argument("--version", action="version", version=f"corridor-exp {__version__}")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--cfg", "-c", metavar="job")
     what.add_argument("--estimate", action="store_true")
@@ -92,6 +91,7 @@ def main(argv: list[str] | None = None) -> None:
             parser.error(f"{flag} {NO_HYDRA}")
         if flag in NO_CONFIG:
             parser.error(f"{flag} is not supported; add options of your own with --config-dir")
+    parser.set_defaults(flags=[*parser.flags, "--help"])
     parser.carry_out(_main, argv)
 
 
@@ -101,9 +101,9 @@ def _main(args: argparse.Namespace) -> int:
     if args.sbatch:
         print(SBATCH)
     elif args.shell_completion:
-        from corridor_exp.config.completion import complete
+        from corridor_exp.config.completion import Completion
 
-        complete(args.overrides)
+        Completion(args.flags).carry_out(args.overrides)
     elif args.multirun:
         return _sweep(args)
     else:

@@ -25,7 +25,7 @@ from corridor_exp.files import to_yaml, write_atomically, write_json
 from corridor_exp.objective import ranks as distributed
 from corridor_exp.objective.ranks import Ranks
 from corridor_exp.runs import checkpoint, layout, reading, records
-from corridor_exp.runs.layout import Status, held
+from corridor_exp.runs.layout import Status, held, write_total_steps
 from corridor_exp.runs.places import refuse_to_start
 from corridor_exp.runs.provenance import git_commit
 
@@ -134,6 +134,7 @@ def _train(engine: Engine, config: Config, output: Output) -> Status:
     status = Status.FAILED
     try:
         output.open(numerics(engine), keep_bytes=saved["records_bytes"] if saved else 0)
+        write_total_steps(output.directory, engine.total_steps)
         log.info(_greeting(engine, output.directory))
         status = engine.train()
         output.check()

@@ -18,7 +18,7 @@ from corridor_exp.runs.reading import Run
 NOT_EXPERIMENT = re.compile(
     r"seed|name|out_dir|(log|eval)_every|.*_target_|(engine|logger|checkpoint|resume|probe)\..*|dataset\.root"
 )
-WORDS = {"clr": "CLR", "sgd": "SGD", "batch_size": "batch"}
+WORDS = {"clr": "CLR", "sgd": "SGD", "batch_size": "batch", "lr": "learning rate", "zero_init": "zero logits"}
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Runs:
         folders = layout.run_folders(directory, manifest["runs"]) if manifest else layout.find(directory)
         runs = [reading.read(folder) for folder in folders]
         commits = {str(run.summary["git_commit"]) for run in runs if run.summary.get("git_commit")}
-        commit = manifest.get("git_commit") or ", ".join(sorted(commits)) or "unknown"
-        return cls([directory], runs, manifest.get("command", []), manifest.get("time", "unknown"), commit)
+        commit = manifest.get("git_commit") or ", ".join(sorted(commits))
+        return cls([directory], runs, manifest.get("command", []), manifest.get("time", ""), commit)
 
     @classmethod
     def together(cls, figure: str, parts: Sequence[Runs]) -> Runs:
@@ -80,23 +80,27 @@ class Runs:
         """The same folder with those runs alone."""
         return replace(self, runs=self.where(**wanted))
 
-    def facts(self) -> str:
-        """What a figure alone must say: how many images were trained on, which seeds, what line and band are."""
-        shown = [run for run in self.runs if not run.config.get("dataset.held_out")]
-        counts = sorted({run.summary["train_images"] for run in shown if run.summary.get("train_images")})
-        images = " to ".join(f"{count:,}" for count in dict.fromkeys(counts[:1] + counts[-1:]))
-        seeds = sorted({run.seed for run in shown if run.seed is not None})
-        said = [f"{images} training images" if images else "", f"seeds {', '.join(map(str, seeds))}" if seeds else ""]
-        return ", ".join(filter(None, said)) + ("; line: median, band: lowest to highest" if seeds[1:] else "")
-
     def caption(self, what: str) -> str:
-        seeds = sorted({run.seed for run in self.runs if run.seed is not None})
-        scale = f" Scale: {self.scale}." if self.scale else ""
-        places = ", ".join(map(str, self.directories))
-        return (
-            f"{what}.{scale} Seeds {', '.join(map(str, seeds))}; "
-            f"{len(self.runs)} runs, {self.time[:10]}, commit {self.commit[:12]}, from {places}."
-        )
+        """What is shown, and where it comes from; nothing of what is not known."""
+        scale = f"Scale: {self.scale}. " if self.scale else ""
+        commit = f"commit {self.commit[:12]}" if self.commit else ""
+        places = f"from {', '.join(map(str, self.directories))}"
+        origin = ", ".join(filter(None, [f"{len(self.runs)} runs", self.time[:10], commit, places]))
+        known = ", ".join(filter(None, [images_of(self.runs), seeds_of(self.runs)]))
+        return f"{what}. {scale}{'; '.join(filter(None, [known[:1].upper() + known[1:], origin]))}."
+
+
+def images_of(runs: Sequence[Run]) -> str:
+    """How many images the runs trained on; empty where that is not known."""
+    counts = sorted({run.summary["train_images"] for run in runs if run.summary.get("train_images")})
+    ends = " to ".join(f"{count:,}" for count in dict.fromkeys(counts[:1] + counts[-1:]))
+    return f"{ends} training images" if counts else ""
+
+
+def seeds_of(runs: Sequence[Run]) -> str:
+    """The seeds of the runs; empty where they are not known."""
+    seeds = sorted({run.seed for run in runs if run.seed is not None})
+    return f"seeds {', '.join(map(str, seeds))}" if seeds else ""
 
 
 def grouped(runs: Sequence[Run], apart_from: str = "seed") -> dict[str, list[Run]]:
@@ -119,15 +123,16 @@ def _label(run: Run, differing: Sequence[str]) -> str:
     optimizer = run.config.get("optim.name") or "run"
     words = [WORDS.get(optimizer, optimizer)]
     for key in dict.fromkeys(differing):
-        value, word = run.config.get(key), key.rpartition(".")[2]
+        value, last = run.config.get(key), key.rpartition(".")[2]
+        word = WORDS.get(last, last.replace("_", " "))
         if key == "optim.lr" and value is not None:
             words[0] += f" {value:g}"
-        elif word == "name":
+        elif last == "name":
             words.append(str(value))
         elif value is True:
             words.append(word)
         elif value is not None and value is not False:
-            words.append(f"{WORDS.get(word, word)} {value}")
+            words.append(f"{word} {value:g}" if isinstance(value, float) else f"{word} {value}")
     return ", ".join(words)
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from filelock import FileLock, Timeout
 
 from corridor_exp.errors import ExitCode, UsageError
-from corridor_exp.files import SAFE_NAME
+from corridor_exp.files import SAFE_NAME, regular, write_atomically
 
 CONFIG_FILE: Final = "config.yaml"
 RECORDS_FILE: Final = "records.jsonl"
@@ -21,6 +21,7 @@ SUMMARY_FILE: Final = "summary.json"
 CHECKPOINTS: Final = "checkpoints"  # a folder
 LOCK_FILE: Final = ".lock"
 LOG_FILE: Final = "log.txt"  # all output of a run of a sweep
+STEPS_FILE: Final = ".steps"  # how many steps the whole run takes
 WANDB: Final = "wandb"  # the folder of W&B's own files
 WANDB_ID_FILE: Final = "wandb_run_id"
 UPLOAD_LOG_FILE: Final = "upload.log"  # of the process that uploads to W&B during training
@@ -53,6 +54,19 @@ class Status(StrEnum):
 
 
 ENDED: Final = (Status.COMPLETED, Status.DIVERGED)  # there is nothing left to train
+
+
+def write_total_steps(directory: Path, steps: int) -> None:
+    """Tell how many steps the whole run takes. Raises as `write_atomically`."""
+    write_atomically(directory / STEPS_FILE, b"%d" % steps)
+
+
+def total_steps(directory: Path) -> int | None:
+    """The steps that the whole run takes; None before its training begins."""
+    try:
+        return int(regular(directory / STEPS_FILE).read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def find(directory: Path) -> list[Path]:

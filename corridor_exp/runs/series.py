@@ -32,14 +32,6 @@ class Epochs:
                 self.ends.pop()
         self.ends.append((steps, epochs))
 
-    @property
-    def steps_per_epoch(self) -> float | None:
-        """The length of the last epoch that has ended; None if none has ended."""
-        if len(self.ends) < 2:
-            return None
-        (start, before), (stop, done) = self.ends[-2:]
-        return (stop - start) / (done - before)
-
     def done(self, steps: int) -> float | None:
         """How many epochs `steps` steps are; None if no epoch has ended, so that the length is unknown."""
         if len(self.ends) < 2:
@@ -47,11 +39,6 @@ class Epochs:
         i = min(max(bisect_left(self.ends, (steps, 0)), 1), len(self.ends) - 1)
         (start, before), (stop, done) = self.ends[i - 1 : i + 1]
         return before + (steps - start) * (done - before) / (stop - start)
-
-    def steps_of(self, epochs: int) -> float | None:
-        """How many steps `epochs` epochs are; None if the length of an epoch is unknown."""
-        steps, done = self.ends[-1]
-        return None if self.steps_per_epoch is None else steps + (epochs - done) * self.steps_per_epoch
 
 
 def band(values: Sequence[float]) -> tuple[float, float, float, int]:

@@ -14,11 +14,9 @@ from pydantic import Field, ValidationError, model_validator
 
 from corridor_exp.config.mistakes import first_problem, suggestion
 from corridor_exp.config.schema import Strict
+from corridor_exp.config.settings import SCALES_OF_FIGURES, UNION
 from corridor_exp.errors import UsageError
 from corridor_exp.files import load_yaml
-
-UNION = "+"
-SCALES_OF_FIGURES = ("full", "mini")  # scales without a file: each figure alone says what they add
 
 
 class Figure(Strict):

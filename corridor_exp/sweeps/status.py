@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from corridor_exp.runs import reading, records
-from corridor_exp.runs.layout import LOCK_FILE, LOG_FILE, Status, is_held
+from corridor_exp.runs.layout import LOCK_FILE, LOG_FILE, Status, is_held, total_steps
 from corridor_exp.sweeps.worker import last_line
 
 SLURM_WAITS = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "SUSPENDED", "RESV_DEL_HOLD")
@@ -57,6 +57,12 @@ def look(folder: Path, job: str = "") -> Look:
     return seen
 
 
+def share_done(folder: Path) -> float:
+    """The part of a run's steps that is done, from 0 to 1."""
+    written, steps = reading.read(folder).records, total_steps(folder)
+    return min((written[-1]["step"] + 1) / steps, 1.0) if steps and written else 0.0
+
+
 def _progress(run: reading.Run) -> Look:
     """Step, loss and remaining time, from the records."""
     step, loss, seconds = None, None, 0.0
@@ -65,9 +71,6 @@ def _progress(run: reading.Run) -> Look:
         loss = record.get(records.TRAIN_EPOCH_LOSS, record.get(records.TRAIN_LOSS, loss))
     if not step:
         return Look(Status.WAITING)
-    # Without max_steps the length of a run is unknown until its first epoch has ended.
-    epochs = run.config.get("epochs")
-    bounds = [run.config.get("max_steps"), epochs and run.epochs.steps_of(epochs)]
-    total = min((bound for bound in bounds if bound), default=None)
+    total = total_steps(run.directory)
     eta = None if total is None else seconds / step * (total - step)
     return Look(Status.WAITING, step=step, loss=loss, eta=eta)

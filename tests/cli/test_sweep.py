@@ -159,7 +159,9 @@ def test_a_union_of_grids_is_frozen_run_and_summed_up(corridor_sweep: Run, digit
         ["2", "sgd", "0.1", "completed", "3", *out.splitlines()[3].split()[5:]],
     ]
     assert "3 completed" in out
-    assert "3/3" in err  # the progress bar
+    last = err.rstrip().rpartition("\r")[2]
+    assert "3 of 3 runs ended" in last
+    assert "running" not in last
     manifest = json.loads((tmp_path / "out/sweep.json").read_text())
     assert manifest["command"] == argv
     assert manifest["runs"] == ["0", "1", "2"]
