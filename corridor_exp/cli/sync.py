@@ -26,9 +26,9 @@ def main(argv: list[str] | None = None) -> None:
     """Upload runs from their `records.jsonl`. Exits with 1 if W&B or a run could not be read, 2 for bad usage."""
     parser = Parser(
         prog="corridor-sync",
-        description="Uploads runs to W&B from their records.jsonl, each under the id that its folder holds: runs that "
-        "were mirrored offline, that lost their network, or that W&B has never heard of. What W&B has already is not "
-        "sent again, so that the command can be repeated. It needs a key: WANDB_API_KEY, or `wandb login`.",
+        description="Uploads runs to W&B from their records.jsonl, each under the id in its folder: runs that were "
+        "offline, that lost their network, or that W&B does not know. It sends only what W&B does not have, so "
+        "you can repeat the command. It needs a key: WANDB_API_KEY, or `wandb login`.",
         epilog="Examples: corridor-sync outputs/cifar10-resnet18/clr-seed0-1a2b3c4d; corridor-sync outputs "
         "--project corridor. Exit codes: 0 done, 1 W&B or a run could not be read, 2 bad usage, 75 stopped.",
     )
