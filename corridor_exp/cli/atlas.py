@@ -26,9 +26,9 @@ def main(argv: list[str] | None = None) -> None:
         prog="corridor-atlas",
         usage="%(prog)s RUN [allow_targets=[PREFIX]]",
         description="For each tenth of a run's training: the medians of the corridor index (by autodiff, and by "
-        "a secant to the midpoint of CLR's step), of the gradient's alignment there and of the decrease ratio; the share "
-        "of looks beyond what a convex quadratic can reach (index below ½, the other two above ¾); and the layer with "
-        "most of ‖Hg‖². If the records have no looks, the run is measured now, at each of its checkpoints "
+        "a secant to the midpoint of CLR's step), of the gradient's alignment there and of the decrease ratio; the "
+        "share of looks beyond what a convex quadratic can reach (index below ½, the other two above ¾); and the layer "
+        "with most of ‖Hg‖². If the records have no looks, the run is measured now, at each of its checkpoints "
         "(checkpoint.keep=N keeps more), on one fixed batch. If it has targets of your own, add "
         "allow_targets=[PREFIX].",
         epilog="Example: corridor-train dataset=digits model=mlp probe.every=10 out_dir=run; corridor-atlas run. "
