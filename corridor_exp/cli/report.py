@@ -43,7 +43,7 @@ def _main(args: argparse.Namespace) -> None:
     try:
         runs = page.write(args.directory, out, [args.directory, args.directory / "figures"])
     except RunError as error:
-        raise UsageError(f"{error}; give another place by --out FILE") from None
+        raise UsageError(f"{error}; choose another place with --out FILE") from None
     for run in runs:
         if run.complaint:
             logger.warning("%s", run.complaint)

@@ -31,15 +31,12 @@ class Output:
         self.environment = environment
         self.writer = records.RecordWriter(self.directory, keep_bytes)
         self.stack.callback(self.writer.close)
-        if self.writer.dropped:
-            log.warning(
-                "%s bytes of records are newer than the checkpoint: dropped, and trained again",
-                f"{self.writer.dropped:,}",
-            )
+        if dropped := self.writer.dropped:
+            log.warning("%s bytes of records are newer than the checkpoint: dropped, and trained again", f"{dropped:,}")
         folder, keep = self.directory / layout.CHECKPOINTS, self.config.checkpoint.keep
         self.saver = checkpoint.Saver(folder, keep, before=self.writer.sync)
         self.stack.callback(self.saver.close)
-        self.mirrors = Mirrors([option.build() for option in self.config.logger.values()], log.warning)
+        self.mirrors = Mirrors([option.build() for option in self.config.logger.values()])
         name = f"{self.config.name}/{self.directory.name}"
         self.mirrors.start(self.directory, self.config.public(), name)
 
