@@ -1,4 +1,4 @@
-"""Files: which may be read, whoever has written them; YAML and JSON; writing whole or not at all."""
+"""Files: safe reading of files from strangers, YAML, JSON, and atomic writing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # of a folder: one c
 
 
 class UnreadableError(UsageError, OSError):
-    """A file that is not what it has to be. One line that names it."""
+    """A file of the wrong kind. The message is one line that names it."""
 
 
 class TooLargeError(ValueError):
@@ -29,14 +29,14 @@ class TooLargeError(ValueError):
 
 
 def regular(path: Path) -> Path:
-    """The same path. Raises `UnreadableError` for a pipe, a device or a socket, which would be waited for for ever."""
+    """The same path. Raises `UnreadableError` for a pipe, a device or a socket, which could block forever."""
     if path.exists() and not path.is_file():
         raise UnreadableError(f"{path} is not a regular file")
     return path
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
-    """The keys and values in a YAML file. Raises `UnreadableError` where it holds anything else."""
+    """The keys and values in a YAML file. Raises `UnreadableError` if it holds anything else."""
     try:
         value = parse_yaml(_text(path))
     except TooLargeError as error:
@@ -55,14 +55,14 @@ def parse_yaml(text: bytes) -> Any:
 
 
 def refuse_bombs(folder: Path) -> None:
-    """Raise `UnreadableError` for a YAML file of a folder that Hydra could not read in reasonable time."""
+    """Raise `UnreadableError` for a YAML file in a folder that Hydra would need too long to read."""
     for path in sorted(folder.rglob("*.yaml")):
         try:
             _refuse_bomb(_text(path))
         except TooLargeError as error:
             raise UnreadableError(f"{path} {error}") from None
         except yaml.YAMLError:
-            continue  # Hydra tells that of a file which is chosen
+            continue  # Hydra reports this if the file is chosen
 
 
 def _text(path: Path) -> bytes:
@@ -71,15 +71,15 @@ def _text(path: Path) -> bytes:
 
 
 def _refuse_bomb(text: bytes) -> None:
-    """Raise `TooLargeError` for aliases of aliases, whose values would fill the memory, and for too deep a tree."""
+    """Raise `TooLargeError` for aliases of aliases, which would fill the memory, and for a tree that is too deep."""
     if len(text) > LARGEST:
         raise TooLargeError(f"is too large for a configuration: more than {LARGEST:,} bytes")
-    sizes: dict[str, int] = {}  # of what an alias stands for, itself expanded
-    stack: list[tuple[str | None, int]] = []  # the open collections, and the nodes before them
+    sizes: dict[str, int] = {}  # the expanded size of each anchor
+    stack: list[tuple[str | None, int]] = []  # open collections, and the number of nodes before each
     nodes = 0
     for event in yaml.parse(text, Loader=LOADER):
         if isinstance(event, yaml.AliasEvent):
-            nodes += sizes.get(str(event.anchor), MOST_NODES + 1)  # one that is still open holds itself
+            nodes += sizes.get(str(event.anchor), MOST_NODES + 1)  # an open anchor contains itself
         elif isinstance(event, yaml.CollectionStartEvent):
             stack.append((event.anchor, nodes))
             nodes += 1
@@ -123,7 +123,7 @@ def write_json(path: Path, value: Any) -> None:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write, flush to the disk, rename: a reader sees the old file or the new one, never half of it.
 
-    Raises `RunError` where that cannot be done; the old file is as it was.
+    Raises `RunError` if this fails; then the old file is unchanged.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -134,5 +134,5 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
     except OSError as error:
         with suppress(OSError):
-            temporary.unlink()  # on a full disk half a file is in everyone's way
+            temporary.unlink()  # half a file on a full disk
         raise RunError(f"cannot write {path} ({len(content):,} bytes): {error.strerror}") from error
