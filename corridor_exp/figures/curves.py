@@ -74,15 +74,16 @@ def draw(runs: Runs, panels: Sequence[str], title: str) -> tuple[Figure, list[Po
 
 
 def _panel(axis: Axes, drawn: Sequence[Point], metrics: Sequence[str], looks: dict[str, style.Look]) -> None:
-    shared = len(metrics) > 1
-    for n, (label, look) in enumerate(looks.items()):
+    for label, look in looks.items():
         for m, metric in enumerate(metrics):
             curve = [p for p in drawn if p.label == label and p.metric == metric]
             if not curve:
                 continue
-            # One line of the legend a curve: where metrics share a panel, they have a colour each.
-            name = f"{label}, {style.NAMES.get(metric, metric)}" if shared else label
-            look = style.look(n * len(metrics) + m + 1) if shared else look
+            name = label
+            if len(metrics) > 1 and len(looks) == 1:  # the metrics have a colour each
+                name, look = f"{label}, {style.NAMES.get(metric, metric)}", style.look(m + 1)
+            elif m:  # the label's colour, with another dash
+                name, look = f"{label}, {style.NAMES.get(metric, metric)}", style.redashed(look, m)
             epochs = [p.epoch for p in curve]
             axis.plot(epochs, [p.median for p in curve], label=name, marker="." if len(curve) == 1 else "", **look)
             low, high = [p.low for p in curve], [p.high for p in curve]

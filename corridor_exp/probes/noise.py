@@ -68,7 +68,7 @@ def between(objective: Objective, batches: Iterable[Batch], pool: float, hessian
         else:
             _, g = objective.gradient(batch)
         squares.append(inner(g, g, torch.float64))
-        total = torch._foreach_add(total, g) if total else list(g)
+        total = list(torch._foreach_add(total, g) if total else g)
     count, mean_square = len(squares), torch.stack(squares).mean()
     square_of_mean = inner(total, total, torch.float64) / count**2
     spread = noise.spread(mean_square, square_of_mean, count)
