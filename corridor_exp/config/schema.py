@@ -33,6 +33,7 @@ from corridor_exp.config.values import (
     Fractions,
     ImageSize,
     Interval,
+    LossName,
     Means,
     NonNegative,
     PathStr,
@@ -90,6 +91,7 @@ class Dataset(Component):
     train_size: Count | None = ABSENT
     test_size: Count | None = ABSENT
     held_out: Count | None = ABSENT
+    label_noise: Fraction = ABSENT
     image_size: ImageSize = ABSENT
     augment: bool = ABSENT
     drop_last: bool = ABSENT
@@ -214,6 +216,7 @@ class Config(Strict):
     epochs: Count
     max_steps: Count | None
     target_loss: Positive | None
+    loss: LossName = "auto"
     l2: NonNegative
     log_every: Count
     eval_every: Count
@@ -243,6 +246,8 @@ class Config(Strict):
             raise UsageError(first_problem(error, composed)) from None
         if config.optim.adaptive and config.batch_size != "full":
             raise UsageError("optim.adaptive=true needs the whole loss at every step: set batch_size=full")
+        if "." in config.loss:
+            targets.check(config.loss, (), "loss")
         for key, component in config.components().items():
             targets.check(component.target, our_targets(), f"{key}._target_")
             for name in _unknown(key, component, choices or {}):

@@ -7,6 +7,7 @@ import math
 from typing import Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
@@ -18,7 +19,8 @@ from corridor_exp.engine.loop import Engine, Plan
 from corridor_exp.errors import RunError, UsageError
 from corridor_exp.models.haiku import DebiasedBatchNorm2d
 from corridor_exp.objective import Objective
-from corridor_exp.objective.batches import DataShape
+from corridor_exp.objective.batches import DataShape, Loss
+from corridor_exp.objective.losses import half_squared_error, logistic_loss
 from corridor_exp.objective.ranks import ALONE, Ranks, shard
 from corridor_exp.optim import GuardedOptimizer, build_schedule, guarded
 
@@ -67,7 +69,7 @@ def build_engine(config: Config, ranks: Ranks = ALONE, **outlets: Any) -> Engine
     return Engine(
         Objective(
             model,
-            dataset.loss,
+            _loss(config.loss, dataset),
             l2=config.l2,
             micro_batch=settings.micro_batch,
             precision=AUTOCAST[precision],
@@ -109,6 +111,18 @@ def _over_ranks(config: Config, model: nn.Module, ranks: Ranks) -> nn.Module:
             raise RunError("engine.shard=true needs several ranks (torchrun) and l2=0")
         shard(model)
     return model
+
+
+def _loss(name: str, dataset: Dataset) -> Loss:
+    """The loss of that name. A class is built without arguments. Raises `RunError` for classes that the data lack."""
+    if name == "mse":
+        return half_squared_error
+    if name == "cross_entropy" and dataset.loss not in (F.cross_entropy, logistic_loss):
+        raise RunError("loss=cross_entropy needs classes, and this data set has numbers to fit: take loss=mse")
+    if "." not in name:
+        return dataset.loss
+    loss = Component(_target_=name)
+    return loss.build() if isinstance(loss.factory(), type) else loss.factory()
 
 
 def _plan(config: Config, batch_size: int) -> Plan:

@@ -1,6 +1,6 @@
 """The training loop. Reads from top to bottom; knows no configuration, no files, no figures.
 
-For each batch: probes look, E and its gradient are computed, the optimizer steps, a record is emitted now and then.
+For each batch: E and its gradient are computed, probes look, the optimizer steps, a record is emitted now and then.
 Between two records nothing waits for the device.
 """
 
@@ -145,10 +145,14 @@ class Engine:
         looks = bool(self.probes) and progress.step % plan.probe_every == 0
         is_last = self.position + 1 == self.steps_per_epoch or progress.step + 1 == self.total_steps
         recorded = looks or is_last or progress.step % plan.log_every == 0
-        seen = [probe.look(self.objective, batch) for probe in self.probes] if looks else []
 
         self.optimizer.prepare(self.objective, batch)
+        before = self.objective.before() if looks else None
         loss, correct = self.objective.backward(batch, self.scaler, count=recorded)
+        seen = []
+        if before:
+            past = self.objective.as_before(before, batch, loss)
+            seen = [probe.look(past, batch) for probe in self.probes]
         if self.scaler:
             self.scaler.unscale_(self.optimizer)
         self.optimizer.step(loss=loss)

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 import corridor_exp
 from corridor_exp.config import secrets
-from corridor_exp.config.differences import NOT_IDENTITY, changes, difference
+from corridor_exp.config.differences import changes, difference, identity
 from corridor_exp.config.places import refuse_to_start
 from corridor_exp.config.schema import Config
 from corridor_exp.engine.build import build_engine
@@ -156,11 +156,7 @@ def _train(engine: Engine, config: Config, output: Output) -> str:
 
 def _go_on_from(saved: dict[str, Any], engine: Engine, config: Config) -> None:
     """Let the engine go on from a checkpoint, of this run or of another, but for what has changed since."""
-    changed = {
-        key
-        for key in changes(secrets.redact(saved["config"]), config.public())
-        if key.partition(".")[0] not in (*NOT_IDENTITY, "fork_from")
-    }
+    changed = {key for key in changes(identity(saved["config"]), config.identity()) if key != "fork_from"}
     renewed = Renewed(
         micro_batch="engine.micro_batch" in changed,
         random_numbers="seed" in changed,
