@@ -7,8 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PACKAGE = Path(__file__).parents[1] / "corridor_exp"
 MAY_IMPORT = {  # for each room, the other rooms that it may import
+    "__init__": {"optim", "probes"},
     "theory": set(),
     "ledger": {"theory", "optim"},
     "objective": {"errors", "launcher"},
@@ -69,9 +72,30 @@ def test_the_configuration_is_checked_before_torch_is_imported() -> None:
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_the_optimizers_need_torch_alone() -> None:
+@pytest.mark.parametrize("room", ["optim", "probes"])
+def test_optimizers_and_probes_need_torch_alone(room: str) -> None:
     """For people with a training loop of their own."""
-    others = ("pydantic", "yaml", "hydra", "omegaconf", "wandb", "matplotlib", "sklearn", "torchvision")
-    code = f"import sys, corridor_exp.optim; print(*(m for m in {others} if m in sys.modules))"
+    others = (
+        "pydantic",
+        "yaml",
+        "hydra",
+        "omegaconf",
+        "wandb",
+        "matplotlib",
+        "sklearn",
+        "torchvision",
+        "torch._dynamo",
+    )
+    code = f"import sys, corridor_exp.{room}; print(*(m for m in {others} if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_the_package_offers_clr_and_look_and_loads_torch_for_them_alone() -> None:
+    code = (
+        "import sys, corridor_exp; assert 'torch' not in sys.modules;"
+        "from corridor_exp import CLR, look;"
+        "assert CLR.__module__ == 'corridor_exp.optim.clr' and callable(look);"
+        "sys.exit(hasattr(corridor_exp, 'nonsense'))"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
