@@ -106,7 +106,7 @@ class Model(Component):
     depth: Count = ABSENT
     activation: Literal["relu", "silu", "gelu", "softplus", "tanh"] = ABSENT
     norm: Literal["batch", "group", "none"] = ABSENT
-    stem: Literal["auto", "small", "imagenet"] = ABSENT
+    stem: Literal["auto", "small", "pooled", "imagenet"] = ABSENT
     dropout: Fraction = ABSENT
     init: Literal["torch", "kaiming", "haiku"] = ABSENT
     zero_init: bool = ABSENT
@@ -114,10 +114,10 @@ class Model(Component):
 
 class Schedule(Strict):
     name: Literal["constant", "cosine"]
-    warmup: Whole = 0
-    period: Count | None = None
-    period_factor: Count = 1
-    min_lr: NonNegative = 0.0
+    warmup: Whole = ABSENT
+    period: Count | None = ABSENT
+    period_factor: Count = ABSENT
+    min_lr: NonNegative = ABSENT
 
 
 class Optimizer(Component):
@@ -181,6 +181,7 @@ class Probes(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True, strict=True, defer_build=True)
     __pydantic_extra__: dict[str, Probe]
     every: Count
+    until: Count | None = None
 
     def components(self) -> dict[str, Probe]:
         return dict(self.__pydantic_extra__)

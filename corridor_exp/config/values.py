@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from corridor_exp.config.threads import MOST_THREADS
-from corridor_exp.runs.records import SAFE_NAME
+from corridor_exp.files import SAFE_NAME
 
 TOO_MANY = 2**31  # images, steps, units: what a tensor cannot count, or a user cannot mean
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +34,8 @@ from corridor_exp.objective import Batch
 from corridor_exp.objective.batches import DataShape, LocalBatch, Loss
 from corridor_exp.objective.ranks import ALONE
 from corridor_exp.signals import StopSignals
+
+log = logging.getLogger(__name__)
 
 
 def imagefolder(**options: Any) -> FolderDataset:
@@ -83,7 +85,7 @@ class FolderDataset:
         if test is not None:
             test.labels = training_numbers(test, train)
         else:
-            print(f"corridor-train: {folder} has no val or test folder, so there are no test metrics", file=sys.stderr)
+            log.warning("%s has no val or test folder, so there are no test metrics", folder)
         self.train = _Crops(train, image_size, seed if augment else None)
         self.test = _Crops(test, image_size) if test else None
         self.train_indices = balanced_subset(train.labels, train_size, "dataset.train_size")
@@ -127,7 +129,7 @@ class FolderDataset:
             if not images:
                 raise RunError(f"{corrupt[0]}; no other image of its batch can be read either")
             for error in sorted(set(corrupt) - self.skipped):
-                print(f"corridor-train: left out: {error}", file=sys.stderr)
+                log.warning("left out: %s", error)
             self.skipped.update(corrupt)
             x, y = images
             whole = len(x) if self.ranks.size == 1 else len(batch)

@@ -135,6 +135,7 @@ def _plan(config: Config, batch_size: int) -> Plan:
         log_every=config.log_every,
         eval_every=config.eval_every,
         probe_every=config.probe.every,
+        probe_until=config.probe.until or math.inf,
         save_every=every if isinstance(every, int) else None,
         save_minutes=math.inf if isinstance(every, int) else float(every.removesuffix("min")),
         best=config.checkpoint.best,
@@ -214,7 +215,9 @@ def build_optimizer(
     schedule = option.schedule
     if schedule is None:
         return optimizer, None
-    return optimizer, build_schedule(optimizer, config.epochs * steps_per_epoch, **schedule.model_dump())
+    return optimizer, build_schedule(
+        optimizer, config.epochs * steps_per_epoch, **schedule.model_dump(exclude_unset=True)
+    )
 
 
 def computes_bf16(device: torch.device) -> bool:

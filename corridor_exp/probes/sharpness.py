@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +18,8 @@ from corridor_exp.theory.vectors import flat, like
 
 if TYPE_CHECKING:
     from corridor_exp.datasets.base import Dataset
+
+log = logging.getLogger(__name__)
 
 
 class Sharpness:
@@ -51,8 +53,8 @@ class Sharpness:
         try:
             values, self.start = self.largest(objective, self.data.of(batch))
         except (ArpackError, ValueError, MemoryError) as error:
-            if not self.warned and objective.ranks.is_first:
-                print(f"corridor-train: probe=sharpness has no answer, and goes on as null: {error}", file=sys.stderr)
+            if not self.warned:
+                log.warning("probe=sharpness has no answer, and goes on as null: %s", error)
             self.warned = True
         names = [records.SHARPNESS, *(f"{records.SHARPNESS}_{i}" for i in range(2, self.count + 1))]
         return {name: torch.tensor(value) for name, value in zip(names, values, strict=True)}
