@@ -128,7 +128,7 @@ def draw(seen: list[Look]) -> Figure:
         axis.axhline(1, color="0.3", linewidth=0.8, linestyle="--", label="loss unchanged")
         axis.set(xscale="log", yscale="log", xlim=ends)
         axis.set(xlabel="largest change of the gradient, ‖g − g$_t$‖/‖g‖", ylabel="contraction E(θ − hg)/E")
-        style.finish(figure, f"{len(seen):,} steps of CLR on digits", [])
+        style.finish(figure, f"{len(seen):,} steps of CLR on digits", [], [])
     return figure
 
 
