@@ -15,11 +15,11 @@ from corridor_exp.config.options import SBATCH, our_groups
 from corridor_exp.config.schema import Config
 from corridor_exp.config.settings import NO_HYDRA, is_of_a_sweep
 from corridor_exp.errors import ExitCode, UsageError
-from corridor_exp.files import to_yaml
 from corridor_exp.launcher import rank_size_and_local
 from corridor_exp.runs.places import refuse_place, refuse_to_start, run_directory
 from corridor_exp.signals import StopSignals
 from corridor_exp.streams import steady_streams
+from corridor_exp.yaml_files import to_yaml
 
 logger = logging.getLogger(__name__)
 # Flags of Hydra that have no meaning, because Hydra only composes; then those that --config-dir replaces.

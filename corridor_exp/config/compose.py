@@ -34,7 +34,7 @@ from corridor_exp.config.options import CONF_DIR, SWEEP_GROUPS, option_groups, o
 from corridor_exp.config.schema import Config
 from corridor_exp.config.settings import NO_HYDRA, Settings
 from corridor_exp.errors import UsageError
-from corridor_exp.files import refuse_bombs
+from corridor_exp.yaml_files import refuse_bombs
 
 MOST_RUNS = 10_000  # of one grid
 NOT_OF_A_RUN = dict.fromkeys((*Settings.model_fields, targets.SETTING))  # keys of a command line

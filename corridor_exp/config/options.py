@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from corridor_exp.errors import UsageError
-from corridor_exp.files import load_yaml
+from corridor_exp.yaml_files import load_yaml
 
 PACKAGE = Path(__file__).parents[1]
 SHIPPED = PACKAGE if (PACKAGE / "conf").is_dir() else PACKAGE.parent  # an installed wheel has them inside

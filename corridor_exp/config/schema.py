@@ -163,6 +163,7 @@ class Probe(Component):
     max_restarts: Count = ABSENT
     steps: Count = ABSENT
     scale: Positive = ABSENT
+    h: Positive | None = ABSENT
     rtol: Positive = ABSENT
     max_evaluations: Count = ABSENT
 

@@ -21,13 +21,14 @@ from corridor_exp.engine.memory import fit_to_memory
 from corridor_exp.engine.output import Output
 from corridor_exp.engine.state import Renewed
 from corridor_exp.errors import RunError, UsageError, in_words
-from corridor_exp.files import to_yaml, write_atomically, write_json
+from corridor_exp.files import write_atomically, write_json
 from corridor_exp.objective import ranks as distributed
 from corridor_exp.objective.ranks import Ranks
 from corridor_exp.runs import checkpoint, layout, reading, records
 from corridor_exp.runs.layout import Status, held, write_total_steps
 from corridor_exp.runs.places import refuse_to_start
 from corridor_exp.runs.provenance import git_commit
+from corridor_exp.yaml_files import to_yaml
 
 log = logging.getLogger(__name__)
 EXPECTED = (RunError, OSError, torch.OutOfMemoryError)  # logged without a traceback

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from corridor_exp.errors import RunError
+from corridor_exp.errors import NoHessianError
 
 Vector = tuple[Tensor, ...]
 
@@ -29,8 +29,7 @@ def product(g: Vector, v: Sequence[Tensor], point: Vector) -> Vector:
     except RuntimeError as error:
         if "derivative" not in str(error) and "differentiate twice" not in str(error):
             raise
-        reason = str(error).splitlines()[0]
-        raise RunError(f"this model has no second derivatives ({reason}), so no Hessian: set probe=none") from error
+        raise NoHessianError(str(error).splitlines()[0]) from error
 
 
 def _refuse_cut_graph(g: Vector) -> None:

@@ -48,7 +48,9 @@ def borrowed(model: nn.Module, values: Mapping[Tensor, Tensor]) -> Iterator[None
             yield
         if any(p.grad is not None for p, _ in gradients):
             name = next(name for name, p in model.named_parameters() if p.grad is not None)
-            raise RunError(f"the model's own backward pass fills {name}.grad, where no look sees it: set probe=none")
+            raise RunError(
+                f"the model's own backward pass fills {name}.grad, where no look sees it: do not look (probe=none)"
+            )
     finally:
         for t, own, _ in memory:
             t.data = own

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from corridor_exp.objective import Batch, Objective
+from corridor_exp.objective.batches import Stream
+from corridor_exp.objective.derivatives import Vector
 from corridor_exp.probes.base import ImageChoice, ProbeData, Quantities
 from corridor_exp.runs import records
 from corridor_exp.theory import measures, stepsizes
-from corridor_exp.theory.measures import Vector
 from corridor_exp.theory.vectors import inner, norm
 
 if TYPE_CHECKING:
@@ -63,10 +64,13 @@ class Corridor:
 
     def look(self, objective: Objective, batch: Batch) -> Quantities:
         data = self.data.of(batch)
-        if self.hessian:
-            E, g, hg = objective.gradient_and_hg(data)
-        else:
-            E, g = objective.gradient(data)
+        E, g, hg = objective.gradient_and_hg(data) if self.hessian else (*objective.gradient(data), None)
+        return self.measure(objective, data, E, g, hg)
+
+    def measure(
+        self, objective: Objective, data: Batch | Stream, E: Tensor, g: Vector, hg: Vector | None
+    ) -> Quantities:
+        """The quantities at θ, of E and g there, and of Hg if it is known."""
         h = stepsizes.clr(E.double(), norm(g).square())
         _, g_midpoint = objective.gradient(data, measures.after(measures.MIDPOINT, objective.theta, g, h))
         change = torch._foreach_sub(g, g_midpoint)
@@ -80,7 +84,7 @@ class Corridor:
             records.DECREASE_RATIO: torch.where(is_above_rounding, decrease, torch.nan),
             records.GRADIENT_ALIGNMENT: measures.gradient_alignment(g, g_midpoint),
         }
-        return quantities | (self._tangent(E, g, hg, change, objective.names) if self.hessian else {})
+        return quantities | (self._tangent(E, g, hg, change, objective.names) if hg is not None else {})
 
     def _tangent(self, E: Tensor, g: Vector, hg: Vector, change: Vector, names: tuple[str, ...]) -> Quantities:
         g_norm, hg_norm = norm(g), norm(hg)

@@ -19,10 +19,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from corridor_exp.config.differences import leaves
 from corridor_exp.errors import UsageError, in_words
-from corridor_exp.files import parse_yaml, regular
+from corridor_exp.files import regular
 from corridor_exp.runs.layout import CONFIG_FILE, MANIFEST, RECORDS_FILE, SUMMARY_FILE, Status
 from corridor_exp.runs.records import Record, from_json, restored
 from corridor_exp.runs.series import Epochs
+from corridor_exp.yaml_files import parse_yaml
 
 
 @dataclass(frozen=True)

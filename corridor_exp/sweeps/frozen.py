@@ -19,11 +19,12 @@ from tqdm import tqdm
 from corridor_exp.config import secrets
 from corridor_exp.config.schema import Config
 from corridor_exp.errors import UsageError
-from corridor_exp.files import to_yaml, write_atomically, write_json
+from corridor_exp.files import write_atomically, write_json
 from corridor_exp.runs import layout, reading
 from corridor_exp.runs.layout import SWEEP_LOCK_FILE, SWEEP_OWNER_FILE, held, is_held
 from corridor_exp.runs.places import refuse_to_start
 from corridor_exp.runs.provenance import git_commit
+from corridor_exp.yaml_files import to_yaml
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from corridor_exp.config.mistakes import first_problem, suggestion
 from corridor_exp.config.schema import Strict
 from corridor_exp.config.settings import SCALES_OF_FIGURES, UNION
 from corridor_exp.errors import UsageError
-from corridor_exp.files import load_yaml
+from corridor_exp.yaml_files import load_yaml
 
 
 class Figure(Strict):

@@ -87,7 +87,7 @@ def test_a_run_of_a_version_without_the_keys_is_the_same_run(digits_run) -> None
     """Its folder goes on under the same command, and its run id is what it was."""
     from corridor_exp.config.compose import compose_jobs
     from corridor_exp.config.schema import Config
-    from corridor_exp.files import load_yaml
+    from corridor_exp.yaml_files import load_yaml
 
     assert digits_run("max_steps=4", "out_dir=run") == 0
     file = Path("run/config.yaml")

@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from corridor_exp import datasets
+from corridor_exp.cli.atlas import main as atlas
 from corridor_exp.errors import RunError
 from corridor_exp.models import mlp, resnet18
 from corridor_exp.objective import Batch, Objective
@@ -102,6 +104,21 @@ def test_a_perfect_corridor_is_told_so_even_where_it_ends_at_its_apex(seed: int,
     assert seen[records.SECANT_CORRIDOR_INDEX] < 1e-10
     assert seen[records.GRADIENT_ALIGNMENT] == pytest.approx(1, abs=1e-10)
     assert seen[records.DECREASE_RATIO] == pytest.approx(1, abs=1e-10)
+
+
+def test_a_cone_is_told_to_be_a_corridor_by_corridor_train_and_the_atlas(digits_run, capsys) -> None:
+    cone = ["model._target_=tests.plugins.cone", "loss=tests.plugins.mean_output", "allow_targets=[tests.plugins]"]
+    assert digits_run(*cone, "optim=sgd", "optim.lr=0.5", "max_steps=5", "probe.every=1", "out_dir=run") == 0
+    seen = list(records.read_records(Path("run")))
+    assert [r[records.TRAIN_LOSS] for r in seen] == pytest.approx([14**0.5 - 0.5 * k for k in range(5)], rel=1e-6)
+    for name, value in [
+        *((records.CORRIDOR_INDEX, 0), (records.SECANT_CORRIDOR_INDEX, 0)),
+        *((records.GRADIENT_ALIGNMENT, 1), (records.DECREASE_RATIO, 1)),
+    ]:
+        assert [r[name] for r in seen] == pytest.approx([value] * 5, abs=1e-5)
+    capsys.readouterr()
+    atlas(["run"])
+    assert capsys.readouterr().out.count("(100%)") == 20  # in each of the five tenths that have a look, all four
 
 
 @settings(deadline=None, max_examples=50)
