@@ -1,4 +1,4 @@
-"""Files: which may be read, whoever has written them; JSON; writing whole or not at all."""
+"""Files: safe reading of files from strangers, JSON, and atomic writing."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # of a folder: one c
 
 
 class UnreadableError(UsageError, OSError):
-    """A file that is not what it has to be. One line that names it."""
+    """A file of the wrong kind. The message is one line that names it."""
 
 
 def regular(path: Path) -> Path:
-    """The same path. Raises `UnreadableError` for a pipe, a device or a socket, which would be waited for for ever."""
+    """The same path. Raises `UnreadableError` for a pipe, a device or a socket, which could block forever."""
     if path.exists() and not path.is_file():
         raise UnreadableError(f"{path} is not a regular file")
     return path
@@ -51,7 +51,7 @@ def write_json(path: Path, value: Any) -> None:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write, flush to the disk, rename: a reader sees the old file or the new one, never half of it.
 
-    Raises `RunError` where that cannot be done; the old file is as it was.
+    Raises `RunError` if this fails; then the old file is unchanged.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -62,5 +62,5 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
     except OSError as error:
         with suppress(OSError):
-            temporary.unlink()  # on a full disk half a file is in everyone's way
+            temporary.unlink()  # half a file on a full disk
         raise RunError(f"cannot write {path} ({len(content):,} bytes): {error.strerror}") from error

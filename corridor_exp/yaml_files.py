@@ -1,4 +1,4 @@
-"""YAML, read without waiting for ever and written. Apart from `files`, so that probes need no YAML."""
+"""YAML files: safe reading and writing. A module of its own, so that probes need no YAML."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class TooLargeError(ValueError):
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
-    """The keys and values in a YAML file. Raises `UnreadableError` where it holds anything else."""
+    """The keys and values in a YAML file. Raises `UnreadableError` if it holds anything else."""
     try:
         value = parse_yaml(_text(path))
     except TooLargeError as error:
@@ -37,14 +37,14 @@ def parse_yaml(text: bytes) -> Any:
 
 
 def refuse_bombs(folder: Path) -> None:
-    """Raise `UnreadableError` for a YAML file of a folder that Hydra could not read in reasonable time."""
+    """Raise `UnreadableError` for a YAML file in a folder that Hydra would need too long to read."""
     for path in sorted(folder.rglob("*.yaml")):
         try:
             _refuse_bomb(_text(path))
         except TooLargeError as error:
             raise UnreadableError(f"{path} {error}") from None
         except yaml.YAMLError:
-            continue  # Hydra tells that of a file which is chosen
+            continue  # Hydra reports this if the file is chosen
 
 
 def _text(path: Path) -> bytes:
@@ -53,15 +53,15 @@ def _text(path: Path) -> bytes:
 
 
 def _refuse_bomb(text: bytes) -> None:
-    """Raise `TooLargeError` for aliases of aliases, whose values would fill the memory, and for too deep a tree."""
+    """Raise `TooLargeError` for aliases of aliases, which would fill the memory, and for a tree that is too deep."""
     if len(text) > LARGEST:
         raise TooLargeError(f"is too large for a configuration: more than {LARGEST:,} bytes")
-    sizes: dict[str, int] = {}  # of what an alias stands for, itself expanded
-    stack: list[tuple[str | None, int]] = []  # the open collections, and the nodes before them
+    sizes: dict[str, int] = {}  # the expanded size of each anchor
+    stack: list[tuple[str | None, int]] = []  # open collections, and the number of nodes before each
     nodes = 0
     for event in yaml.parse(text, Loader=LOADER):
         if isinstance(event, yaml.AliasEvent):
-            nodes += sizes.get(str(event.anchor), MOST_NODES + 1)  # one that is still open holds itself
+            nodes += sizes.get(str(event.anchor), MOST_NODES + 1)  # an open anchor contains itself
         elif isinstance(event, yaml.CollectionStartEvent):
             stack.append((event.anchor, nodes))
             nodes += 1

@@ -15,8 +15,7 @@ import sys
 from pathlib import Path
 
 from corridor_exp.figures.run_statistics import epoch_losses, steps_to
-from corridor_exp.runs.groups import Runs
-from corridor_exp.runs.reading import Run
+from corridor_exp.runs.groups import Run, Runs
 
 GRID = "  - optim=sgd optim.momentum=0 optim.weight_decay=0 optim.lr={rates} seed={seeds}"
 

@@ -1,8 +1,9 @@
-"""Which room may import which: data flows one way, and torch comes only after the configuration is checked."""
+"""The shape of the house: which room may import which, and how long files and functions are."""
 
 from __future__ import annotations
 
 import ast
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -103,6 +104,14 @@ def test_optimizers_and_probes_need_torch_alone(room: str) -> None:
     code = f"import sys, corridor_exp.{room}; print(*(m for m in {others} if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_files_and_functions_are_short() -> None:
+    root = PACKAGE.parent
+    files = [file for folder in ("corridor_exp", "scripts", "tests") for file in (root / folder).rglob("*.py")]
+    assert [str(file.relative_to(root)) for file in files if len(file.read_text().splitlines()) > 300] == []
+    nodes = (node for file in PACKAGE.rglob("*.py") for node in ast.walk(ast.parse(file.read_text())))
+    assert statistics.median(n.end_lineno - n.lineno + 1 for n in nodes if isinstance(n, ast.FunctionDef)) < 10
 
 
 def test_the_package_offers_clr_and_look_and_loads_torch_for_them_alone() -> None:

@@ -1,4 +1,4 @@
-"""What the value of a key may be: types that pydantic checks, each with its own words for a wrong one."""
+"""The types of values, checked by pydantic, with messages for wrong values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 from corridor_exp.config.threads import MOST_THREADS
 from corridor_exp.files import SAFE_NAME
 
-TOO_MANY = 2**31  # images, steps, units: what a tensor cannot count, or a user cannot mean
+TOO_MANY = 2**31  # images, steps, units: more than a tensor can count
 
 
 def _slug(text: str) -> str:

@@ -182,7 +182,7 @@ class Objective:
     def gradient(self, batch: Batch | Stream, theta: Sequence[Tensor] | None = None) -> tuple[Tensor, Vector]:
         """E and g at θ, or at another point."""
         if theta is None and self.known and batch is self.known[0]:
-            return self.known[1:]
+            return self.known[1], tuple(t.clone() for t in self.known[2])  # training's own stay as they are
         E = torch.zeros((), device=self.device)
         with self._looking(theta):
             g = tuple(torch.zeros_like(p) for p in self.theta)

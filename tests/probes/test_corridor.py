@@ -354,6 +354,9 @@ def test_a_look_after_the_gradient_sees_the_model_as_training_found_it() -> None
     loss = objective.backward(batch).loss
     past = objective.as_before(before, batch, loss)
     assert past.gradient(batch)[0] is loss
+    kept = [p.grad.clone() for p in objective.theta]
+    torch._foreach_zero_(past.gradient(batch)[1])  # as a probe of one's own may do
+    assert all(torch.equal(p.grad, k) for p, k in zip(objective.theta, kept, strict=True))
     assert objective.loss(batch) != E
     assert past.loss(batch) == pytest.approx(E.item(), rel=1e-6)
     for ours, own, anew in zip(g, past.gradient(batch)[1], past.gradient(batch, objective.theta)[1], strict=True):
