@@ -1,4 +1,4 @@
-"""How a command ends: its exit codes, and the two errors that a user meets, each one line that names the cure."""
+"""How a command ends: its exit codes, and the errors that a user meets, each one line that names the cure."""
 
 from enum import IntEnum
 
@@ -26,6 +26,14 @@ class UsageError(_OneLineError):
 
 class RunError(_OneLineError):
     """The run cannot go on: missing data, an unreadable image, too little memory. Exit code 1."""
+
+
+class NoHessianError(RunError):
+    """The model has no second derivatives; `reason` says which of its functions has none."""
+
+    def __init__(self, function: str) -> None:
+        self.reason = f"this model has no second derivatives ({function})"
+        super().__init__(f"{self.reason}, so no Hessian: set probe.corridor.hessian=false, or probe=none")
 
 
 def in_words(error: Exception) -> str:

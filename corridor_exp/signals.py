@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop. Knows no torch, as a command listens from its first moment on."""
+"""Signals that ask a run to stop. Imports no torch, because a command handles them from its start."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from types import FrameType
 
 
 class StopSignals:
-    """While this is open, a signal to stop only sets `asked`: the run finishes its step, saves, and ends.
+    """While this is open, a signal to stop only sets `asked`. Then the run finishes its step, saves and ends.
 
-    A signal that was ignored before stays ignored: so `nohup` and a shell's background jobs want it.
+    A signal that was ignored before stays ignored, as `nohup` and the background jobs of a shell need it.
     """
 
     NUMBERS = (
@@ -25,7 +25,7 @@ class StopSignals:
     )
 
     def __init__(self, promise: str = "corridor-train: {}: finishing this step, then saving") -> None:
-        """`promise` is what the first signal, named in place of `{}`, is answered by."""
+        """`promise` is printed at the first signal, whose name replaces `{}`."""
         self.asked, self.promise = False, promise
 
     def __enter__(self) -> StopSignals:
@@ -42,4 +42,4 @@ class StopSignals:
             self.asked = True
             line = f"{self.promise.format(signal.Signals(number).name)}\n"
             with suppress(OSError):  # the terminal may be gone
-                os.write(2, line.encode())  # not by `print`, which may be what the signal has interrupted
+                os.write(2, line.encode())  # not `print`, which the signal may have interrupted

@@ -1,4 +1,4 @@
-"""Standard output and error that never end what writes to them. Knows no torch."""
+"""Standard output and error whose failure never ends a command."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from corridor_exp.errors import ExitCode
 
 @contextmanager
 def steady_streams() -> Iterator[None]:
-    """While this is open, no write to stdout or stderr raises: a closed pipe or terminal costs the text alone.
+    """While this is open, no write to stdout or stderr raises. If a pipe or terminal is closed, only the text is lost.
 
-    Streams that were closed from the start (`2>&-`) lead nowhere; else a run's first file would take their number.
-    Where stdout is a file that could not be written, say on a full disk, this ends in exit code 1.
+    Streams that were closed at the start (`2>&-`) are replaced, because a run's first file would get their number.
+    If stdout is a file that cannot be written, for instance on a full disk, the exit code is 1.
     """
     for number in range(3):
         _open_if_closed(number)
@@ -37,7 +37,7 @@ def _open_if_closed(number: int) -> None:
     try:
         os.fstat(number)
     except OSError:
-        os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+        os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
 
 
 def _nowhere() -> TextIO:
@@ -45,7 +45,7 @@ def _nowhere() -> TextIO:
 
 
 class _Steady:
-    """A stream that leads nowhere once it could not be written."""
+    """A stream that drops its text after a write has failed."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -57,7 +57,7 @@ class _Steady:
     def write(self, text: str) -> int:
         try:
             return self.stream.write(text)
-        except UnicodeEncodeError:  # a terminal that knows ASCII alone; a name that is no UTF-8
+        except UnicodeEncodeError:  # an ASCII terminal, or a name that is not UTF-8
             return self.stream.write(text.encode("ascii", "backslashreplace").decode())
         except OSError as error:
             self._give_up(error)
@@ -72,5 +72,5 @@ class _Steady:
     def _give_up(self, error: OSError) -> None:
         self.error = error
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self.stream.fileno())  # what is buffered goes there too, and not to the interpreter's end
+        os.dup2(nowhere, self.stream.fileno())  # so that the buffered text does not fail at exit
         os.close(nowhere)

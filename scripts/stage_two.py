@@ -14,9 +14,8 @@ import statistics
 import sys
 from pathlib import Path
 
-from corridor_exp.figures.runs import Run, Runs
-
 from corridor_exp.figures.run_statistics import epoch_losses, steps_to
+from corridor_exp.runs.groups import Run, Runs
 
 GRID = "  - optim=sgd optim.momentum=0 optim.weight_decay=0 optim.lr={rates} seed={seeds}"
 

@@ -17,9 +17,9 @@ from corridor_exp.config.compose import compose_jobs
 from corridor_exp.datasets.sources import Folder, Parquet, Tar
 from corridor_exp.datasets.table import _read
 from corridor_exp.errors import RunError, UsageError
-from corridor_exp.files import LARGEST, load_yaml, refuse_bombs
 from corridor_exp.runs import checkpoint
 from corridor_exp.sweeps.frozen import Sweep, thaw
+from corridor_exp.yaml_files import LARGEST, load_yaml, refuse_bombs
 
 pytestmark = pytest.mark.timeout(60)  # a fault here would wait forever
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(

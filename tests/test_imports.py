@@ -1,14 +1,18 @@
-"""Which room may import which: data flows one way, and torch comes only after the configuration is checked."""
+"""The shape of the house: which room may import which, and how long files and functions are."""
 
 from __future__ import annotations
 
 import ast
+import statistics
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PACKAGE = Path(__file__).parents[1] / "corridor_exp"
 MAY_IMPORT = {  # for each room, the other rooms that it may import
+    "__init__": {"optim", "probes"},
     "theory": set(),
     "ledger": {"theory", "optim"},
     "objective": {"errors", "launcher"},
@@ -17,14 +21,27 @@ MAY_IMPORT = {  # for each room, the other rooms that it may import
     "models": {"objective", "errors"},
     "datasets": {"files", "objective", "errors", "signals"},
     "loggers": {"files", "runs", "config", "errors"},
-    "runs": {"config", "files", "errors"},
-    "config": {"files", "errors"},
-    "engine": {"config", "files", "datasets", "loggers", "models", "objective", "optim", "probes", "runs", "errors"},
-    "sweeps": {"config", "engine", "runs", "errors", "files", "signals", "streams"},
+    "runs": {"config", "files", "yaml_files", "errors"},
+    "config": {"files", "yaml_files", "errors"},
+    "engine": {
+        "config",
+        "files",
+        "yaml_files",
+        "datasets",
+        "loggers",
+        "models",
+        "objective",
+        "optim",
+        "probes",
+        "runs",
+        "errors",
+    },
+    "sweeps": {"config", "engine", "runs", "errors", "files", "yaml_files", "signals", "streams"},
     "figures": {"runs", "theory"},
     "report": {"runs", "config", "files"},
     "errors": set(),
     "files": {"errors"},
+    "yaml_files": {"files"},
     "launcher": set(),
     "signals": set(),
     "streams": {"errors"},
@@ -70,9 +87,38 @@ def test_the_configuration_is_checked_before_torch_is_imported() -> None:
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_the_optimizers_need_torch_alone() -> None:
+@pytest.mark.parametrize("room", ["optim", "probes"])
+def test_optimizers_and_probes_need_torch_alone(room: str) -> None:
     """For people with a training loop of their own."""
-    others = ("pydantic", "yaml", "hydra", "omegaconf", "wandb", "matplotlib", "sklearn", "torchvision")
-    code = f"import sys, corridor_exp.optim; print(*(m for m in {others} if m in sys.modules))"
+    others = (
+        "pydantic",
+        "yaml",
+        "hydra",
+        "omegaconf",
+        "wandb",
+        "matplotlib",
+        "sklearn",
+        "torchvision",
+        "torch._dynamo",
+    )
+    code = f"import sys, corridor_exp.{room}; print(*(m for m in {others} if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_files_and_functions_are_short() -> None:
+    root = PACKAGE.parent
+    files = [file for folder in ("corridor_exp", "scripts", "tests") for file in (root / folder).rglob("*.py")]
+    assert [str(file.relative_to(root)) for file in files if len(file.read_text().splitlines()) > 300] == []
+    nodes = (node for file in PACKAGE.rglob("*.py") for node in ast.walk(ast.parse(file.read_text())))
+    assert statistics.median(n.end_lineno - n.lineno + 1 for n in nodes if isinstance(n, ast.FunctionDef)) < 10
+
+
+def test_the_package_offers_clr_and_look_and_loads_torch_for_them_alone() -> None:
+    code = (
+        "import sys, corridor_exp; assert 'torch' not in sys.modules;"
+        "from corridor_exp import CLR, look;"
+        "assert CLR.__module__ == 'corridor_exp.optim.clr' and callable(look);"
+        "sys.exit(hasattr(corridor_exp, 'nonsense'))"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,4 +1,4 @@
-"""Flags of the commands: argparse, with mistakes told in one line."""
+"""Flags of the commands: argparse, with one line for a mistake."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from corridor_exp.errors import ExitCode, RunError, UsageError, in_words
 
 
 class Parser(argparse.ArgumentParser):
-    """Exits with 2 after one line that names the closest flag, instead of the usage. Each command has --version."""
+    """An unknown flag gives one line with the closest flag and exit code 2. Each command has --version."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -27,7 +27,7 @@ class Parser(argparse.ArgumentParser):
 
     @property
     def flags(self) -> list[str]:
-        """The long flags, but for those that are not for people."""
+        """The long flags, except hidden ones."""
         named = [flag for action in self._actions if action.help != argparse.SUPPRESS for flag in action.option_strings]
         return sorted(flag for flag in named if flag.startswith("--"))
 
@@ -43,10 +43,10 @@ class Parser(argparse.ArgumentParser):
         sys.exit(code)
 
     def carry_out(self, command: Callable[[argparse.Namespace], int | None], argv: list[str] | None) -> None:
-        """Call the command with its arguments, but for `allow_targets`, which every command takes.
+        """Call the command with its arguments, without `allow_targets`, which every command accepts.
 
-        Exits with the code that it returns, if that is not 0, with 2 after one line on what it refuses, with 1 after
-        one on what has failed, and with 75 where the user has stopped it.
+        Exits with the code that the command returns, if that is not 0. A `UsageError` gives one line and exit code 2,
+        a `RunError` or `OSError` one line and 1, Control-C one line and 75.
         """
         log_to_stderr(self.prog)
         try:
@@ -62,7 +62,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def _printable(text: str) -> str:
-    """The text in one line of a bearable length: a control character is written as in Python."""
+    """The text in one line, not too long, with control characters as Python writes them."""
     if len(text) > 1200:
         text = f"{text[:600]} … {text[-500:]}"
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

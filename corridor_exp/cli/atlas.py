@@ -25,12 +25,12 @@ def main(argv: list[str] | None = None) -> None:
     parser = Parser(
         prog="corridor-atlas",
         usage="%(prog)s RUN [allow_targets=[PREFIX]]",
-        description="From a run's records: its tenths of training, the median corridor index (by autodiff, and by a "
-        "secant to the midpoint of CLR's step), the gradient's alignment there and the decrease ratio in each, the "
-        "share of looks beyond what a convex quadratic can reach (index below ½, the other two above ¾), and the layer "
-        "that holds most of ‖Hg‖². A run whose records have no looks is looked at now, at each checkpoint that it has "
-        "kept (checkpoint.keep=N keeps more), on one fixed batch. If it has targets of your own, add "
-        "allow_targets=[PREFIX].",
+        description="For each tenth of a run's training: the medians of the corridor index (by autodiff, and by "
+        "a secant to the midpoint of CLR's step), of the gradient's alignment there and of the decrease ratio; the "
+        "share of looks beyond what a convex quadratic can reach (index below ½, the other two above ¾); the layer "
+        "with most of ‖Hg‖²; with probe=[corridor,noise] also the growth condition of the gradients. If records have "
+        "no looks, the run is measured now, at each of its checkpoints (checkpoint.keep=N keeps more), on one fixed "
+        "batch. If it has targets of your own, add allow_targets=[PREFIX].",
         epilog="Example: corridor-train dataset=digits model=mlp probe.every=10 out_dir=run; corridor-atlas run. "
         "Exit codes: 0 done, 1 a file could not be written, 2 bad usage, 75 stopped.",
     )
@@ -52,11 +52,13 @@ def _main(args: argparse.Namespace) -> None:
     if run.complaint:
         logger.warning("%s; what stands before it is drawn", run.complaint)
 
-    from corridor_exp.figures import atlas  # matplotlib, only now
+    from corridor_exp.figures import atlas, growth  # matplotlib, only now
 
     summary = atlas.phases(looks, total_steps=(run.records or looks)[-1]["step"] + 1)
     print(atlas.table(summary))
     print("\nmedian (share of looks beyond the threshold, which no convex quadratic with minimum 0 reaches)")
+    if condition := growth.sentence(looks):
+        print(condition)
     figure = atlas.draw(looks, summary, title=atlas.title_of(run))
     atlas.write_csv(summary, args.run / "atlas.csv")
     for kind in ("png", "pdf"):
@@ -73,7 +75,7 @@ def looks_at_checkpoints(directory: Path) -> list[records.Record]:
     stored = reading.config_of(directory)
     data = stored.get("dataset", {})
     if downloads := data.get("download"):
-        data["download"] = False  # a folder from elsewhere may name data that are not here
+        data["download"] = False  # the folder may come from another machine, with data that are not here
     try:
         engine = build_engine(Config.parse(stored))
     except RunError as error:

@@ -1,4 +1,4 @@
-"""`--estimate`: what runs will cost, before they are started."""
+"""`--estimate`: the cost of runs before they start."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def report(configs: Sequence[Config], processes: int = 1) -> str:
-    """The cost of one run of each kind, and of all together; runs that differ in seed or rate are of one kind."""
+    """The cost of one run of each kind, and of all runs. Runs that differ only in seed or rate are of one kind."""
     kinds: dict[str, list[Config]] = {}
     for config in configs:
         kinds.setdefault(_kind(config), []).append(config)
@@ -40,7 +40,7 @@ def report(configs: Sequence[Config], processes: int = 1) -> str:
 
 
 def _measure(configs: Sequence[Config]) -> list[Estimate]:
-    """Measure each, with a bar that says from the first moment on what is being done."""
+    """Measure each, with a bar that shows the current phase."""
     with tqdm(desc="loading torch", bar_format="{desc} {n_fmt}/{total_fmt} |{bar}| {elapsed}", leave=False) as bar:
         from corridor_exp.engine.estimate import PHASES, estimate  # torch, only now
 

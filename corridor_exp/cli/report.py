@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> None:
         description="Writes one HTML page over all runs below a folder: a table of them with filters and groups, "
         "curves of any metric, any column against any other, the differences of any two configurations, and the "
         "figures and claims of corridor-figures that lie in DIR or DIR/figures. It needs no network, so it can be "
-        "mailed. Runs that are broken or not finished are in it, named so.",
+        "mailed. It also shows runs that are broken or not finished.",
         epilog="Examples: corridor-report; corridor-report outputs/digits-mlp; corridor-report outputs --out "
         "runs.html. Exit codes: 0 done, 2 bad usage, 75 stopped.",
     )
@@ -43,7 +43,7 @@ def _main(args: argparse.Namespace) -> None:
     try:
         runs = page.write(args.directory, out, [args.directory, args.directory / "figures"])
     except RunError as error:
-        raise UsageError(f"{error}; give another place by --out FILE") from None
+        raise UsageError(f"{error}; choose another place with --out FILE") from None
     for run in runs:
         if run.complaint:
             logger.warning("%s", run.complaint)

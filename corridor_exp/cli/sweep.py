@@ -23,7 +23,7 @@ from corridor_exp.runs.layout import ENDED, LOG_FILE, SLURM_JOBS_FILE, Status
 from corridor_exp.runs.places import refuse_place
 from corridor_exp.streams import steady_streams
 from corridor_exp.sweeps.frozen import Sweep, only_one, owner, thaw
-from corridor_exp.sweeps.status import Look, look
+from corridor_exp.sweeps.status import RunState, state_of
 
 if TYPE_CHECKING:
     from corridor_exp.sweeps.request import Request
@@ -33,36 +33,35 @@ RETRIED = (Status.FAILED, Status.LOST)
 UNSOUND = (*RETRIED, Status.DIVERGED)
 
 HELP = """\
-Runs a union of grids. Every run is composed, checked and frozen into its own folder before the first one starts; then
-whatever is not finished runs. The same command goes on where it was stopped, whatever was edited in conf/ meanwhile.
+Runs a union of grids. Every run is composed, checked and frozen into its own folder before the first one starts. Then
+all unfinished runs run. The same command continues a stopped sweep; later edits of conf/ do not change its runs.
 
   corridor-sweep [common override]... + [override of a grid]... + [override of a grid]...
   corridor-sweep figure=NAME [scale=NAME] [override for all]...
 
 Examples
   corridor-sweep dataset=digits model=mlp seed=0,1,2 + optim=clr + optim=sgd optim.lr=0.01,0.1,1
-                                          CLR, which has nothing to tune, beside SGD at three learning rates: 12 runs
+                                          CLR, which needs no tuning, and SGD at three learning rates: 12 runs
   corridor-sweep dataset=digits model=mlp optim=sgd optim.lr=0.01,0.1,1           one grid needs no +
   corridor-sweep figure=example scale=smoke processes=2
   corridor-sweep figure=example executor=slurm slurm.partition=gpu slurm.time=240 slurm.gpus=1 slurm.sbatch.account=me
-  corridor-sweep out_dir=DIR              goes on with the sweep that lies there; so do the flags: out_dir=DIR --status
+  corridor-sweep out_dir=DIR              continues the sweep in DIR; flags too: out_dir=DIR --status
 
 Keys of the sweep (all others are those of corridor-train, where a value may be a list: seed=0,1,2)
   figure scale                            runs of conf/figure/NAME.yaml, at a scale: full, mini, smoke or your own
-  out_dir=DIR                             its folder; otherwise outputs/<name>/sweep-<fingerprint of the command>/. A
-                                          command whose runs begin with those of the folder adds its other runs
+  out_dir=DIR                             its folder; default: outputs/<name>/sweep-<fingerprint of the command>/. If
+                                          the command has more runs than the folder, the new ones are added
   executor=local processes=N              N runs at a time, which share the cores (engine.threads, frozen with a run)
-  executor=slurm                          one array job, submitted and left alone; needs the extra [slurm]
+  executor=slurm                          submits one array job and ends; needs the extra [slurm]
   slurm.partition slurm.time (minutes) slurm.cpus slurm.gpus slurm.mem (GB) slurm.parallel (tasks at a time)
   slurm.grace                             seconds before the time limit at which a run saves and queues again
   slurm.requeues                          how many time limits a run may hit
   slurm.sbatch.OPTION=VALUE               any other option of sbatch
-  allow_targets=[PREFIX]                  as of corridor-train: no file keeps it, so say it again when a sweep goes on
+  allow_targets=[PREFIX]                  as in corridor-train; repeat it when a sweep continues, as no file stores it
 """
 EPILOG = """\
-The folder holds sweep.json (which runs, command, commit, time) and a folder a run, 0, 1, …, as corridor-train writes
-it, with log.txt. Exit codes: 0 done or submitted, 1 a run failed or diverged, 2 bad usage, 75 stopped by a signal after
-saving.
+The folder holds sweep.json (runs, command, commit, time) and one run directory for each run, 0, 1, …, with log.txt.
+Exit codes: 0 done or submitted, 1 a run failed or diverged, 2 bad usage, 75 stopped by a signal after saving.
 """
 
 
@@ -79,11 +78,15 @@ def main(argv: list[str] | None = None) -> None:
     )
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--status", action="store_true", help="a table of the runs: state, step, loss, time to go")
-    what.add_argument("--cancel", action="store_true", help="stop the sweep; its runs save first, and can go on")
-    what.add_argument("--estimate", action="store_true", help="say what the runs would take, from a few steps of each")
+    what.add_argument("--cancel", action="store_true", help="stop the sweep; its runs save first and can continue")
+    what.add_argument(
+        "--estimate", action="store_true", help="print what the runs would take, from a few steps of each"
+    )
     what.add_argument("--shell-completion", "-sc", action="store_true", help="as of corridor-train, for both commands")
-    what.add_argument("--retry-failed", action="store_true", help="run only what has failed or was lost")
-    parser.add_argument("--config-dir", metavar="DIR", help="a folder with options of your own, laid out as conf/ is")
+    what.add_argument("--retry-failed", action="store_true", help="run only runs that failed or were lost")
+    parser.add_argument(
+        "--config-dir", metavar="DIR", help="a folder with options of your own, with the layout of conf/"
+    )
     parser.add_argument("arguments", nargs="*", metavar="KEY=VALUE", help=argparse.SUPPRESS)
     parser.set_defaults(flags=parser.flags)
     parser.carry_out(_main, argv)
@@ -109,7 +112,7 @@ def _main(args: argparse.Namespace) -> int:
         if args.cancel:
             cancel(sweep)
         else:
-            print(status_table(sweep.folders, look_at(sweep)))
+            print(status_table(sweep.folders, states_of(sweep)))
     return 0
 
 
@@ -130,14 +133,14 @@ def estimate(request: Request) -> None:
 
 def run(sweep: Sweep, settings: Settings, retry_failed: bool) -> int:
     """Run what is not finished and not in Slurm's queue; all of it, or only what has failed."""
-    looks = look_at(sweep)
+    states = states_of(sweep)
     todo = [
         folder
-        for folder, seen in zip(sweep.folders, looks, strict=True)
+        for folder, seen in zip(sweep.folders, states, strict=True)
         if not seen.queued and (seen.state in RETRIED if retry_failed else seen.state not in ENDED)
     ]
     stopped = False
-    if queued := sum(seen.queued for seen in looks):
+    if queued := sum(seen.queued for seen in states):
         logger.info("%d runs are in Slurm's queue already", queued)
     if todo and settings.executor == "slurm":
         from corridor_exp.sweeps import slurm
@@ -151,40 +154,40 @@ def run(sweep: Sweep, settings: Settings, retry_failed: bool) -> int:
 
         logger.info("%d of %d runs to do, in %s", len(todo), len(sweep.runs), sweep.directory)
         stopped = not run_here(todo, settings.processes)
-    looks = look_at(sweep)
-    print(f"{table(sweep.folders)}\n\n{_counts(looks)}")
-    bad = [(folder, seen) for folder, seen in zip(sweep.folders, looks, strict=True) if seen.state in UNSOUND]
+    states = states_of(sweep)
+    print(f"{table(sweep.folders)}\n\n{_counts(states)}")
+    bad = [(folder, seen) for folder, seen in zip(sweep.folders, states, strict=True) if seen.state in UNSOUND]
     if bad:
-        print(f"\n{len(bad)} of {len(looks)} runs failed, diverged or were lost:")
+        print(f"\n{len(bad)} of {len(states)} runs failed, diverged or were lost:")
         rows = [[seen.state, seen.remark, str(folder / LOG_FILE)] for folder, seen in bad]
         print(beside_differences([folder for folder, _ in bad], ["state", "why", "log"], rows))
-    if stopped or any(seen.state == Status.PREEMPTED for seen in looks):
+    if stopped or any(seen.state == Status.PREEMPTED for seen in states):
         logger.info("stopped; the same command goes on from here")
         return ExitCode.STOPPED
     return ExitCode.FAILED if bad else ExitCode.DONE
 
 
-def look_at(sweep: Sweep) -> list[Look]:
+def states_of(sweep: Sweep) -> list[RunState]:
     jobs: dict[str, str] = {}
     if (sweep.directory / SLURM_JOBS_FILE).exists() and which("sacct") and find_spec("submitit"):
         from corridor_exp.sweeps import slurm
 
         jobs = slurm.states(sweep)
-    return [look(folder, jobs.get(run, "")) for run, folder in zip(sweep.runs, sweep.folders, strict=True)]
+    return [state_of(folder, jobs.get(run, "")) for run, folder in zip(sweep.runs, sweep.folders, strict=True)]
 
 
-def status_table(folders: list[Path], looks: list[Look]) -> str:
+def status_table(folders: list[Path], states: list[RunState]) -> str:
     """How far each run is."""
-    return f"{beside_differences(folders, list(Look.COLUMNS), [seen.row for seen in looks])}\n\n{_counts(looks)}"
+    return f"{beside_differences(folders, list(RunState.COLUMNS), [seen.row for seen in states])}\n\n{_counts(states)}"
 
 
-def _counts(looks: list[Look]) -> str:
-    return ", ".join(f"{number} {state}" for state, number in Counter(seen.state for seen in looks).items())
+def _counts(states: list[RunState]) -> str:
+    return ", ".join(f"{number} {state}" for state, number in Counter(seen.state for seen in states).items())
 
 
 def cancel(sweep: Sweep) -> None:
     """Stop the sweep that runs here, and take its jobs out of Slurm's queue. The runs save first."""
-    queued = [run for run, seen in zip(sweep.runs, look_at(sweep), strict=True) if seen.queued]
+    queued = [run for run, seen in zip(sweep.runs, states_of(sweep), strict=True) if seen.queued]
     if queued:
         from corridor_exp.sweeps import slurm
 

@@ -1,4 +1,4 @@
-"""`corridor-sync`: give W&B what it does not have yet of one run or of many."""
+"""`corridor-sync`: upload to W&B what it does not have yet of one or more runs."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def main(argv: list[str] | None = None) -> None:
     """Upload runs from their `records.jsonl`. Exits with 1 if W&B or a run could not be read, 2 for bad usage."""
     parser = Parser(
         prog="corridor-sync",
-        description="Uploads runs to W&B from their records.jsonl, each under the id that its folder holds: runs that "
-        "were mirrored offline, that lost their network, or that W&B has never heard of. What W&B has already is not "
-        "sent again, so that the command can be repeated. It needs a key: WANDB_API_KEY, or `wandb login`.",
+        description="Uploads runs to W&B from their records.jsonl, each under the id in its folder: runs that were "
+        "offline, that lost their network, or that W&B does not know. It sends only what W&B does not have, so "
+        "you can repeat the command. It needs a key: WANDB_API_KEY, or `wandb login`.",
         epilog="Examples: corridor-sync outputs/cifar10-resnet18/clr-seed0-1a2b3c4d; corridor-sync outputs "
         "--project corridor. Exit codes: 0 done, 1 W&B or a run could not be read, 2 bad usage, 75 stopped.",
     )
@@ -54,7 +54,7 @@ def _main(args: argparse.Namespace) -> int:
         elif run.records or args.follow:
             try:
                 sent = wandb.upload(run, args.project, args.entity, how_it_ended)
-            except RunError as error:  # W&B, or the network: the next run would fare no better
+            except RunError as error:  # W&B or the network fails: the next run would fail too
                 complaints.append(str(error))
                 break
             tqdm.write(f"{folder}: {sent} records uploaded")
@@ -64,7 +64,7 @@ def _main(args: argparse.Namespace) -> int:
 
 
 def _as_standard_input_says() -> Callable[[], str | None]:
-    """How the run has ended, once whoever trains it has said so and closed the pipe; or died."""
+    """The status of the run, once the training process has written it and closed the pipe, or has died."""
     said: list[str] = []
     threading.Thread(target=lambda: said.append(sys.stdin.read() or Status.FAILED), daemon=True).start()
     return lambda: said[0] if said else None

@@ -1,4 +1,4 @@
-"""A table of runs, from their directories alone: `python -m corridor_exp.cli.table outputs/digits-mlp/*`."""
+"""A table of runs, from their directories: `python -m corridor_exp.cli.table outputs/digits-mlp/*`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
 
 
 def table(directories: list[Path]) -> str:
-    """One line a run: how it ended, and the keys in which the runs differ. Runs that never started are there too."""
+    """One line a run: how it ended, and the keys in which the runs differ. Runs that have not started are included."""
     summaries = [reading.read_summary(directory) for directory in directories]
     rows = [[column(s) for column in COLUMNS.values()] if s else [str(Status.NOT_STARTED)] for s in summaries]
     return beside_differences(directories, list(COLUMNS), rows)

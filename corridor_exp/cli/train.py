@@ -15,14 +15,14 @@ from corridor_exp.config.options import SBATCH, our_groups
 from corridor_exp.config.schema import Config
 from corridor_exp.config.settings import NO_HYDRA, is_of_a_sweep
 from corridor_exp.errors import ExitCode, UsageError
-from corridor_exp.files import to_yaml
 from corridor_exp.launcher import rank_size_and_local
 from corridor_exp.runs.places import refuse_place, refuse_to_start, run_directory
 from corridor_exp.signals import StopSignals
 from corridor_exp.streams import steady_streams
+from corridor_exp.yaml_files import to_yaml
 
 logger = logging.getLogger(__name__)
-# Hydra's flags that mean nothing where Hydra only composes, and those instead of which there is --config-dir.
+# Flags of Hydra that have no meaning, because Hydra only composes; then those that --config-dir replaces.
 NO_FLAGS = ("--info", "-i", "--hydra-help", "--package", "-p", "--resolve", "--run", "-r", "--experimental-rerun")
 NO_CONFIG = ("--config-name", "-cn", "--config-path", "-cp")
 
@@ -49,18 +49,18 @@ Keys for every run
   engine.device=auto|cpu|cuda   engine.precision=auto|fp32|bf16|fp16   engine.compile=true   engine.micro_batch=N
   probe=none                no Hg;  probe.every=N: a look every N steps
   checkpoint.every=N|10min  steps or minutes between two saves;  checkpoint.best=test/accuracy: also the best epoch
-  allow_targets=[PREFIX]    trust modules or objects of your own as a `_target_`: counts on a command line alone
-  fork_from=RUN[@STEP]      begin with another run's checkpoint (also RUN@best), with other keys than it had
-  resume.override=true      go on in a run directory although the configuration has changed
+  allow_targets=[PREFIX]    trust a `_target_` of your own; only a command line can say this
+  fork_from=RUN[@STEP]      begin with a checkpoint of another run (also RUN@best); other keys may differ
+  resume.override=true      continue a run whose configuration has changed
 
 Flags
-  -m, --multirun            run every combination of comma-separated values, as corridor-sweep runs a grid: all runs
-                            are frozen first; processes=N runs N at a time, executor=slurm submits them
-  --estimate                train a few steps, look once, and say what the whole would take: time, images/s, memory
+  -m, --multirun            run every combination of comma-separated values, as corridor-sweep does: all runs are
+                            frozen first; processes=N runs N at a time, executor=slurm submits them
+  --estimate                train a few steps, look once, and print what the run would take: time, images/s, memory
   --cfg job                 print the configuration and stop
-  --config-dir DIR          a folder with options of your own, laid out as conf/ is
-  --shell-completion install=bash|zsh|fish   prints what to evaluate for tab completion, also of corridor-sweep
-  --sbatch                  print where the script is that runs one command as a Slurm job:
+  --config-dir DIR          a folder with options of your own, with the layout of conf/
+  --shell-completion install=bash|zsh|fish   print shell code for tab completion, also of corridor-sweep
+  --sbatch                  print the path of the script that runs one command as a Slurm job:
                             sbatch "$(corridor-train --sbatch)" model=resnet18 optim=clr
   --version, --help
 

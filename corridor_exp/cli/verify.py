@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _main(args: argparse.Namespace) -> int:
-    """Print the ledger. Returns 1 if a statement fails that is no known misprint, or a misprint holds."""
+    """Print the ledger. Returns 1 if a statement fails that is not a known misprint, or if a misprint holds."""
     logger.info("loads torch, then checks the paper's statements one by one")
 
     from corridor_exp import ledger  # torch, only now

@@ -1,7 +1,7 @@
 """From a command line to checked configurations, by Hydra's own parser and composer.
 
-Hydra's errors name its internals; these name the closest valid word. Every job of a sweep is composed and checked
-before the first one starts. The files of one choice of options are read once, however many jobs make that choice.
+Hydra's errors name its internals. The errors here name the closest valid word. Every job of a sweep is composed and
+checked before the first one starts. The files of a choice of options are read once for all jobs that make that choice.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from corridor_exp.config.options import CONF_DIR, SWEEP_GROUPS, option_groups, o
 from corridor_exp.config.schema import Config
 from corridor_exp.config.settings import NO_HYDRA, Settings
 from corridor_exp.errors import UsageError
-from corridor_exp.files import refuse_bombs
+from corridor_exp.yaml_files import refuse_bombs
 
 MOST_RUNS = 10_000  # of one grid
 NOT_OF_A_RUN = dict.fromkeys((*Settings.model_fields, targets.SETTING))  # keys of a command line
-# Hydra's and OmegaConf's errors, and those that the two let through: an unreadable file, a number of 5,000 digits.
+# Errors of Hydra and OmegaConf, and errors that they do not catch: an unreadable file, a number of 5,000 digits.
 ERRORS = (
     HydraException,
     OmegaConfBaseException,
@@ -69,7 +69,7 @@ def compose_jobs(overrides: Sequence[str], multirun: bool, config_dir: str | Non
 
 @contextmanager
 def opened(config_dir: str | None = None) -> Iterator[Conf]:
-    """Our configuration folder and perhaps a user's own, while Hydra is set up to read them."""
+    """Our configuration folder and a user's own folder, if there is one. Hydra can read them while this is open."""
     folders = [CONF_DIR, *([Path(config_dir).absolute()] if config_dir is not None else [])]
     if not folders[-1].is_dir():
         raise UsageError(f"--config-dir {folders[-1]}: no such folder")
@@ -108,7 +108,7 @@ class Conf:
         group, line = override.key_or_group, _line(override)
         if group in SWEEP_GROUPS:
             raise UsageError(f"{line} names the runs of a sweep: corridor-sweep {line}")
-        if group == targets.SETTING:  # in a file, say of a figure: a command line's own was taken out
+        if group == targets.SETTING:  # in a file, such as a figure's: the key of a command line was taken out before
             raise UsageError(f"{targets.SETTING} is no key of a run: write {targets.SETTING}=[PREFIX] as an argument")
         values = _values(override)
         if not self.chooses(override) or (override.is_delete() and "/" in group):
@@ -167,7 +167,7 @@ class Conf:
 
 
 def _name(option: Any, group: str, chosen: str) -> None:
-    """Name an option after its file, where it has no name, or only that of the option of ours it is based on."""
+    """Name an option after its file if it has no name, or only the name of the option that it is based on."""
     if isinstance(option, DictConfig):
         name, ours = option._get_node("name"), our_groups()[group]
         if name is None or (chosen not in ours and name._value() in ours):
@@ -189,7 +189,7 @@ def _set(override: Override, config: DictConfig, files: DictConfig) -> None:
 
 
 def _values(override: Override) -> list[Any]:
-    """The value of an override, or those of a sweep: at most one more than a grid may have."""
+    """The value of an override, or all values of a sweep, up to one more than a grid may have."""
     value = override.value()
     if not override.is_sweep_override():
         return [value]
@@ -209,7 +209,7 @@ def _line(override: Override) -> str:
 
 
 def _product(overrides: list[Override]) -> list[list[str]]:
-    """The jobs of a grid. Of two overrides of a key the later one holds."""
+    """The jobs of a grid. If a key is set twice, the later value holds."""
     last = {override.get_key_element(): override for override in overrides}
     if prod(len(_values(override)) for override in last.values()) > MOST_RUNS:
         raise UsageError(f"this grid has more than {MOST_RUNS:,} runs; cut it into several sweeps")
@@ -227,7 +227,7 @@ def quoted(text: str) -> str:
 
 
 def folder_of_sweep(text: str) -> str:
-    """`out_dir=DIR` of a whole sweep, its value read as that of a run is."""
+    """`out_dir=DIR` of a whole sweep. The value is read as in a single run."""
     with opened() as conf:
         override = conf.parse(text)
     if override.is_sweep_override():

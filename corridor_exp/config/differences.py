@@ -9,12 +9,26 @@ from typing import Any
 
 from corridor_exp.config import secrets, targets
 
-NOT_IDENTITY = ("out_dir", "resume", targets.SETTING)  # where a run lies, and whether a change is forgiven
+NOT_IDENTITY = ("out_dir", "resume", targets.SETTING)  # where a run lies, and whether changes are accepted
+# Keys that older runs lack, at the value that stands for those.
+NEWER = {"loss": "auto", "dataset.label_noise": 0.0, "probe.corridor.hessian": True, "probe.until": None}
 
 
 def identity(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes two runs the same run, of a configuration as a file holds it, without secrets."""
+    """The part of a stored configuration that decides whether two runs are the same, without secrets."""
+    return _without_newer(_written(stored))
+
+
+def _written(stored: Mapping[str, Any]) -> dict[str, Any]:
     return secrets.redact({key: value for key, value in stored.items() if key not in NOT_IDENTITY})
+
+
+def _without_newer(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    return {
+        key: _without_newer(value, f"{prefix}{key}.") if isinstance(value, Mapping) else value
+        for key, value in tree.items()
+        if (f"{prefix}{key}", value) not in NEWER.items()
+    }
 
 
 def fingerprint(configs: list[dict[str, Any]]) -> str:
@@ -23,7 +37,7 @@ def fingerprint(configs: list[dict[str, Any]]) -> str:
 
 
 def nodes(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every key of a tree by its dotted name, with what stands there."""
+    """Every dotted key of a tree, with its value or subtree."""
     for key, value in tree.items():
         yield f"{prefix}{key}", value
         if isinstance(value, Mapping):
@@ -36,7 +50,7 @@ def leaves(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """The old and the new value of every leaf in which two public configurations differ."""
+    """The old and the new value of every key in which two public configurations differ."""
     before, after = dict(leaves(old)), dict(leaves(new))
     keys = sorted(before.keys() | after.keys())
     values = {key: (before.get(key, "(absent)"), after.get(key, "(absent)")) for key in keys}
@@ -49,14 +63,14 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def written_keys(stored: Mapping[str, Any]) -> dict[str, str]:
-    """A configuration as a run directory holds it, flat and as text, without what is not identity."""
-    return {key: str(value) for key, value in leaves(identity(stored))}
+    """The identity of a stored configuration, as it was written: its dotted keys, with values as text."""
+    return {key: str(value) for key, value in leaves(_written(stored))}
 
 
 def varied_keys(configs: Iterable[Mapping[str, str]]) -> list[str]:
-    """The keys to tell runs apart by; one that only some options have counts if it differs among those.
+    """The keys in which runs differ. If only some runs have a key, it counts if it differs among these.
 
-    A `_target_` is left out: the option's name says it.
+    A `_target_` does not count, because the name of the option says the same.
     """
     values: dict[str, set[str]] = {}
     for config in configs:

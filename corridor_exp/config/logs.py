@@ -1,4 +1,4 @@
-"""What the package's modules log, as lines of a command on stderr."""
+"""The log messages of the package, as lines of a command on stderr."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class _Line(logging.Formatter):
 
 
 class _Stderr(logging.Handler):
-    """Writes to what is stderr at that moment: it may have been redirected since the start."""
+    """Writes to the stderr of the moment, because it may have been redirected since the start."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print(self.format(record), file=sys.stderr, flush=True)

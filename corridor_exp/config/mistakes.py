@@ -1,4 +1,4 @@
-"""One line on what is wrong with a key or its value, with the closest valid word."""
+"""Messages about wrong keys and values: one line, with the closest valid word."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from corridor_exp.config.differences import nodes
 
 
 def suggestion(word: str, known: Iterable[str], parent: str = "", cutoff: float = 0.6) -> str:
-    """`; did you mean 'clr'?`, or nothing if no known word is close. Keys are compared without their `parent.`."""
+    """`; did you mean 'clr'?`, or nothing if no known word is close. Keys are compared without `parent`."""
     close = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=cutoff)
     return f"; did you mean '{parent}{close[0]}'?" if close else ""
 
 
 def first_problem(error: ValidationError, known: Mapping[str, Any]) -> str:
-    """One line on the first thing wrong. `known` is a tree whose keys are those that may have been meant."""
+    """One line about the first mistake. `known` is a tree of valid keys."""
     problem = error.errors()[0]
     key = ".".join(str(part) for part in problem["loc"] if part not in ("bool", "int", "str", "literal['auto']"))
     if problem["type"] == "extra_forbidden":
@@ -37,7 +37,7 @@ def first_problem(error: ValidationError, known: Mapping[str, Any]) -> str:
 
 
 def unknown_key(key: str, known: Mapping[str, Any]) -> str:
-    """One line on a key that no option has, with the closest one of the tree `known`."""
+    """One line about an unknown key, with the closest key of the tree `known`."""
     if key == "optim.lr" and _is_tree(optim := known["optim"]):
         return f"unknown key 'optim.lr': optim={optim.get('name')} computes its step; optim=sgd has a learning rate"
     value = next((path for path, node in nodes(known) if key.startswith(f"{path}.") and not _is_tree(node)), None)
@@ -48,7 +48,7 @@ def unknown_key(key: str, known: Mapping[str, Any]) -> str:
 
 
 def closest_key(key: str, known: Mapping[str, Any]) -> str:
-    """The suggestion of a key that stands where `key` leaves the tree."""
+    """The suggestion of a valid key at the place where `key` leaves the tree."""
     node, parent, name = known, "", key
     while "." in name and _is_tree(node.get(name.partition(".")[0])):
         first, _, name = name.partition(".")

@@ -1,4 +1,4 @@
-"""The folder `conf/`: where it lies, which groups and options it has, and what our own options hold."""
+"""The folder `conf/`: its place, its groups and options, and the keys of our own options."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from corridor_exp.errors import UsageError
-from corridor_exp.files import load_yaml
+from corridor_exp.yaml_files import load_yaml
 
 PACKAGE = Path(__file__).parents[1]
 SHIPPED = PACKAGE if (PACKAGE / "conf").is_dir() else PACKAGE.parent  # an installed wheel has them inside
 CONF_DIR, SBATCH = SHIPPED / "conf", SHIPPED / "scripts" / "train.sbatch"
-SWEEP_GROUPS = ("figure", "scale")  # of corridor-sweep: they hold command lines, not a part of a configuration
+SWEEP_GROUPS = ("figure", "scale")  # of corridor-sweep: their files hold command lines
 
 
 def option_groups(folders: Iterable[Path]) -> dict[str, list[str]]:
@@ -34,7 +34,7 @@ def option_groups(folders: Iterable[Path]) -> dict[str, list[str]]:
 
 @cache
 def our_groups() -> dict[str, list[str]]:
-    """The groups and options that the package brings."""
+    """The groups and options in the package."""
     return option_groups([CONF_DIR])
 
 

@@ -1,11 +1,11 @@
 """A run's configuration: its keys and their types. Knows no torch.
 
-Hydra composes (`config.compose`), this module checks: `Config.parse` turns the composed dictionary into a frozen
-object, and everything below the command line sees only that. `Component.build` is the one place where a `_target_`
-becomes an object.
+Hydra composes (`config.compose`), and this module checks. `Config.parse` turns the composed dictionary into a frozen
+object. The rest of the package sees only this object. `Component.build` is the one place where a `_target_` becomes an
+object.
 
-A group's class holds the vocabulary of the group: a key means the same in every option that has it. Which keys an
-option has, and their values, is said by its YAML file alone.
+The class of a group lists all keys of the group. A key means the same in every option. The YAML file of an option
+decides which keys the option has, and their values.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from corridor_exp.config.values import (
     Fractions,
     ImageSize,
     Interval,
+    LossName,
     Means,
     NonNegative,
     PathStr,
@@ -44,7 +45,7 @@ from corridor_exp.config.values import (
 )
 from corridor_exp.errors import UsageError
 
-ABSENT: Any = None  # what a key is in an option that does not have it; no option takes a value from here
+ABSENT: Any = None  # the value of a key that an option does not have; no option gets a value from here
 
 
 class Strict(BaseModel):
@@ -67,15 +68,15 @@ class Component(BaseModel):
         return {key: value for key, value in set_keys.items() if key not in ("name", "_target_", "schedule")}
 
     def factory(self) -> Callable[..., Any]:
-        """What `_target_` names. Raises `UsageError` if that is not to be trusted."""
+        """The class or function that `_target_` names. Raises `UsageError` if it is not trusted."""
         return targets.load(self.target, our_targets())
 
     def build(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the target with the option's keys and `kwargs`, which win."""
+        """Call the target with the option's keys and with `kwargs`, which take precedence."""
         factory, keywords = self.factory(), {**self.keywords(), **kwargs}
         try:
             inspect.signature(factory).bind(*args, **keywords)
-        except ValueError:  # one of C's, which has no signature
+        except ValueError:  # a function in C has no signature
             pass
         except TypeError as error:
             called = ", ".join([*(type(argument).__name__ for argument in args), *(f"{key}=" for key in keywords)])
@@ -90,6 +91,7 @@ class Dataset(Component):
     train_size: Count | None = ABSENT
     test_size: Count | None = ABSENT
     held_out: Count | None = ABSENT
+    label_noise: Fraction = ABSENT
     image_size: ImageSize = ABSENT
     augment: bool = ABSENT
     drop_last: bool = ABSENT
@@ -154,11 +156,14 @@ class Optimizer(Component):
 class Probe(Component):
     images: Literal["batch", "fixed", "train"] = ABSENT
     layers: bool = ABSENT
+    hessian: bool = ABSENT
+    batches: Count = ABSENT
     count: Count = ABSENT
     tolerance: Positive = ABSENT
     max_restarts: Count = ABSENT
     steps: Count = ABSENT
     scale: Positive = ABSENT
+    h: Positive | None = ABSENT
     rtol: Positive = ABSENT
     max_evaluations: Count = ABSENT
 
@@ -171,11 +176,12 @@ class Logger(Component):
 
 
 class Probes(BaseModel):
-    """The chosen probes by name, several at once in `probe=[corridor,sharpness]`, and what they share."""
+    """The chosen probes by name, such as those of `probe=[corridor,sharpness]`, and their common keys."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True, defer_build=True)
     __pydantic_extra__: dict[str, Probe]
     every: Count
+    until: Count | None = None
 
     def components(self) -> dict[str, Probe]:
         return dict(self.__pydantic_extra__)
@@ -211,6 +217,7 @@ class Config(Strict):
     epochs: Count
     max_steps: Count | None
     target_loss: Positive | None
+    loss: LossName = "auto"
     l2: NonNegative
     log_every: Count
     eval_every: Count
@@ -230,8 +237,8 @@ class Config(Strict):
     def parse(cls, composed: Mapping[str, Any], choices: Mapping[str, str] | None = None) -> Config:
         """Check a configuration, composed or stored. Raises `UsageError`, one line, for the first thing wrong.
 
-        `choices` holds the chosen option of each group; a stored configuration knows it by the option's name. What a
-        run of an older version says of its own trust is passed over.
+        `choices` is the chosen option of each group. Without it the name of the option says this. The key
+        `allow_targets`, which runs of older versions have, is ignored.
         """
         secrets.learn(composed)
         try:
@@ -240,6 +247,8 @@ class Config(Strict):
             raise UsageError(first_problem(error, composed)) from None
         if config.optim.adaptive and config.batch_size != "full":
             raise UsageError("optim.adaptive=true needs the whole loss at every step: set batch_size=full")
+        if "." in config.loss:
+            targets.check(config.loss, (), "loss")
         for key, component in config.components().items():
             targets.check(component.target, our_targets(), f"{key}._target_")
             for name in _unknown(key, component, choices or {}):
@@ -260,12 +269,12 @@ class Config(Strict):
         }
 
     def public(self) -> dict[str, Any]:
-        """What may be written to a file, a console or a mirror: all keys that were set, secrets redacted."""
+        """All keys that were set, without secrets. Only this is written to files, consoles and mirrors."""
         public: dict[str, Any] = secrets.redact(self.model_dump(exclude_unset=True))
         return public
 
     def identity(self) -> dict[str, Any]:
-        """What makes two runs the same run: all but where it lies and whether a change is forgiven."""
+        """What decides whether two runs are the same: all but where a run lies and whether changes are accepted."""
         return identity(self.model_dump(exclude_unset=True))
 
     def parent(self) -> tuple[Path, str] | None:
@@ -280,7 +289,7 @@ class Config(Strict):
 
 
 def _unknown(key: str, component: Component, choices: Mapping[str, str]) -> list[str]:
-    """The keys of an option of ours that its file does not have. A user's option, or another target, may have any."""
+    """The keys of an option of ours that are not in its file. A user's option, or another target, may have any key."""
     group, _, name = key.partition(".")  # probe.corridor, logger.wandb; or dataset, model, optim
     ours = our_option(group, name or choices.get(group) or component.name)
     ours = ours.get(name, {}) if name else {"name": None, **ours}

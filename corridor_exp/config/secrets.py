@@ -1,9 +1,9 @@
-"""What is a secret, and the one way in which it leaves this process: the environment of the processes that it starts.
+"""Secrets: how they are recognised and removed. They leave this process only in the environment of its children.
 
-A value is a secret by its key (`api_key`, `hub.token`, all below `credentials`) or by its form (`user:pw@host`,
-`?api_key=K`). `redact` is for what is structured: it depends on nothing but its argument, so that the same run has the
-same configuration everywhere. `clean` is for what is told: it also replaces every value that this process has learnt
-to be secret, however a message quotes it.
+A value is a secret because of its key (`api_key`, `hub.token`, all keys below `credentials`) or because of its form
+(`user:pw@host`, `?api_key=K`). `redact` is for configurations. It depends only on its argument, so that a run has the
+same configuration everywhere. `clean` is for messages. It also replaces every secret value that this process knows, in
+all forms in which a message may quote it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from urllib.parse import quote
 from corridor_exp.errors import UsageError
 
 REDACTED = "<redacted>"
-SHORTEST = 4  # letters of a secret that is replaced wherever a message has it; a shorter one is in too many words
+SHORTEST = 4  # letters: a shorter secret is part of too many words, so messages are not searched for it
 
 _WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")  # of snake_case, kebab-case and camelCase
 _SECRET_KEY = re.compile(  # in the words of a key, each with _ before and after it
@@ -45,16 +45,16 @@ _FORMS = (
     re.compile(r"""\b[Bb]earer\s+(?P<secret>[\w.~+/=-]{8,})"""),
 )
 _NO_SECRET = ("", "null", "none", "true", "false", REDACTED)
-_learnt: set[str] = set()  # secret values, as a message may quote them
+_learnt: set[str] = set()  # secret values, in all forms in which a message may quote them
 
 
 def is_secret(key: str) -> bool:
-    """Whether what stands under a key is secret: `api_key`, `authToken`, `hub.token.value`; not `num_tokens`."""
+    """Whether the value of a key is secret: `api_key`, `authToken`, `hub.token.value`; not `num_tokens`."""
     return any(_SECRET_KEY.search(f"_{'_'.join(_WORD.findall(part)).lower()}_") for part in key.split("."))
 
 
 def redact(value: Any, key: str = "") -> Any:
-    """The same tree with every secret replaced. In a text, such as a log's line, the parts that look like secrets."""
+    """The same tree with every secret replaced. In a text, the parts that look like secrets are replaced."""
     if isinstance(value, Mapping):
         return {k: redact(v, f"{key}.{k}") for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -73,7 +73,7 @@ def redact_argument(text: str) -> str:
 
 
 def scrub_arguments() -> None:
-    """Take the secrets out of `sys.argv`, which W&B writes down, and which every process of a sweep is handed."""
+    """Take the secrets out of `sys.argv`. W&B writes it to a file, and every process of a sweep gets it."""
     sys.argv[1:] = map(redact_argument, sys.argv[1:])
 
 
@@ -94,11 +94,11 @@ def _spans(text: str) -> Iterator[tuple[int, int]]:
             yield match.span("secret")
 
 
-# ------------------------------------------------------------------------- what is told
+# ------------------------------------------------------------------------- messages
 
 
 def learn(tree: Mapping[str, Any]) -> None:
-    """Remember the secrets of a configuration: from now on nothing that is told, nor a last traceback, has them."""
+    """Remember the secrets of a configuration. From now on no message and no last traceback has them."""
     for key, value in _secrets(tree):
         sys.excepthook = _excepthook
         for part in [str(value)] if is_secret(key) else _parts(value):
@@ -107,7 +107,7 @@ def learn(tree: Mapping[str, Any]) -> None:
 
 
 def learn_arguments(arguments: Iterable[str]) -> None:
-    """The same for the overrides of a command line, which may be told before they are understood."""
+    """The same for the overrides of a command line, because a message may quote them before they are parsed."""
     for key, _, value in (argument.partition("=") for argument in arguments):
         learn({key: value.strip("'\"")})
 
@@ -120,13 +120,13 @@ def clean(text: str) -> str:
 
 
 def _parts(text: str) -> Iterator[str]:
-    """The secret parts of a text, as a message may have them: a login keeps its @, and a password stands alone too."""
+    """The secret parts of a text, as a message may quote them: a login with its @, and a password also alone."""
     for start, end in _spans(text):
         secret, is_login = text[start:end], text[end : end + 1] == "@"
         _, colon, password = secret.partition(":")
         if is_login:
             yield f"{secret}@"
-        if not is_login or colon or len(secret) >= 2 * SHORTEST:  # else it may be a mere name
+        if not is_login or colon or len(secret) >= 2 * SHORTEST:  # a short login may be only a name
             yield password if is_login and colon else secret.strip("\"'")
 
 
@@ -138,7 +138,7 @@ def _excepthook(kind: type[BaseException], error: BaseException, trace: Tracebac
 
 
 def leave(trees: Sequence[Mapping[str, Any]]) -> None:
-    """Put what `redact` takes out of configurations into the environment, where the runs of a sweep find it."""
+    """Put the secrets of configurations into the environment, where the runs of a sweep find them."""
     found: dict[str, Any] = {}
     for tree in trees:
         for key, value in _secrets(tree):
@@ -148,7 +148,7 @@ def leave(trees: Sequence[Mapping[str, Any]]) -> None:
 
 
 def restore(tree: Any, key: str = "") -> Any:
-    """A redacted tree with the secrets that the environment has; null in the place of any other."""
+    """A redacted tree with the secrets from the environment; a secret that is not there becomes null."""
     if isinstance(tree, Mapping):
         return {k: restore(v, f"{key}.{k}" if key else str(k)) for k, v in tree.items()}
     if isinstance(tree, list):
@@ -159,12 +159,12 @@ def restore(tree: Any, key: str = "") -> Any:
 
 
 def variable(key: str) -> str:
-    """The environment variable by which the secret of `key` reaches another process: never a file, nor a pickle."""
+    """The environment variable that carries the secret of `key` to another process."""
     return f"CORRIDOR_SECRET_{hashlib.sha256(key.encode()).hexdigest()[:8].upper()}"
 
 
 def _secrets(tree: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """The values that `redact` changes, by their dotted keys; numbers are the places in a list."""
+    """The values that `redact` changes, by dotted key. A number in a key is the index in a list."""
     if isinstance(tree, Mapping):
         for k, value in tree.items():
             yield from _secrets(value, f"{key}.{k}" if key else str(k))

@@ -1,4 +1,4 @@
-"""Keys of a sweep itself, beside those of its runs. Knows neither torch nor submitit."""
+"""The keys of a sweep that are not keys of its runs."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ NO_HYDRA = (
 
 
 class Keys(BaseModel):
-    """Keys with types, read from the texts of a command line."""
+    """Typed keys, parsed from the text of a command line."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Slurm(Keys):
-    """`slurm.KEY=VALUE`: what one task of the array job asks for."""
+    """`slurm.KEY=VALUE`: the resources of one task of the array job."""
 
     partition: str | None = None
     time: Count = 240  # minutes

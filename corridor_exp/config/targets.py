@@ -1,10 +1,9 @@
-"""Which `_target_`s a configuration may start: a list of what is allowed, and nothing else.
+"""Which `_target_`s a configuration may use.
 
-A configuration may come from a stranger's run folder, so it decides nothing itself. Allowed are the targets that our
-own `conf/` names, the optimizers of `torch.optim`, the modules of `torch.nn` and the registered builders of
-`torchvision.models`. More is allowed only by `allow_targets=[PREFIX,…]` on a command line: a setting of the process,
-which is written to no file and read from none. Importing a module runs its code, so the name alone decides whether
-anything is imported.
+A configuration may come from a stranger's run folder, so it does not decide this itself. Allowed are the targets in our
+own `conf/`, the optimizers of `torch.optim`, the modules of `torch.nn` and the registered builders of
+`torchvision.models`. Only `allow_targets=[PREFIX,…]` on a command line allows more. It is a setting of the process and
+is never stored in a file. The name is checked before the import, because importing a module runs its code.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _allowed: tuple[str, ...] = ()  # by the user of this process
 
 
 def allow(prefixes: Iterable[str]) -> None:
-    """Trust these from now on, in this process: a module with all that is in it, or one object."""
+    """Trust these prefixes in this process from now on: a module with everything in it, or one object."""
     global _allowed
     _allowed = tuple(prefix.removesuffix(".") for prefix in prefixes)
     for prefix in _allowed:
@@ -33,7 +32,7 @@ def allow(prefixes: Iterable[str]) -> None:
 
 
 def allowed() -> tuple[str, ...]:
-    """What the user of this process trusts, to be handed to its workers."""
+    """What the user of this process trusts. Its workers get the same."""
     return _allowed
 
 
@@ -56,7 +55,7 @@ def check(target: str, ours: Collection[str], key: str = "_target_") -> None:
 
 
 def load(target: str, ours: Collection[str]) -> Callable[..., Any]:
-    """The class or function of that name. Raises `UsageError` where its name or its home is not allowed."""
+    """The class or function of that name. Raises `UsageError` if its name or its definition is not allowed."""
     check(target, ours)
     try:
         found = _find(target)
@@ -70,7 +69,7 @@ def load(target: str, ours: Collection[str]) -> Callable[..., Any]:
 
 
 def _find(target: str) -> Any:
-    """Go from a package down to one of its objects; an alias, such as `logging.os`, leads to no other package."""
+    """Go from a package down to one of its objects. An alias of another package, such as `logging.os`, is refused."""
     path, *parts = target.split(".")
     found: Any = importlib.import_module(path)
     for part in parts:
@@ -85,7 +84,7 @@ def _find(target: str) -> Any:
 
 
 def _is_allowed(found: Any) -> bool:
-    """Whether an object belongs to what is allowed by its own account, whatever name led to it."""
+    """Whether the place where an object was defined is allowed, independent of the name in the configuration."""
     home, name = getattr(found, "__module__", None) or "", getattr(found, "__qualname__", "")
     if _is_below(f"{home}.{name}", _allowed):
         return True

@@ -1,4 +1,4 @@
-"""How many CPU threads a run takes. The number changes its bits, so it is part of its configuration."""
+"""The number of CPU threads of a run. It changes the rounding of results, so it is part of the configuration."""
 
 from __future__ import annotations
 

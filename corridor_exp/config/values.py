@@ -1,4 +1,4 @@
-"""What the value of a key may be: types that pydantic checks, each with its own words for a wrong one."""
+"""The types of values, checked by pydantic, with messages for wrong values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 from corridor_exp.config.threads import MOST_THREADS
 from corridor_exp.files import SAFE_NAME
 
-TOO_MANY = 2**31  # images, steps, units: what a tensor cannot count, or a user cannot mean
+TOO_MANY = 2**31  # images, steps, units: more than a tensor can count
 
 
 def _slug(text: str) -> str:
@@ -38,6 +38,12 @@ def _interval(value: int | str) -> int | str:
     raise ValueError("must be a positive whole number of steps, or minutes such as 10min")
 
 
+def _loss(text: str) -> str:
+    if text not in ("auto", "cross_entropy", "mse") and "." not in text:
+        raise ValueError("must be auto, cross_entropy, mse, or the dotted name of a function or class")
+    return text
+
+
 def _float32(value: float) -> float:
     if abs(value) > 3.4e38:
         raise ValueError("must be at most 3.4e38, as float32 has no larger number")
@@ -53,6 +59,7 @@ def _device(text: str) -> str:
 Slug = Annotated[str, AfterValidator(_slug)]
 PathStr = Annotated[str, AfterValidator(_path)]
 Device = Annotated[str, AfterValidator(_device)]
+LossName = Annotated[str, AfterValidator(_loss)]
 BatchSize = Annotated[int | str, AfterValidator(_batch_size)]
 Interval = Annotated[int | str, AfterValidator(_interval)]
 Count = Annotated[int, Field(gt=0, lt=TOO_MANY)]

@@ -25,6 +25,7 @@ from corridor_exp.datasets.base import (
     epoch_order,
     mixed_seed,
     refuse_one_class,
+    with_wrong_labels,
 )
 from corridor_exp.datasets.crops import UNREADABLE, central_crop, random_crop
 from corridor_exp.datasets.sources import Source, find_source, training_numbers
@@ -64,6 +65,7 @@ class FolderDataset:
         channels_last: bool = False,
         train_size: int | None = None,
         test_size: int | None = None,
+        label_noise: float = 0.0,
         drop_last: bool = False,
         skip_corrupt: bool = False,
     ) -> None:
@@ -88,6 +90,9 @@ class FolderDataset:
         self.test = _Crops(test, image_size) if test else None
         self.train_indices = balanced_subset(train.labels, train_size, "dataset.train_size")
         self.test_indices = balanced_subset(test.labels, test_size, "dataset.test_size") if test else np.arange(0)
+        chosen = train.labels[self.train_indices]
+        train.labels = train.labels.copy()
+        train.labels[self.train_indices] = with_wrong_labels(chosen, label_noise, len(train.names), seed)
         self.train_size, self.test_size = len(self.train_indices), len(self.test_indices)
         self.shape = DataShape(3, image_size, len(train.names), "imagenet")
         self.loss: Loss = F.cross_entropy

@@ -1,1 +1,1 @@
-"""From a configuration to a finished run directory: building, the training loop, how a run begins and ends."""
+"""Building a run, the training loop, and how a run begins and ends."""

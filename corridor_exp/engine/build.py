@@ -7,6 +7,7 @@ import math
 from typing import Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
@@ -18,7 +19,8 @@ from corridor_exp.engine.loop import Engine, Plan
 from corridor_exp.errors import RunError, UsageError
 from corridor_exp.models.haiku import DebiasedBatchNorm2d
 from corridor_exp.objective import Objective
-from corridor_exp.objective.batches import DataShape
+from corridor_exp.objective.batches import DataShape, Loss
+from corridor_exp.objective.losses import half_squared_error, logistic_loss
 from corridor_exp.objective.ranks import ALONE, Ranks, shard
 from corridor_exp.optim import GuardedOptimizer, build_schedule, guarded
 
@@ -27,7 +29,7 @@ AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def pick_device(asked: str, ranks: Ranks = ALONE) -> torch.device:
-    """The device that `engine.device` names; `auto` is a CUDA device, of each rank one of its own, or the CPU."""
+    """The device that `engine.device` names. `auto` is a CUDA device, another one for each rank, or else the CPU."""
     if asked == "auto":
         asked = "cuda" if torch.cuda.is_available() else "cpu"
     if asked == "cuda" and ranks.size > 1:
@@ -39,13 +41,13 @@ def pick_device(asked: str, ranks: Ranks = ALONE) -> torch.device:
 
 
 def build_engine(config: Config, ranks: Ranks = ALONE, **outlets: Any) -> Engine:
-    """Everything that a run needs, as it is before the first step. The seed decides the initial θ.
+    """All objects of a run, before its first step. The seed decides the initial θ.
 
-    `outlets` are the arguments of `Engine` that lead out of it: `emit`, `save`, `should_stop`, `show_progress`.
+    `outlets` are arguments of `Engine`: `emit`, `save`, `should_stop`, `show_progress`.
     """
     settings = config.engine
     for component in config.components().values():
-        component.factory()  # refuse what is not to be trusted before anything is built
+        component.factory()  # refuses an untrusted target before anything is built
     device = pick_device(settings.device, ranks)
     if settings.threads:
         torch.set_num_threads(settings.threads)
@@ -67,7 +69,7 @@ def build_engine(config: Config, ranks: Ranks = ALONE, **outlets: Any) -> Engine
     return Engine(
         Objective(
             model,
-            dataset.loss,
+            _loss(config.loss, dataset),
             l2=config.l2,
             micro_batch=settings.micro_batch,
             precision=AUTOCAST[precision],
@@ -85,19 +87,19 @@ def build_engine(config: Config, ranks: Ranks = ALONE, **outlets: Any) -> Engine
 
 
 def _build_model(config: Config, dataset: Dataset, device: torch.device, channels_last: bool) -> nn.Module:
-    """The model on its device, alike on all ranks; from here on each rank has random numbers of its own."""
+    """The model on its device, the same on all ranks. After this each rank has random numbers of its own."""
     torch.manual_seed(config.seed)
     model = _made(nn.Module, config.model, dataset.shape)
     if dataset.ranks.rank:
-        torch.manual_seed(mixed_seed("rank", config.seed, dataset.ranks.rank))  # its dropout is its own
+        torch.manual_seed(mixed_seed("rank", config.seed, dataset.ranks.rank))  # for its own dropout
     model.to(device)
-    if channels_last and not config.engine.shard:  # which takes contiguous parameters only
+    if channels_last and not config.engine.shard:  # sharding needs contiguous parameters
         model.to(memory_format=torch.channels_last)
     return model
 
 
 def _over_ranks(config: Config, model: nn.Module, ranks: Ranks) -> nn.Module:
-    """The model with batch norm over all ranks, or cut over them, if that is asked for."""
+    """The model, with batch norm over all ranks or with parameters sharded over them if the configuration says so."""
     if config.engine.sync_batch_norm:
         if any(isinstance(module, DebiasedBatchNorm2d) for module in model.modules()):
             raise RunError("engine.sync_batch_norm=true: torch's has not the running statistics of Haiku's networks")
@@ -111,6 +113,18 @@ def _over_ranks(config: Config, model: nn.Module, ranks: Ranks) -> nn.Module:
     return model
 
 
+def _loss(name: str, dataset: Dataset) -> Loss:
+    """The loss of that name. A class is built without arguments. Raises `RunError` for classes that the data lack."""
+    if name == "mse":
+        return half_squared_error
+    if name == "cross_entropy" and dataset.loss not in (F.cross_entropy, logistic_loss):
+        raise RunError("loss=cross_entropy needs classes, and this data set has numbers to fit: take loss=mse")
+    if "." not in name:
+        return dataset.loss
+    loss = Component(_target_=name)
+    return loss.build() if isinstance(loss.factory(), type) else loss.factory()
+
+
 def _plan(config: Config, batch_size: int) -> Plan:
     every = config.checkpoint.every
     return Plan(
@@ -121,6 +135,7 @@ def _plan(config: Config, batch_size: int) -> Plan:
         log_every=config.log_every,
         eval_every=config.eval_every,
         probe_every=config.probe.every,
+        probe_until=config.probe.until or math.inf,
         save_every=every if isinstance(every, int) else None,
         save_minutes=math.inf if isinstance(every, int) else float(every.removesuffix("min")),
         best=config.checkpoint.best,
@@ -128,7 +143,7 @@ def _plan(config: Config, batch_size: int) -> Plan:
 
 
 def _made(kind: type[T], option: Component, *args: Any, **kwargs: Any) -> T:
-    """What an option builds. Raises `UsageError` if that is of another kind, as where a `return` is missing."""
+    """The object of an option. Raises `UsageError` if it has another type, such as None where a `return` is missing."""
     made = option.build(*args, **kwargs)
     if not isinstance(made, kind):
         raise UsageError(f"_target_={option.target} returns {type(made).__name__}, and not {kind.__name__}")
@@ -136,7 +151,7 @@ def _made(kind: type[T], option: Component, *args: Any, **kwargs: Any) -> T:
 
 
 def _refuse_batches(config: Config, model: nn.Module, dataset: Dataset, batch_size: int) -> None:
-    """Raise `RunError` if there is no batch, or none for some of the ranks, or one of a single image for batch norm."""
+    """Raise `RunError` if there is no batch, if a rank would get none, or if batch norm would get a single image."""
     ranks = dataset.ranks
     if not dataset.steps(batch_size):
         raise RunError(
@@ -150,9 +165,9 @@ def _refuse_batches(config: Config, model: nn.Module, dataset: Dataset, batch_si
 
 
 def _refuse_a_single_image(config: Config, model: nn.Module, dataset: Dataset, batch_size: int) -> None:
-    """Raise `RunError` if the model's batch norm would meet one value a channel, of which there is no variance.
+    """Raise `RunError` if the model's batch norm would get one value a channel, which has no variance.
 
-    torch would say so in the middle of the run: where an epoch's last batch, or the last micro-batch, is one image.
+    torch would fail in the middle of the run, if the last batch of an epoch or the last micro-batch is one image.
     """
     ranks = dataset.ranks
     ends_epoch = config.max_steps is None or config.max_steps >= dataset.steps(batch_size)
@@ -171,7 +186,7 @@ def _refuse_a_single_image(config: Config, model: nn.Module, dataset: Dataset, b
 
 
 def _needs_several_images(model: nn.Module, shape: DataShape) -> bool:
-    """Whether the model's batch norm refuses one image, which depends on the pixels that it sees of it."""
+    """Whether the model's batch norm refuses one image. This depends on how many pixels are left at that layer."""
     if not any(isinstance(module, _BatchNorm) for module in model.modules()):
         return False
     device = next(model.parameters()).device
@@ -179,7 +194,7 @@ def _needs_several_images(model: nn.Module, shape: DataShape) -> bool:
     try:
         with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
             copy.deepcopy(model).train()(torch.zeros(1, shape.channels, *pixels, device=device))
-    except Exception as error:  # also that a model of one's own takes no such input
+    except Exception as error:  # a user's model may not take this input
         return "more than 1 value per channel" in str(error)
     return False
 
@@ -187,15 +202,15 @@ def _needs_several_images(model: nn.Module, shape: DataShape) -> bool:
 def build_optimizer(
     config: Config, model: nn.Module, steps_per_epoch: int
 ) -> tuple[GuardedOptimizer, LRScheduler | None]:
-    """The optimizer, and the schedule if its step is to change by one.
+    """The optimizer, and its schedule if the configuration has one.
 
-    Raises `UsageError` for an optimizer that needs what a run, or this network, does not give.
+    Raises `UsageError` if the optimizer needs what the run or the network does not have.
     """
     option = config.optim
     growth = {"steps_per_epoch": steps_per_epoch} if option.smooth else {}  # by which SPS smooths its bound
     try:
         optimizer = guarded(_made(Optimizer, option, model.parameters(), **growth))
-    except (RuntimeError, TypeError, ValueError) as error:  # such as Muon's, of a parameter that is no matrix
+    except (RuntimeError, TypeError, ValueError) as error:  # such as Muon for a parameter that is not a matrix
         raise UsageError(f"optim._target_={option.target}: {error}") from error
     schedule = option.schedule
     if schedule is None:
@@ -206,7 +221,7 @@ def build_optimizer(
 
 
 def computes_bf16(device: torch.device) -> bool:
-    """Whether the device has bf16 units; a CPU without them emulates bf16 many times slower than fp32."""
+    """Whether the device has bf16 units. A CPU without them emulates bf16, many times slower than fp32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # older torch has none

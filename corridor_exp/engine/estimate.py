@@ -1,7 +1,8 @@
-"""What a run will cost, from a few of its steps. Writes nothing."""
+"""The cost of a run, measured on a few of its steps. Writes no file."""
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 import time
@@ -15,13 +16,13 @@ from corridor_exp.engine.build import build_engine
 from corridor_exp.engine.loop import TEST_BATCH, Engine
 
 ENOUGH = 3.0  # seconds of steps
-WARM_UP = 2  # steps that are not timed: the first ones choose kernels, fill caches and compile
-SLOW = 10.0  # seconds beyond which a CPU's first look or test is timed as it is: it is not done again
+WARM_UP = 2  # steps without timing: the first ones choose kernels, fill caches and compile
+SLOW = 10.0  # seconds: a first look or test on a CPU that takes longer is not repeated
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Times in seconds, of one step, one look of the probes and one evaluation; how many of each; memory in bytes."""
+    """Seconds of one step, one look of the probes and one evaluation, the number of each, and the memory in bytes."""
 
     batch_size: int
     step: float
@@ -43,9 +44,9 @@ PHASES = ("building", "warming up", "training", "looking", "testing")
 
 
 def estimate(config: Config, begins: Callable[[str], object] = lambda phase: None) -> Estimate:
-    """Train for a few seconds, look once, and test one batch. The memory is this process's or the device's peak.
+    """Train for a few seconds, look once, and test one batch. The memory is the peak of the device or the process.
 
-    `begins` is told each of `PHASES` as it begins.
+    `begins` is called with each of `PHASES` when it begins.
     """
     begins("building")
     engine = build_engine(config)
@@ -66,7 +67,7 @@ def estimate(config: Config, begins: Callable[[str], object] = lambda phase: Non
         step=step,
         steps=steps,
         look=look,
-        looks=-(-steps // plan.probe_every) if probes else 0,
+        looks=math.ceil(min(steps, plan.probe_until) / plan.probe_every) if probes else 0,
         evaluation=a_test * dataset.test_size / TEST_BATCH if dataset.test_size > TEST_BATCH else a_test,
         evaluations=-(-epochs // plan.eval_every) if dataset.test_size else 0,
         memory=torch.cuda.max_memory_allocated(objective.device) if is_cuda else resident,
@@ -88,7 +89,7 @@ def _step(engine: Engine, begins: Callable[[str], object]) -> float:
 
 
 def _train_until(engine: Engine, enough: Callable[[int], bool]) -> int:
-    """Train the parts of an engine, under a plan without end, until so many steps are `enough`; return how many."""
+    """Train without an end until the number of steps is `enough`. Returns this number."""
     timed = Engine(
         engine.objective,
         engine.dataset,
@@ -103,7 +104,7 @@ def _train_until(engine: Engine, enough: Callable[[int], bool]) -> int:
 
 
 def _warm_seconds(engine: Engine, work: Callable[[], object]) -> float:
-    """Of the second time that `work` is done; of the first, where that is slow enough on a CPU to drown its start."""
+    """The seconds of the second call of `work`, or of the first if that is slow and on a CPU."""
     first = _seconds(engine, work)
     return first if first > SLOW and engine.objective.device.type == "cpu" else _seconds(engine, work)
 

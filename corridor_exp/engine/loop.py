@@ -1,7 +1,7 @@
-"""The training loop. Reads from top to bottom; knows no configuration, no files, no figures.
+"""The training loop. It reads from top to bottom. It knows no configuration, no files and no figures.
 
-For each batch: probes look, E and its gradient are computed, the optimizer steps, a record is emitted now and then.
-Between two records nothing waits for the device.
+For each batch: E and its gradient are computed, probes look, the optimizer steps. Some steps emit a record. Between two
+records nothing waits for the device.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TEST_BATCH = 1000
 
 @dataclass(frozen=True)
 class Plan:
-    """How long to train, and how often to do what; counts of steps and of epochs."""
+    """How long to train, and how often to record, evaluate, look and save."""
 
     epochs: int
     batch_size: int
@@ -44,16 +44,17 @@ class Plan:
     log_every: int = 10
     eval_every: int = 1
     probe_every: int = 50
+    probe_until: float = math.inf
     save_every: int | None = 500
     save_minutes: float = math.inf
     best: str | None = None  # the metric whose best epoch is saved apart
 
 
 class Engine(Resumable):
-    """Trains `objective` on `dataset` with `optimizer` until the plan, a divergence or a stop ends it.
+    """Trains `objective` on `dataset` with `optimizer`, until the end of the plan, a divergence or a stop.
 
-    `emit` takes each record. `save` takes the state of a checkpoint, which it must copy, and "best" as a second
-    argument for the best epoch so far. `should_stop` is asked after every step.
+    `emit` takes each record. `save` takes the state of a checkpoint, which it must copy, and as a second
+    argument "best" after the best epoch so far. `should_stop` is called after every step.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class Engine(Resumable):
         self.show_progress, self.ranks = show_progress, objective.ranks
         self.progress = self.resumed_at = Progress()
         self.loss_sum = torch.zeros((), device=objective.device, dtype=torch.float64)  # over the current epoch's images
-        # Whether all steps so far were sound, as a tensor, for which nothing waits. A run that was not is not saved.
+        # Whether all steps so far were sound, as a tensor, so that nothing waits for it. An unsound run is not saved.
         self.sound = torch.ones((), device=objective.device, dtype=torch.bool)
         self.started = self.saved = time.perf_counter()
 
@@ -92,7 +93,7 @@ class Engine(Resumable):
 
     @property
     def total_steps(self) -> int:
-        """Steps done and steps to come: right also where a resumed run has got another batch size."""
+        """All steps of the run, done and to come. Correct also after a resume with another batch size."""
         to_come = (self.plan.epochs - self.progress.epoch) * self.steps_per_epoch - self.position
         steps = self.progress.step + to_come
         return min(steps, self.plan.max_steps or steps)
@@ -107,13 +108,13 @@ class Engine(Resumable):
             status = None
             while status is None:
                 status = self._epoch(bar)
-        if not self.sound:  # seen or not yet seen by a record: what came after is not worth going on from
+        if not self.sound:  # even if no record has shown it yet: the state is useless
             return Status.DIVERGED
         self.save(self.state_dict())
         return status
 
     def _epoch(self, bar: tqdm[Any]) -> Status | None:
-        """Train from the current position to the end of the epoch. How the run ended, or None if it goes on."""
+        """Train from the current position to the end of the epoch. Returns how the run ended, or None if it goes on."""
         progress = self.progress
         if progress.step >= self.total_steps and not progress.pending:
             return Status.COMPLETED
@@ -139,15 +140,19 @@ class Engine(Resumable):
         return self._end_epoch(bar)
 
     def _step(self, batch: Batch) -> Measured:
-        """One iteration, without a host sync. What it measured, still on the device; empty if it is not recorded."""
+        """One iteration, without a host sync. Returns what it measured, on the device; empty if nothing is recorded."""
         plan, progress = self.plan, self.progress
-        looks = bool(self.probes) and progress.step % plan.probe_every == 0
+        looks = bool(self.probes) and progress.step % plan.probe_every == 0 and progress.step < plan.probe_until
         is_last = self.position + 1 == self.steps_per_epoch or progress.step + 1 == self.total_steps
         recorded = looks or is_last or progress.step % plan.log_every == 0
-        seen = [probe.look(self.objective, batch) for probe in self.probes] if looks else []
 
         self.optimizer.prepare(self.objective, batch)
+        before = self.objective.before() if looks else None
         loss, correct = self.objective.backward(batch, self.scaler, count=recorded)
+        seen = []
+        if before:
+            past = self.objective.as_before(before, batch, loss)
+            seen = [probe.look(past, batch) for probe in self.probes]
         if self.scaler:
             self.scaler.unscale_(self.optimizer)
         self.optimizer.step(loss=loss)
@@ -176,7 +181,7 @@ class Engine(Resumable):
     def _is_sound(self, loss: Tensor, norm_sq: Tensor) -> Any:
         """Whether the run can go on: E and g are finite, and g is not 0 away from the minimum.
 
-        fp16's overflows do not count: the scaler answers them by a smaller scale, until that has nowhere to go.
+        An overflow in fp16 does not count while the scale is at least 1, because the scaler makes the scale smaller.
         """
         E, n = scalar(loss), scalar(norm_sq)
         bounded = abs(n) < math.inf
@@ -185,15 +190,15 @@ class Engine(Resumable):
         return (abs(E) < math.inf) & bounded & ((n != 0) | (E <= 0))
 
     def _read(self, measured: Measured) -> Metrics:
-        """Bring the numbers of a record to the host: here the loop waits for the device."""
+        """Copy the numbers of a record to the host. Here the loop waits for the device."""
         tensors = {key: value for key, value in measured.items() if isinstance(value, Tensor)}
         numbers = torch.stack([t.to(self.objective.device, torch.float64) for t in tensors.values()]).tolist()
         metrics: Metrics = {**measured, **dict(zip(tensors, numbers, strict=True))}  # type: ignore[dict-item]
-        # A probe says NaN for a question that has no answer here; in a record that is null.
+        # A probe's NaN means that there is no answer. In a record this is null.
         return {k: None if k.startswith("probe/") and v != v else v for k, v in metrics.items()}
 
     def _end_epoch(self, bar: tqdm[Any]) -> Status | None:
-        """Evaluate, and write the record of the epoch's last step. How the run ended, or None if it goes on."""
+        """Evaluate, and emit the record of the epoch's last step. Returns how the run ended, or None if it goes on."""
         progress, plan = self.progress, self.plan
         loss = self.loss_sum.item() / progress.seen
         # At a mean loss of exactly 0 nothing is left to learn.
@@ -223,7 +228,7 @@ class Engine(Resumable):
         correct = torch.zeros((), device=self.objective.device)
         seen = 0
         batches = -(-self.dataset.test_size // size)
-        self.ranks.follow_first(self.objective.model.buffers())  # batch norm's are each rank's own
+        self.ranks.follow_first(self.objective.model.buffers())  # each rank has its own statistics of batch norm
         with self.optimizer.evaluation_weights(), self._bar("testing", batches, hidden=batches < 5) as bar:
             for batch in self.dataset.test_batches(size):
                 evaluation = self.objective.evaluate(batch)
@@ -238,7 +243,7 @@ class Engine(Resumable):
         return {records.TEST_LOSS: loss.item() / seen, **accuracy}
 
     def _record(self, bar: tqdm[Any]) -> None:
-        """Emit what is pending of the newest step: the one way of every record."""
+        """Emit the pending record of the newest step. Every record goes this way."""
         progress, metrics = self.progress, self.progress.pending
         progress.pending = {}
         progress.last.update(metrics)
@@ -257,7 +262,7 @@ class Engine(Resumable):
         return minutes >= self.plan.save_minutes or (every is not None and self.progress.step % every == 0)
 
     def _is_best(self, metrics: Metrics) -> bool:
-        """Whether the epoch that ended is the best so far by the metric that the plan names; of equals the first is."""
+        """Whether this epoch is better than all before it, by the metric in the plan."""
         value = metrics.get(self.plan.best or "")
         if value is None:
             return False

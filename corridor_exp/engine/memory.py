@@ -13,9 +13,9 @@ log = logging.getLogger(__name__)
 
 
 def fit_to_memory(engine: Engine) -> None:
-    """Halve the micro-batch, on all ranks, until the first batch fits into memory. Changes nothing else.
+    """Halve the micro-batch on all ranks until the first batch fits into memory. Changes nothing else.
 
-    Raises `RunError` where not even one image does. A sharded model, which cannot be looked at, is left alone.
+    Raises `RunError` if one image is already too much. Does nothing for a sharded model, which no look can measure.
     """
     objective, ranks = engine.objective, engine.ranks
     if objective.is_sharded:

@@ -1,4 +1,4 @@
-"""Where a run's records and checkpoints go: its directory, and the mirrors."""
+"""The destinations of a run's records and checkpoints: its directory and the mirrors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class Output:
-    """Takes the records and the states of an engine. Until it is open, as on ranks above 0, they go nowhere."""
+    """Takes the records and states of an engine. It drops them until it is open; on ranks above 0 it never is."""
 
     def __init__(self, config: Config, directory: Path) -> None:
         self.config, self.directory = config, directory
@@ -24,22 +24,19 @@ class Output:
         self.mirrors: Mirrors | None = None
 
     def open(self, environment: dict[str, Any], keep_bytes: int) -> None:
-        """Go on after the first `keep_bytes` bytes of the records; later ones are dropped.
+        """Go on after the first `keep_bytes` bytes of the records; later bytes are dropped.
 
         `environment` becomes part of each checkpoint.
         """
         self.environment = environment
         self.writer = records.RecordWriter(self.directory, keep_bytes)
         self.stack.callback(self.writer.close)
-        if self.writer.dropped:
-            log.warning(
-                "%s bytes of records are newer than the checkpoint: dropped, and trained again",
-                f"{self.writer.dropped:,}",
-            )
+        if dropped := self.writer.dropped:
+            log.warning("%s bytes of records are newer than the checkpoint: dropped, and trained again", f"{dropped:,}")
         folder, keep = self.directory / layout.CHECKPOINTS, self.config.checkpoint.keep
         self.saver = checkpoint.Saver(folder, keep, before=self.writer.sync)
         self.stack.callback(self.saver.close)
-        self.mirrors = Mirrors([option.build() for option in self.config.logger.values()], log.warning)
+        self.mirrors = Mirrors([option.build() for option in self.config.logger.values()])
         name = f"{self.config.name}/{self.directory.name}"
         self.mirrors.start(self.directory, self.config.public(), name)
 
@@ -56,12 +53,12 @@ class Output:
             self.saver.save(step, {"engine": state, **about, "records_bytes": self.writer.bytes}, kind)
 
     def check(self) -> None:
-        """Raise `RunError` where the last checkpoint could not be written, or records are gone."""
+        """Raise `RunError` if the last checkpoint could not be written, or if records are lost."""
         self.saver.wait()
-        self.writer.check()  # a diverged run saves no more
+        self.writer.check()  # a diverged run saves no checkpoint, so nothing else checks
 
     def close(self, status: str) -> None:
-        """A mirror that is left open would take the records of a sweep's next run."""
+        """Close the mirrors too: an open one would get the records of the sweep's next run."""
         with self.stack:
             if self.mirrors:
                 self.mirrors.finish(status)

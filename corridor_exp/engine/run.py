@@ -1,4 +1,4 @@
-"""One run: from a configuration to a finished run directory. However it ends, `summary.json` says so."""
+"""One run: from a configuration to a finished run directory. `summary.json` says how it ended."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 
 import corridor_exp
 from corridor_exp.config import secrets
-from corridor_exp.config.differences import NOT_IDENTITY, changes, difference
+from corridor_exp.config.differences import changes, difference, identity
 from corridor_exp.config.schema import Config
 from corridor_exp.engine.build import build_engine
 from corridor_exp.engine.loop import Engine
@@ -21,27 +21,27 @@ from corridor_exp.engine.memory import fit_to_memory
 from corridor_exp.engine.output import Output
 from corridor_exp.engine.state import Renewed
 from corridor_exp.errors import RunError, UsageError, in_words
-from corridor_exp.files import to_yaml, write_atomically, write_json
+from corridor_exp.files import write_atomically, write_json
 from corridor_exp.objective import ranks as distributed
 from corridor_exp.objective.ranks import Ranks
 from corridor_exp.runs import checkpoint, layout, reading, records
 from corridor_exp.runs.layout import Status, held, write_total_steps
 from corridor_exp.runs.places import refuse_to_start
 from corridor_exp.runs.provenance import git_commit
+from corridor_exp.yaml_files import to_yaml
 
 log = logging.getLogger(__name__)
-EXPECTED = (RunError, OSError, torch.OutOfMemoryError)  # told without a traceback
+EXPECTED = (RunError, OSError, torch.OutOfMemoryError)  # logged without a traceback
 
 
 def run(config: Config, directory: Path, should_stop: Callable[[], bool], patience: float = 1.0) -> Status:
-    """Begin or go on with the run of `directory`. Returns its status, which `summary.json` has too.
+    """Begin or continue the run in `directory`. Returns its status, which is in `summary.json` too.
 
-    `completed`, `diverged`, `preempted` (stopped by a signal after saving; the same command goes on) or `failed`.
-    Where the directory cannot be written, that is logged, and the status is `failed` too. Raises `UsageError` where
-    another process holds the directory for longer than `patience` seconds (one that only asks whether it is in use
-    holds it for a moment), or where it belongs to another run.
+    If the directory cannot be written, this is logged and the status is `failed`. Raises `UsageError` if another
+    process holds the directory for longer than `patience` seconds, or if the directory belongs to another run. (A
+    process that only asks whether the directory is in use holds it for a moment.)
 
-    Several ranks call it alike. The first one holds the directory and writes. Ranks above 0 print nothing but their own
+    All ranks call this function. The first rank holds the directory and writes. Ranks above 0 print only their own
     failures.
     """
     secrets.scrub_arguments()
@@ -68,7 +68,7 @@ def _begin_or_go_on(
                 stack.enter_context(held(directory / layout.LOCK_FILE, busy, patience))
                 refuse_to_start(config, directory)
         old = reading.read_summary(directory).get("status")
-        ranks.wait()  # until all have read it: the first one is about to remove it
+        ranks.wait()  # until all have read the summary: the first rank removes it next
         if old in layout.ENDED and not config.resume.override:
             log.info("this run has %s before; see %s", old, directory / layout.SUMMARY_FILE)
             return Status(old)
@@ -78,7 +78,7 @@ def _begin_or_go_on(
 def _run(config: Config, directory: Path, should_stop: Callable[[], bool], ranks: Ranks) -> Status:
     if ranks.is_first:
         write_atomically(directory / layout.CONFIG_FILE, to_yaml(config.public()).encode())
-        (directory / layout.SUMMARY_FILE).unlink(missing_ok=True)  # of a former start: a run that is killed has none
+        (directory / layout.SUMMARY_FILE).unlink(missing_ok=True)  # a run that is killed now has no summary
     status, engine, problem = Status.FAILED, None, None
     output = Output(config, directory)
     try:
@@ -109,14 +109,14 @@ def _run(config: Config, directory: Path, should_stop: Callable[[], bool], ranks
 
 
 def _cause(problem: Exception) -> str:
-    """Why a run failed, in one line if that is one of the `EXPECTED` errors."""
+    """Why a run failed, in one line for the `EXPECTED` errors."""
     if isinstance(problem, torch.OutOfMemoryError):
         return "out of memory: set engine.micro_batch to a part of batch_size; the batch stays what it is"
     return in_words(problem) if isinstance(problem, EXPECTED) else f"{type(problem).__name__}: {problem}"
 
 
 def _train(engine: Engine, config: Config, output: Output) -> Status:
-    """Load what a former start has saved, train, and keep records, mirrors and checkpoints."""
+    """Load the checkpoint of an earlier start, train, and write records, mirrors and checkpoints."""
     saved = checkpoint.load_newest(output.directory / layout.CHECKPOINTS)
     if saved:
         _refuse_another_machine(saved["environment"], engine, config)
@@ -145,12 +145,8 @@ def _train(engine: Engine, config: Config, output: Output) -> Status:
 
 
 def _go_on_from(saved: dict[str, Any], engine: Engine, config: Config) -> None:
-    """Let the engine go on from a checkpoint, of this run or of another, but for what has changed since."""
-    changed = {
-        key
-        for key in changes(secrets.redact(saved["config"]), config.public())
-        if key.partition(".")[0] not in (*NOT_IDENTITY, "fork_from")
-    }
+    """Load a checkpoint of this run or of another, except for what the configuration has changed since."""
+    changed = {key for key in changes(identity(saved["config"]), config.identity()) if key != "fork_from"}
     renewed = Renewed(
         micro_batch="engine.micro_batch" in changed,
         random_numbers="seed" in changed,
@@ -160,19 +156,19 @@ def _go_on_from(saved: dict[str, Any], engine: Engine, config: Config) -> None:
     )
     try:
         engine.load_state_dict(saved["engine"], renewed)
-    except (RuntimeError, ValueError) as error:  # torch's, of several lines
+    except (RuntimeError, ValueError) as error:  # torch's have several lines
         raise UsageError(f"the checkpoint does not fit this model or optimizer: {str(error).splitlines()[0]}") from None
 
 
 def _refuse_another_machine(old: dict[str, Any], engine: Engine, config: Config) -> None:
     here = numerics(engine)
-    lines = difference({**here, **old}, here)  # an older checkpoint does not name all of them
+    lines = difference({**here, **old}, here)  # an older checkpoint lacks some of them
     if lines and not config.resume.override:
         raise UsageError(f"the checkpoint comes from elsewhere ({'; '.join(lines)}); go on by resume.override=true")
 
 
 def numerics(engine: Engine) -> dict[str, Any]:
-    """What must be the same for a resumed run to continue with the same bits, and is not in the configuration."""
+    """What a resumed run needs, beside its configuration, to continue with the same bits."""
     return {
         "torch": str(torch.__version__),
         "device": engine.objective.device.type,

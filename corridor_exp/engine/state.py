@@ -1,4 +1,4 @@
-"""What a checkpoint holds of a training: all that a resumed run needs to go on with the same bits."""
+"""The state of a training in a checkpoint: all that a resumed run needs to continue with the same bits."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ State = dict[str, Any]
 
 @dataclass
 class Progress:
-    """Where a run stands: `step` updates are done, and the first `images` of the current epoch's order.
+    """The position of a run: `step` updates are done, and the first `images` in the order of the current epoch.
 
-    `seen` are those of them that could be read: all, unless a data set leaves out damaged ones.
+    `seen` of them could be read: all, unless a data set leaves out damaged ones.
     """
 
     step: int = 0
@@ -33,7 +33,7 @@ class Progress:
     images: int = 0
     seen: int = 0
     seconds: float = 0.0
-    pending: Metrics = field(default_factory=dict)  # of the newest step, until its record is written
+    pending: Metrics = field(default_factory=dict)  # the metrics of the newest step, until its record is emitted
     last: Metrics = field(default_factory=dict)  # the newest value of every metric
     best: float = -math.inf  # the highest score so far: see `Engine._is_best`
     began: int = 0  # the step at which this run began: above 0 in a fork
@@ -41,11 +41,11 @@ class Progress:
 
 @dataclass(frozen=True)
 class Renewed:
-    """What a run has of its own although it goes on from the state of another; the rest it takes from the state."""
+    """The parts that a run does not take from the state of another run."""
 
     micro_batch: bool = False
     random_numbers: bool = False
-    optimizer: bool = False  # it begins without a memory
+    optimizer: bool = False  # it begins with an empty memory
     options: frozenset[str] = frozenset()  # keys of the optimizer's groups
     schedule: bool = False  # and with it the learning rate
 
@@ -62,7 +62,7 @@ class Resumable:
     started: float
 
     def state_dict(self) -> State:
-        """The state as tensors and plain values only. All ranks call it alike."""
+        """The state, only tensors and plain values. All ranks call it."""
         objective, device, ranks = self.objective, self.objective.device, self.objective.ranks
         self.progress.seconds = time.perf_counter() - self.started
         return {
@@ -78,7 +78,7 @@ class Resumable:
         }
 
     def load_state_dict(self, state: State, renewed: Renewed = Renewed()) -> None:
-        """Let the engine go on from a state, but for what is `renewed`."""
+        """Continue from a state, except for what is `renewed`."""
         objective = self.objective
         self.progress = Progress(**state["progress"])
         self.loss_sum.copy_(state["loss_sum"])
@@ -90,7 +90,7 @@ class Resumable:
             self._load_optimizer(state["optimizer"], renewed)
         if self.schedule and renewed.schedule:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # torch expects a step of the optimizer before each of the schedule
+                warnings.simplefilter("ignore")  # torch expects a step of the optimizer in between
                 for _ in range(self.progress.step):
                     self.schedule.step()
         elif self.schedule:
@@ -103,7 +103,7 @@ class Resumable:
                 torch.cuda.set_rng_state(state["cuda_rng"][objective.ranks.rank], objective.device)
 
     def _load_optimizer(self, state: State, renewed: Renewed) -> None:
-        """The optimizer's memory, sharded as the parameters are that it belongs to, and the options of its groups."""
+        """Load the optimizer's memory, sharded like its parameters, and the options of its groups."""
         own_groups = self.optimizer.param_groups
         params = [p for group in own_groups for p in group["params"]]
         memory = {

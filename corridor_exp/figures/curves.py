@@ -121,12 +121,13 @@ def _hidden(drawn: Sequence[Point]) -> list[str]:
 
 
 def _panel(axis: Axes, drawn: Sequence[Point], metrics: Sequence[str], looks: dict[str, style.Look]) -> None:
-    shared = len(metrics) > 1
-    for (n, (label, look)), (m, metric) in product(enumerate(looks.items()), enumerate(metrics)):
+    for (label, look), (m, metric) in product(looks.items(), enumerate(metrics)):
         curve = [p for p in drawn if p.label == label and p.metric == metric]
-        # One line of the legend a curve: where metrics share a panel, they have a colour each.
-        name = f"{label}, {style.NAMES.get(metric, metric)}" if shared else label
-        look = style.look(n * len(metrics) + m + 1) if shared else look
+        name = label
+        if len(metrics) > 1 and len(looks) == 1:  # the metrics have a colour each
+            name, look = f"{label}, {style.NAMES.get(metric, metric)}", style.look(m + 1)
+        elif m:  # the label's colour, with another dash
+            name, look = f"{label}, {style.NAMES.get(metric, metric)}", style.redashed(look, m)
         seeds = [list(of_seed) for _, of_seed in groupby(curve, key=lambda p: p.seed)]
         for of_seed in seeds:
             _curve(axis, of_seed, name, look, thin=len(seeds) > 1)

@@ -41,6 +41,11 @@ AXIS = {  # of a panel, by its first metric
     records.TRAIN_GRAD_NORM: "‖g‖",
     records.HG_NORM: "‖Hg‖₂, all parameters",
     records.CORRIDOR_INDEX: "corridor index (0: corridor)",
+    records.SHARPNESS: "sharpness λ₁",
+    records.DRIFT_DESCENT: "drift from the flow, relative",
+    records.GROWTH_RATIO: "growth ratio E‖g_B‖²/‖g‖²",
+    records.NOISE_SCALE: "gradient noise scale, images",
+    records.BATCH_SHARPNESS: "batch sharpness",
 }
 DATASETS = {
     "cifar10": "CIFAR-10",
@@ -54,6 +59,9 @@ NAMES = {  # of a metric that shares its panel
     records.SECANT_HG_NORM: "secant to CLR's midpoint",
     records.CORRIDOR_INDEX: "autodiff",
     records.SECANT_CORRIDOR_INDEX: "secant to CLR's midpoint",
+    records.SHARPNESS: "sharpness",
+    records.BATCH_SHARPNESS: "batch sharpness",
+    records.STABILITY_EDGE: "2/h",
 }
 
 
@@ -79,6 +87,11 @@ class Look(TypedDict):
 def look(number: int) -> Look:
     """One of the colours, with another dash when they begin again."""
     return Look(color=COLOURS[number % len(COLOURS)], linestyle=DASHES[number // len(COLOURS) % len(DASHES)])
+
+
+def redashed(look: Look, number: int) -> Look:
+    """The same colour, with another dash."""
+    return Look(color=look["color"], linestyle=DASHES[number % len(DASHES)])
 
 
 def looks(rates: Mapping[str, float | None]) -> dict[str, Look]:

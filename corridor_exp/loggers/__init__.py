@@ -1,4 +1,4 @@
-"""Mirrors of the record stream. A mirror that fails is told once and dropped; training goes on."""
+"""Mirrors of the record stream. A mirror that fails is dropped with one warning, and training goes on."""
 
 from corridor_exp.loggers.base import Logger, Mirrors
 from corridor_exp.loggers.tensorboard import TensorBoard

@@ -1,17 +1,19 @@
-"""The logger seam: three methods, and the rule that a mirror never stops a run."""
+"""The interface of a mirror, and the rule that a mirror never stops a run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 from pathlib import Path
 from typing import Any, Protocol
 
 from corridor_exp.runs.records import Record
 
+log = logging.getLogger(__name__)
+
 
 class Logger(Protocol):
     def start(self, directory: Path, config: dict[str, Any], name: str) -> None:
-        """Begin, or go on with, the mirror of a run; `config` holds no secret."""
+        """Begin or continue the mirror of a run; `config` holds no secret."""
         ...
 
     def log(self, record: Record) -> None: ...
@@ -20,10 +22,10 @@ class Logger(Protocol):
 
 
 class Mirrors:
-    """Several loggers as one. `records.jsonl` is complete without them, so their errors are told, not raised."""
+    """Several mirrors as one. `records.jsonl` is complete without them, so their errors are logged and not raised."""
 
-    def __init__(self, loggers: list[Logger], tell: Callable[[str], None]) -> None:
-        self.loggers, self.tell = loggers, tell
+    def __init__(self, loggers: list[Logger]) -> None:
+        self.loggers = loggers
 
     def start(self, directory: Path, config: dict[str, Any], name: str) -> None:
         self._each("start", directory, config, name)
@@ -40,4 +42,4 @@ class Mirrors:
                 getattr(logger, method)(*args)
             except Exception as error:
                 self.loggers.remove(logger)
-                self.tell(f"{type(logger).__name__} failed and is dropped ({error}); records.jsonl stays complete")
+                log.warning("%s failed and is dropped (%s); records.jsonl stays complete", type(logger).__name__, error)

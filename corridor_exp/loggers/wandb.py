@@ -1,7 +1,7 @@
 """Weights & Biases. The only module that imports wandb.
 
-`records.jsonl` is the truth, so W&B can be given a run at any time, as often as one likes: `upload` sends what it does
-not have yet. Online that is done during training by a process of its own, so that no network holds a step up.
+`records.jsonl` is the truth, so a run can be uploaded to W&B at any time and more than once: `upload` sends only what
+W&B does not have yet. In online mode a separate process uploads during training, so that no step waits for a network.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from corridor_exp.runs.reading import Run
 from corridor_exp.runs.records import Record
 
 logger = logging.getLogger(__name__)
-PATIENCE = 20.0  # seconds that the end of a run waits for its upload
-PAUSE = 1.0  # seconds at least between two deliveries: W&B's own thread is asleep by then, and slow to wake
+PATIENCE = 20.0  # seconds: how long the end of a run waits for its upload
+PAUSE = 1.0  # seconds between two deliveries: W&B's thread is slow to wake up
 
 
 class Wandb:
-    """Mirrors records under their own names, one W&B run a run directory however often it is resumed.
+    """Mirrors records under their own names. A run directory is one W&B run, even if it is resumed.
 
-    Offline by default: `corridor-sync RUN` uploads later. Online needs a key, from WANDB_API_KEY, `wandb login` or
-    `api_key`; without one it says so and stays offline.
+    Offline by default: `corridor-sync RUN` uploads later. Online needs a key from WANDB_API_KEY, `wandb login` or
+    `api_key`. Without a key it stays offline, with a warning.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Wandb:
             return
         command = [sys.executable, "-m", "corridor_exp.cli.sync", "--follow", f"--project={self.project}"]
         command += [f"--entity={self.entity}"] if self.entity else []
-        environment = {key: value for key, value in os.environ.items() if key != "WANDB_SERVICE"}  # it has its own
+        environment = {key: value for key, value in os.environ.items() if key != "WANDB_SERVICE"}  # it starts its own
         if self.api_key:
             environment["WANDB_API_KEY"] = self.api_key
         with open(directory / UPLOAD_LOG_FILE, "ab") as log:
@@ -73,7 +73,7 @@ class Wandb:
                 stdout=log,
                 stderr=log,
                 env=environment,
-                start_new_session=True,  # a signal to the run's process group is none to it
+                start_new_session=True,  # so that signals to the run's process group do not reach it
             )
 
     def log(self, record: Record) -> None:
@@ -109,8 +109,8 @@ def upload(
 ) -> int:
     """Send W&B the records of a run that it does not have yet. Returns how many there were.
 
-    The run must have no faults. While `how_it_ended` returns None, more records are waited for. Project and entity are
-    by default those of the run's configuration. Raises `RunError` where W&B cannot be reached.
+    The run must have no faults. While `how_it_ended` returns None, this waits for more records. The default project and
+    entity are those of the run's configuration. Raises `RunError` if W&B cannot be reached.
     """
     import wandb
 
@@ -133,19 +133,19 @@ def upload(
 def _records_until(how_it_ended: Callable[[], str | None], directory: Path) -> Iterator[Record]:
     with open(directory / RECORDS_FILE, "rb") as file:
         while True:
-            last = how_it_ended() is not None  # asked before the file is read: all was written by then
+            last = how_it_ended() is not None  # asked before the file is read, so that the last lines are read too
             while (line := file.readline()).endswith(b"\n"):
                 yield records.from_json(line)
             if last:
                 return
-            file.seek(-len(line), os.SEEK_CUR)  # half a line, so far
+            file.seek(-len(line), os.SEEK_CUR)  # the line is not complete yet
             time.sleep(0.5)
 
 
 def _open(
     directory: Path, config: dict[str, Any], name: str, mode: str, project: str | None, entity: str | None
 ) -> Any:
-    """Begin, or go on with, the W&B run of a run directory."""
+    """Begin or continue the W&B run of a run directory."""
     import wandb
 
     run = wandb.init(
@@ -164,7 +164,7 @@ def _open(
 
 
 def _run_id(file: Path) -> str:
-    """The W&B id of a run, which its directory keeps; a new one where there is none, or only what a crash has left."""
+    """The W&B id in a run directory; a new id if the file is missing or damaged."""
     try:
         kept = regular(file).read_text().strip()
     except (OSError, UnicodeDecodeError):
@@ -182,7 +182,7 @@ def _finish(run: Any, status: str) -> None:
 
 
 def has_key() -> bool:
-    """Whether a key is in the environment or was stored by `wandb login`, without asking and without a network."""
+    """Whether a key is in the environment or was stored by `wandb login`. Uses no network."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     try:

@@ -1,7 +1,8 @@
-"""Functions whose double backward is slow or wrong in torch, with one of ours.
+"""Functions whose double backward is slow, wrong or missing in torch, with another.
 
 torch puts that of batch norm together of dozens of elementwise operations, by which Hg of a ResNet-18 cost a tenth to a
-fifth more on a CPU: docs/performance.md. That of weight norm is wrong: `gradgradcheck` refuses it.
+fifth more on a CPU: docs/performance.md. That of weight norm is wrong: `gradgradcheck` refuses it. The fused kernels of
+attention have none, and torch's plain kernel has one.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import Function, once_differentiable
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils.weight_norm import WeightNorm
 
 torchs_batch_norm = F.batch_norm
@@ -23,7 +25,7 @@ torchs_batch_norm = F.batch_norm
 
 @contextmanager
 def own_double_backward() -> Iterator[None]:
-    """While this is open torch's modules call the functions of this file: the same values, and no buffer moves.
+    """While this is open torch's modules call what has a double backward: the same values, and no buffer moves.
 
     A `TorchFunctionMode` would not reach a checkpoint: `torch.autograd.grad`, which computes it again, leaves the mode.
     """
@@ -31,6 +33,7 @@ def own_double_backward() -> Iterator[None]:
         stack.enter_context(patch.object(F, "batch_norm", _batch_norm))
         for room in (torch, sys.modules[WeightNorm.__module__]):
             stack.enter_context(patch.object(room, "_weight_norm", _weight_norm))
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         yield
 
 

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import torch.utils.checkpoint as checkpointing
 from torch import Tensor, nn
 
 from corridor_exp.errors import RunError
+
+
+class Before(NamedTuple):
+    """What the coming `backward` finds beside θ: the states of the generators, and the values of the buffers."""
+
+    generators: list[Tensor]
+    buffers: dict[Tensor, Tensor]
 
 
 @contextmanager
@@ -41,7 +48,9 @@ def borrowed(model: nn.Module, values: Mapping[Tensor, Tensor]) -> Iterator[None
             yield
         if any(p.grad is not None for p, _ in gradients):
             name = next(name for name, p in model.named_parameters() if p.grad is not None)
-            raise RunError(f"the model's own backward pass fills {name}.grad, where no look sees it: set probe=none")
+            raise RunError(
+                f"the model's own backward pass fills {name}.grad, where no look sees it: do not look (probe=none)"
+            )
     finally:
         for t, own, _ in memory:
             t.data = own

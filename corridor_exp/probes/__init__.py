@@ -1,8 +1,10 @@
-"""Probes: they measure the loss surface during training and never change the run."""
+"""Probes: they measure the loss surface during training and never change the run. `look` is one for any loop."""
 
+from corridor_exp.probes.anywhere import Look, look
 from corridor_exp.probes.base import Probe
 from corridor_exp.probes.corridor import Corridor
 from corridor_exp.probes.drift import Drift
+from corridor_exp.probes.noise import Noise
 from corridor_exp.probes.sharpness import Sharpness
 
-__all__ = ["Corridor", "Drift", "Probe", "Sharpness"]
+__all__ = ["Corridor", "Drift", "Look", "Noise", "Probe", "Sharpness", "look"]

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from corridor_exp.datasets.base import Dataset
 from corridor_exp.objective import Batch, Objective
 from corridor_exp.probes.base import ImageChoice, ProbeData, Quantities
 from corridor_exp.runs import records
 from corridor_exp.theory import flows, stepsizes
 from corridor_exp.theory.vectors import flat, like
+
+if TYPE_CHECKING:
+    from corridor_exp.datasets.base import Dataset
 
 
 @dataclass
@@ -33,8 +36,9 @@ class Drift:
     `probe/drift_clr` is the same for CLR, where the flow runs for the sum of CLR's steps. `probe/flow_straightness` is
     the smallest cosine between gradients on the flow that are h apart. In a corridor these are 0, 0 and 1.
 
-    h is `scale` times CLR's first step, because a corridor would end within the whole of that step. All three are null
-    if the flow needs more than `max_evaluations` gradients for a step.
+    CLR takes the part `scale` of its steps, because a corridor would end within the whole of one. If the argument `h`
+    is None, h is the first of these parts. All three are null if the flow needs more than `max_evaluations` gradients
+    for a step.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class Drift:
         images: ImageChoice = "fixed",
         steps: int = 5,
         scale: float = 0.1,
+        h: float | None = None,
         rtol: float = 1e-4,
         max_evaluations: int = 500,
         *,
@@ -49,7 +54,7 @@ class Drift:
         batch_size: int = 0,
     ) -> None:
         self.data = ProbeData(images, dataset, batch_size)
-        self.steps, self.scale, self.rtol, self.max_evaluations = steps, scale, rtol, max_evaluations
+        self.steps, self.scale, self.h, self.rtol, self.max_evaluations = steps, scale, h, rtol, max_evaluations
 
     def look(self, objective: Objective, batch: Batch) -> Quantities:
         try:
@@ -89,12 +94,12 @@ class Drift:
         point, clr, step_sizes = start, [start], []
         for _ in range(self.steps):
             E, gradient = loss_and_gradient(point)
-            h = self.scale * stepsizes.clr(E, gradient.square().sum())
-            point = point - h * gradient
+            step_sizes.append(self.scale * stepsizes.clr(E, gradient.square().sum()).item())
+            point = point - step_sizes[-1] * gradient
             clr.append(point)
-            step_sizes.append(h.item())
-        descent = [start, *flows.gradient_descent(g, start, step_sizes[0], self.steps)]
-        flow_of_descent = flow([step_sizes[0]] * self.steps)
+        h = step_sizes[0] if self.h is None else self.h
+        descent = [start, *flows.gradient_descent(g, start, h, self.steps)]
+        flow_of_descent = flow([h] * self.steps)
         gradients = torch.stack([g(theta) for theta in flow_of_descent])
         return Processes(
             descent=torch.stack(descent),

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 from torch import Tensor
 
-from corridor_exp.datasets.base import Dataset
 from corridor_exp.objective import Batch, Objective
 from corridor_exp.objective.batches import Stream
 from corridor_exp.probes.base import ImageChoice, ProbeData, Quantities
 from corridor_exp.runs import records
 from corridor_exp.theory.vectors import flat, like
+
+if TYPE_CHECKING:
+    from corridor_exp.datasets.base import Dataset
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +51,7 @@ class Sharpness:
     def look(self, objective: Objective, batch: Batch) -> Quantities:
         values = np.full(self.count, np.nan)
         try:
-            values, self.start = self._largest(objective, self.data.of(batch))
+            values, self.start = self.largest(objective, self.data.of(batch))
         except (ArpackError, ValueError, MemoryError) as error:
             if not self.warned:
                 log.warning("probe=sharpness has no answer, and goes on as null: %s", error)
@@ -56,7 +59,7 @@ class Sharpness:
         names = [records.SHARPNESS, *(f"{records.SHARPNESS}_{i}" for i in range(2, self.count + 1))]
         return {name: torch.tensor(value) for name, value in zip(names, values, strict=True)}
 
-    def _largest(self, objective: Objective, data: Batch | Stream) -> tuple[np.ndarray, np.ndarray]:
+    def largest(self, objective: Objective, data: Batch | Stream) -> tuple[np.ndarray, np.ndarray]:
         """The largest eigenvalues in descending order, and the eigenvector of the first.
 
         Raises `ArpackError` if Lanczos has no answer, as for a Hessian of 0, and `ValueError` if it cannot start.

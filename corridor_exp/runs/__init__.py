@@ -1,1 +1,1 @@
-"""Run directories: what lies in one, and where they lie. Knows no torch."""
+"""Run directories: their files, and where they lie. Only `checkpoint` imports torch."""

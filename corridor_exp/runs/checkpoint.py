@@ -1,8 +1,8 @@
 """Checkpoints: the state of a run on disk, whole or not at all.
 
-A file is named `step_<k>.<hash>.pt`, or `best_<k>.<hash>.pt`, the hash being its content's SHA-256: a name that the
-content does not match is a torn or damaged file, logged and passed over. It is written aside, flushed and renamed, so a
-kill at any moment leaves the one before it. Loading never unpickles code (`weights_only=True`).
+A file is named `step_<k>.<hash>.pt` or `best_<k>.<hash>.pt`. The hash is the SHA-256 of its content. A file whose
+content has another hash is damaged: it is logged and skipped. A file is written under another name, flushed and then
+renamed, so a kill at any moment leaves the file before it whole. Loading never runs code (`weights_only=True`).
 """
 
 from __future__ import annotations
@@ -29,14 +29,13 @@ _NAME = re.compile(r"(step|best)_(\d+)\.([0-9a-f]{16})\.pt")
 
 
 class Saver:
-    """Writes a run's checkpoints while it trains on: a save costs the loop the copy of its state, not the disk.
+    """Writes a run's checkpoints while the run trains on: the training loop waits only for the copy of its state.
 
-    At most one write is under way; the next save waits for it. What went wrong in a write is raised by the call that
-    comes next.
+    At most one write runs at a time, and the next save waits for it. The next call raises the error of a write.
     """
 
     def __init__(self, directory: Path, keep: int, before: Callable[[], None]) -> None:
-        """`before` is called ahead of each write, also in the background: it flushes what the state refers to."""
+        """`before` is called before each write, in the thread that writes. It flushes the records."""
         self.directory, self.keep, self.before = directory, keep, before
         self.thread = ThreadPoolExecutor(1, "checkpoint")
         self.writing: Future[object] | None = None
@@ -46,13 +45,13 @@ class Saver:
         self.writing = self.thread.submit(self._write, step, _on_host(state), kind)
 
     def wait(self) -> None:
-        """Wait for the write under way, and raise what went wrong in it."""
+        """Wait for the write that runs, and raise its error."""
         writing, self.writing = self.writing, None
         if writing:
             writing.result()
 
     def close(self) -> None:
-        """Wait for the write under way, whatever comes of it."""
+        """Wait for the write that runs, and ignore its error."""
         self.thread.shutdown()
 
     def _write(self, step: int, state: dict[str, Any], kind: Kind) -> None:
@@ -60,7 +59,7 @@ class Saver:
         save(self.directory, step, state, self.keep if kind == "step" else 1, kind)
 
     def raise_error(self) -> None:
-        """Raise what went wrong in a write that has ended; do not wait for one that has not."""
+        """Raise the error of a write that has ended. Does not wait."""
         if self.writing and self.writing.done():
             self.wait()
 
@@ -85,14 +84,14 @@ def save(directory: Path, step: int, state: dict[str, Any], keep: int, kind: Kin
 
 
 def load_newest(directory: Path) -> dict[str, Any] | None:
-    """The newest checkpoint whose content matches its name, or None. What is passed over is logged."""
+    """The newest checkpoint whose content matches its name, or None. Skipped files are logged."""
     for leftover in directory.glob(".*.tmp"):
         leftover.unlink()
     return next(load_all(directory), None)
 
 
 def load_all(directory: Path) -> Iterator[dict[str, Any]]:
-    """Every checkpoint whose content matches its name, the newest first. What is passed over is logged."""
+    """Every checkpoint whose content matches its name, the newest first. Skipped files are logged."""
     return _load(_files(directory))
 
 
@@ -147,7 +146,7 @@ def _digest(content: bytes) -> str:
 
 
 def _on_host(value: Any) -> Any:
-    """The same tree with every tensor copied to the host, so that training may go on writing to its own."""
+    """The same tree with a copy of every tensor on the host, because training goes on and changes its own."""
     if isinstance(value, Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, dict):

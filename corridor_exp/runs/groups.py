@@ -1,4 +1,4 @@
-"""Runs as pictures and claims read them: from their folders alone, grouped by all but the seed."""
+"""Runs as figures and claims need them: grouped by everything but the seed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from corridor_exp.runs import layout, reading
 from corridor_exp.runs.layout import Status
 from corridor_exp.runs.reading import Run
 
-# Keys that say where and how a run was done, and not which experiment it is.
+# Keys that say where and how a run was done. They do not belong to the experiment.
 NOT_EXPERIMENT = re.compile(
     r"seed|name|out_dir|(log|eval)_every|.*_target_|(engine|logger|checkpoint|resume|probe)\..*|dataset\.root"
 )
@@ -23,7 +23,7 @@ WORDS = {"clr": "CLR", "sgd": "SGD", "batch_size": "batch", "lr": "learning rate
 
 @dataclass(frozen=True)
 class Runs:
-    """The runs of a folder, and what its manifest says of them, where it has one."""
+    """The runs of a folder, and what its manifest says about them."""
 
     directories: list[Path]
     runs: list[Run]
@@ -64,7 +64,7 @@ class Runs:
 
     @property
     def figure(self) -> str | None:
-        """Whose runs these are by their command; None where they are no figure's."""
+        """The figure that the command was for; None if it was for none."""
         return self._chosen.get("figure")
 
     @property
@@ -72,7 +72,7 @@ class Runs:
         return self._chosen.get("scale", "full") if self.figure else None
 
     def where(self, **wanted: Any) -> list[Run]:
-        """The runs whose configuration says so; `__` stands for a dot."""
+        """The runs whose configuration has these values; `__` stands for a dot in a key."""
         keys = {key.replace("__", "."): value for key, value in wanted.items()}
         return [run for run in self.runs if all(run.config.get(key) == value for key, value in keys.items())]
 
@@ -104,7 +104,7 @@ def seeds_of(runs: Sequence[Run]) -> str:
 
 
 def grouped(runs: Sequence[Run], apart_from: str = "seed") -> dict[str, list[Run]]:
-    """Runs by a label of the optimizer, its rate and the keys in which they differ; `apart_from` one of them."""
+    """Runs by a label: the optimizer, its rate, and the keys in which the runs differ, without `apart_from`."""
     differing = [key for key in ("optim.lr", *varied(runs)) if key not in (apart_from, "optim.name")]
     groups: dict[str, list[Run]] = {}
     for run in runs:
@@ -137,7 +137,7 @@ def _label(run: Run, differing: Sequence[str]) -> str:
 
 
 def not_complete(groups: dict[str, list[Run]]) -> list[str]:
-    """A line for each run that did not end well: a picture names it."""
+    """A line for each run that did not complete: a figure names it."""
     return [
         f"{label} seed {run.seed}: {run.status}"
         + (f" in epoch {run.records[-1]['epoch'] + 1}" if run.records and run.status != Status.NOT_STARTED else "")

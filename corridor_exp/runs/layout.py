@@ -1,4 +1,4 @@
-"""What lies in the folder of a run and in that of a sweep, under which names; how a run stands; who uses the folder."""
+"""The folders of runs and of sweeps: names of files, statuses, locks."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ RECORDS_FILE: Final = "records.jsonl"
 SUMMARY_FILE: Final = "summary.json"
 CHECKPOINTS: Final = "checkpoints"  # a folder
 LOCK_FILE: Final = ".lock"
-LOG_FILE: Final = "log.txt"  # what a run of a sweep would print
-STEPS_FILE: Final = ".steps"  # how many the whole run takes, for whoever asks for the time to go
+LOG_FILE: Final = "log.txt"  # all output of a run of a sweep
+STEPS_FILE: Final = ".steps"  # how many steps the whole run takes
 WANDB: Final = "wandb"  # the folder of W&B's own files
 WANDB_ID_FILE: Final = "wandb_run_id"
-UPLOAD_LOG_FILE: Final = "upload.log"  # of W&B, online
+UPLOAD_LOG_FILE: Final = "upload.log"  # of the process that uploads to W&B during training
 
 MANIFEST: Final = "sweep.json"
 SWEEP_LOCK_FILE: Final = ".sweep.lock"
-SWEEP_OWNER_FILE: Final = ".sweep.owner"  # host and process of the sweep that holds the lock
+SWEEP_OWNER_FILE: Final = ".sweep.owner"  # host and process id of the sweep that holds the lock
 SLURM_JOBS_FILE: Final = Path("slurm", "jobs.json")  # the newest Slurm job of each run, beside what submitit writes
 
 
 class Status(StrEnum):
-    """How a run stands. Its summary holds one of the first four; a reader finds the others where there is none."""
+    """The status of a run. A summary holds one of the first four. Readers use the others if there is no summary."""
 
     COMPLETED = "completed"
     DIVERGED = "diverged"
     PREEMPTED = "preempted"  # a signal stopped it after saving
     FAILED = "failed"
 
-    UNFINISHED = "unfinished"  # it has records
+    UNFINISHED = "unfinished"  # there are records
     NOT_STARTED = "not started"
     UNREADABLE = "unreadable"
 
-    RUNNING = "running"  # the last three are those of a sweep's table
+    RUNNING = "running"  # the last three appear in the table of a sweep
     WAITING = "waiting"
     LOST = "lost"  # its process ended without a summary
 
@@ -101,7 +101,7 @@ def held(lock: Path, refusal: str, patience: float = 0.0) -> Iterator[None]:
 
 
 def is_held(lock: Path) -> bool:
-    """Whether a living process holds the lock. The file alone says nothing: it outlives the process that held it."""
+    """Whether a living process holds the lock. The file also exists after that process has ended."""
     if not lock.exists():
         return False
     try:
@@ -109,5 +109,5 @@ def is_held(lock: Path) -> bool:
             return False
     except UsageError:
         return True
-    except OSError:  # it is no file, or somebody else's
+    except OSError:  # it is not a file, or belongs to another user
         return False

@@ -33,9 +33,9 @@ def refuse_place(directory: Path) -> None:
 
 
 def refuse_to_start(config: Config, directory: Path) -> None:
-    """Raise `UsageError` if the directory is another configuration's, with the difference, or a parent is missing.
+    """Raise `UsageError` if the directory holds a run with another configuration, or if a parent run is missing.
 
-    A run that ended before its first record, say for want of data, has nothing to lose and may be corrected.
+    A run that ended before its first record, for instance because data were missing, may be started with changes.
     """
     if not (directory / RECORDS_FILE).exists():
         parent = config.parent()

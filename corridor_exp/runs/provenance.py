@@ -1,4 +1,4 @@
-"""Which code this is. Knows no torch, as a sweep writes it down before any process has loaded that."""
+"""The version of the code that runs."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What a run directory holds, as far as it can be read.
 
-`read` raises nothing, whatever lies there: a file may be missing, cut, garbled, or be no file at all. What cannot be
-read is a fault, one line that names the file; the rest is read. So one broken folder never hides the others.
+`read` raises no error: a file may be missing, cut, damaged, or not even a regular file. Each problem becomes a fault,
+one line that names the file, and the rest is read. So one broken folder never hides the others.
 """
 
 from __future__ import annotations
@@ -19,33 +19,34 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from corridor_exp.config.differences import leaves
 from corridor_exp.errors import UsageError, in_words
-from corridor_exp.files import parse_yaml, regular
+from corridor_exp.files import regular
 from corridor_exp.runs.layout import CONFIG_FILE, MANIFEST, RECORDS_FILE, SUMMARY_FILE, Status
 from corridor_exp.runs.records import Record, from_json, restored
 from corridor_exp.runs.series import Epochs
+from corridor_exp.yaml_files import parse_yaml
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run as its directory holds it. What is missing is empty; `faults` say what cannot be read, and why."""
+    """A run as its directory holds it. Missing parts are empty. `faults` say what cannot be read, and why."""
 
     directory: Path
     tree: dict[str, Any]  # the configuration
     summary: dict[str, Any]
-    records: list[Record]  # up to the first line that is none
+    records: list[Record]  # up to the first line that cannot be read
     torn: bool = False  # whether the last line was cut by a kill; it is left out
     faults: list[str] = field(default_factory=list)
 
     @property
     def status(self) -> str:
-        """That of the summary; without one `unfinished` or `not started`; `unreadable` where there is a fault."""
+        """The status in the summary; `unfinished` or `not started` without one; `unreadable` if there is a fault."""
         if self.faults:
             return Status.UNREADABLE
         return str(self.summary.get("status", Status.UNFINISHED if self.records else Status.NOT_STARTED))
 
     @property
     def complaint(self) -> str:
-        """The faults in one line that names the directory; empty where there are none."""
+        """The faults in one line that names the directory; empty if there are none."""
         return f"{self.directory}: {'; '.join(self.faults)}" if self.faults else ""
 
     @cached_property
@@ -75,7 +76,7 @@ class Run:
 
 
 def read(directory: Path) -> Run:
-    """All of a run. One that has completed, and whose records end before that, has a fault too."""
+    """The whole run. A completed run whose records end too early has a fault too."""
     config, faults = read_config(directory)
     summary, more = _read(directory / SUMMARY_FILE, json.loads, _Summary)
     written, torn, worse = _read_records(directory / RECORDS_FILE)
@@ -87,7 +88,7 @@ def read(directory: Path) -> Run:
 
 
 def read_config(directory: Path) -> tuple[dict[str, Any], list[str]]:
-    """The configuration that a run was started with, and the faults of its file; a missing one is a fault."""
+    """The configuration of a run, and the faults of its file. A missing file is a fault."""
     config, faults = _read(directory / CONFIG_FILE, _whole_yaml, _Config)
     return config, faults if config or faults else [f"no {CONFIG_FILE}"]
 
@@ -101,12 +102,12 @@ def config_of(directory: Path) -> dict[str, Any]:
 
 
 def read_summary(directory: Path) -> dict[str, Any]:
-    """How a run ended; empty where it did not, or where that cannot be read."""
+    """How a run ended; empty if it did not end, or if the file cannot be read."""
     return _read(directory / SUMMARY_FILE, json.loads, _Summary)[0]
 
 
 def manifest_of(directory: Path) -> dict[str, Any]:
-    """What a sweep consists of; empty where there is none. Raises `UsageError` where its file cannot be read."""
+    """The manifest of a sweep; empty if there is none. Raises `UsageError` if the file cannot be read."""
     manifest, faults = _read(directory / MANIFEST, json.loads, _Manifest)
     if faults:
         raise UsageError(f"{directory}: {faults[0]}")
@@ -117,7 +118,7 @@ def manifest_of(directory: Path) -> dict[str, Any]:
 
 
 class _Model(BaseModel):
-    """Keys that readers rely on, with their types; there may be others."""
+    """Keys that readers need, with their types. Other keys are allowed."""
 
     model_config = ConfigDict(strict=True, extra="allow", defer_build=True)
 
@@ -164,7 +165,7 @@ class _Manifest(_Model):
 
 
 def _read(path: Path, parse: Callable[[bytes], Any], model: type[_Model]) -> tuple[dict[str, Any], list[str]]:
-    """The object in a file, and its faults; empty where there is no such file, or where it has a fault."""
+    """The object in a file, and the faults of the file; empty if the file is missing or has a fault."""
     try:
         with _opened(path) as file:
             value = parse(file.read())
@@ -173,7 +174,7 @@ def _read(path: Path, parse: Callable[[bytes], Any], model: type[_Model]) -> tup
         if isinstance(value.get("metrics"), dict):
             value["metrics"] = restored(value["metrics"])
         model.model_validate(value)
-        json.dumps(value, default=str, ensure_ascii=False).encode()  # no endless tree, and text that can be written
+        json.dumps(value, default=str, ensure_ascii=False).encode()  # refuses endless trees and broken text
     except FileNotFoundError:
         return {}, []
     except ValidationError as error:
@@ -185,7 +186,7 @@ def _read(path: Path, parse: Callable[[bytes], Any], model: type[_Model]) -> tup
 
 
 def _whole_yaml(text: bytes) -> Any:
-    """The YAML of a file, which ends with a line: half of one can be YAML, too."""
+    """The value of a YAML file. Its last line must be whole, because the first half of a file can be valid YAML too."""
     value = parse_yaml(text)
     if isinstance(value, dict) and not text.endswith(b"\n"):
         raise ValueError("its last line was cut")
@@ -211,9 +212,9 @@ def _read_records(path: Path) -> tuple[list[Record], bool, list[str]]:
 
 
 def _record(line: bytes) -> Record:
-    """One line of the file. Raises where it is no record: step, epoch and time, and nothing but numbers and nulls."""
+    """One line of the file. Raises an error if it is not a record: step, epoch and time, and only numbers and nulls."""
     record = from_json(line)
-    "".join(record).encode()  # a lone surrogate could be shown nowhere
+    "".join(record).encode()  # fails for a lone surrogate, which no file can hold
     numbers = {key: value for key, value in record.items() if value is not None}
     if not all(type(value) is float or (type(value) is int and abs(value) < 2**63) for value in numbers.values()):
         raise ValueError("not only numbers")
@@ -224,12 +225,12 @@ def _record(line: bytes) -> Record:
 
 
 def _opened(path: Path) -> BinaryIO:
-    """The file, opened. Raises `OSError` where it is no file."""
+    """The open file. Raises `OSError` if it is not a regular file."""
     return open(regular(path), "rb")
 
 
 def _unreadable(path: Path, error: Exception) -> str:
     reason = getattr(error, "strerror", None) or in_words(error).removeprefix(f"{path} ")
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:  # whose own words quote the file
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:  # its own message would quote the file
         reason = f"line {error.problem_mark.line + 1} is no YAML"
     return f"{path.name} cannot be read: {reason}"

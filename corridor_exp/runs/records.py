@@ -46,29 +46,34 @@ STABILITY_EDGE: Final = "probe/stability_edge"
 DRIFT_DESCENT: Final = "probe/drift_descent"
 DRIFT_CLR: Final = "probe/drift_clr"
 FLOW_STRAIGHTNESS: Final = "probe/flow_straightness"
+BATCH_GRAD_NORM_SQ: Final = "probe/batch_grad_norm_sq"
+FULL_GRAD_NORM_SQ: Final = "probe/full_grad_norm_sq"
+GROWTH_RATIO: Final = "probe/growth_ratio"
+NOISE_SCALE: Final = "probe/noise_scale"
+BATCH_SHARPNESS: Final = "probe/batch_sharpness"
 
 SECANTS: Final = (SECANT_HG_NORM, SECANT_COSINE, SECANT_CORRIDOR_INDEX, GRADIENT_ALIGNMENT)
-MIDPOINT_VERSION: Final = 2  # of the secants: the gradient is compared at the midpoint of CLR's step, before at its end
+MIDPOINT_VERSION: Final = 2  # secants compare the gradient at the midpoint of CLR's step; before, at its end
 
 NON_FINITE: Final = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
 class RecordsLostError(RunError):
-    """Records that were written are gone, so that the run cannot go on in its directory."""
+    """Records that had been written are lost, so the run cannot go on in this directory."""
 
 
 class RecordWriter:
-    """Appends records to a run directory; every line is handed to the system before the next step begins.
+    """Appends records to a run directory. The system has each line before the next step begins.
 
-    Raises `RunError` where a record cannot be written, and `RecordsLostError` where one that was written is gone.
+    Raises `RunError` if a record cannot be written, and `RecordsLostError` if records on the disk are lost.
     """
 
     def __init__(self, directory: Path, keep_bytes: int = 0) -> None:
-        """Go on after the first `keep_bytes` bytes, which are the records that the checkpoint knows of."""
-        self.path, self.bytes = directory / RECORDS_FILE, keep_bytes  # the length of what is known to be whole
+        """Go on after the first `keep_bytes` bytes. These are the records at the time of the checkpoint."""
+        self.path, self.bytes = directory / RECORDS_FILE, keep_bytes  # the length of the part that is known to be whole
         try:
             self.file = open(self.path, "ab", buffering=0)  # noqa: SIM115
-            self.dropped = self.file.tell() - keep_bytes  # bytes; of a torn last line, too
+            self.dropped = self.file.tell() - keep_bytes  # bytes, including a last line that was cut
             if self.dropped > 0:
                 self.file.truncate(keep_bytes)
         except OSError as error:
@@ -83,18 +88,18 @@ class RecordWriter:
         line = to_json(record).encode() + b"\n"
         try:
             written = 0
-            while written < len(line):  # on a disk that fills up a part is written, and the rest is the error
+            while written < len(line):  # a full disk takes a part of the line, and the next call fails
                 written += self.file.write(line[written:])
         except OSError as error:
             with suppress(OSError):
-                self.file.truncate(self.bytes)  # half a line would be in everyone's way
+                self.file.truncate(self.bytes)  # remove half a line
             raise RunError(
                 f"cannot write {self.path}: {error.strerror}; stopping, so that no record is lost"
             ) from error
         self.bytes += len(line)
 
     def check(self) -> None:
-        """See whether all that was written is still there. May be called while another thread writes."""
+        """Raise an error if a part of the file is lost. Another thread may write at the same time."""
         known = self.bytes
         try:
             there = os.stat(self.path)
@@ -113,7 +118,7 @@ class RecordWriter:
 
 
 def current(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """The metrics without the secants of an older probe, which are other numbers of the same names."""
+    """The metrics without the secants of an older probe, which had another definition."""
     is_current = metrics.get(PROBE_VERSION) == MIDPOINT_VERSION
     return {key: value for key, value in metrics.items() if is_current or key not in SECANTS}
 
@@ -133,5 +138,5 @@ def from_json(line: str | bytes) -> Record:
 
 
 def restored(metrics: Mapping[str, Any]) -> Record:
-    """The same metrics, the non-finite ones as numbers again, secants of an older probe left out."""
+    """The same metrics, with non-finite values as numbers again, and without the secants of an older probe."""
     return current({k: NON_FINITE.get(v, v) if isinstance(v, str) else v for k, v in metrics.items()})

@@ -1,1 +1,1 @@
-"""Many runs at once: frozen into folders first, then run by one executor or another, and looked at meanwhile."""
+"""Many runs: first frozen into folders, then run on this machine or by Slurm."""

@@ -1,7 +1,7 @@
-"""Imported by multiprocessing's fork server alone, ahead of all else: a signal to the sweep's group must not end it.
+"""Only multiprocessing's fork server imports this, and first: a signal to the sweep's process group must not end it.
 
-From it the sweep learns how a run has ended: without it, that all have, while they are still saving. It ends by
-itself once the sweep has. A run takes its signals back first thing, but for those that the sweep was told to ignore.
+The sweep learns from the fork server how a run has ended. Without it all runs would look ended while they still save.
+It ends when the sweep ends. A run first restores its signals, except those that the sweep itself ignores.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A sweep on disk: every configuration frozen in a folder of its own before the first run starts.
 
-What is edited in `conf/` afterwards reaches none of them. `sweep.json` is written last: a folder without it was not
-yet a sweep when something stopped it, and is frozen again.
+Later edits of `conf/` do not change the runs. `sweep.json` is written last: a folder without it is not yet a sweep, and
+is frozen again.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from tqdm import tqdm
 from corridor_exp.config import secrets
 from corridor_exp.config.schema import Config
 from corridor_exp.errors import UsageError
-from corridor_exp.files import to_yaml, write_atomically, write_json
+from corridor_exp.files import write_atomically, write_json
 from corridor_exp.runs import layout, reading
 from corridor_exp.runs.layout import SWEEP_LOCK_FILE, SWEEP_OWNER_FILE, held, is_held
 from corridor_exp.runs.places import refuse_to_start
 from corridor_exp.runs.provenance import git_commit
+from corridor_exp.yaml_files import to_yaml
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """The manifest: which runs lie in `directory`, and by which command, when and from which code they came."""
+    """The manifest: the runs in `directory`, and the command, the time and the code that made them."""
 
     directory: Path
     command: list[str]
@@ -56,7 +57,7 @@ class Sweep:
         for config, folder in tqdm(runs, "freezing", unit="run", delay=0.5, leave=False, disable=None):
             folder.mkdir(parents=True, exist_ok=True)
             write_atomically(folder / layout.CONFIG_FILE, to_yaml(config.public()).encode())
-            if config.resume.override:  # a run that has ended goes on
+            if config.resume.override:  # so that a run that has ended continues
                 (folder / layout.SUMMARY_FILE).unlink(missing_ok=True)
         manifest = {key: value for key, value in asdict(sweep).items() if key != "directory"}
         write_json(directory / layout.MANIFEST, manifest)
@@ -64,7 +65,7 @@ class Sweep:
 
     @classmethod
     def open(cls, directory: Path) -> Sweep | None:
-        """The sweep that lies there, or None. Raises `UsageError` where its manifest cannot be read."""
+        """The sweep in this folder, or None. Raises `UsageError` if its manifest cannot be read."""
         try:
             manifest = reading.manifest_of(directory)
         except UsageError as error:
@@ -95,8 +96,8 @@ def owner(directory: Path) -> tuple[str, int] | None:
 
 
 def thaw(folder: Path) -> Config:
-    """The frozen configuration of a run. A secret comes from the environment, or is null where that has none.
+    """The frozen configuration of a run. Secrets come from the environment; one that is not there is null.
 
-    Raises `UsageError` where it cannot be read.
+    Raises `UsageError` if the configuration cannot be read.
     """
     return Config.parse(secrets.restore(reading.config_of(folder)))

@@ -16,13 +16,14 @@ from corridor_exp.config.mistakes import first_problem, suggestion
 from corridor_exp.config.schema import Strict
 from corridor_exp.config.settings import SCALES_OF_FIGURES, UNION
 from corridor_exp.errors import UsageError
-from corridor_exp.files import load_yaml
+from corridor_exp.yaml_files import load_yaml
 
 
 class Figure(Strict):
     """The runs of a figure, `conf/figure/NAME.yaml`: overrides as one would type them, a line a grid; and its panels.
 
-    A scale is one line for all grids, or a list with a line for each. `runs` names other figures, as words of one
+    Each grid is joined with each of the `settings`, lines of overrides too, setting by setting. A scale is one line for
+    all grids, or a list with a line for each. `runs` names other figures, as words of one
     line, whose runs this one shows beside its own; `optim` restricts them to one optimizer. A panel is a metric of
     `records` over the epochs, or several, as words of one line.
     """
@@ -32,6 +33,7 @@ class Figure(Strict):
     optim: str | None = None
     common: str = ""
     grids: list[str] = Field(default_factory=list)
+    settings: list[str] = Field(default_factory=lambda: [""])
     scales: dict[str, str | list[str]] = Field(default_factory=dict)
     panels: list[str] = Field(default_factory=list)
 
@@ -47,7 +49,9 @@ class Figure(Strict):
         added = self.scales.get(scale or "", "")
         lines = added if isinstance(added, list) else [added] * len(self.grids)
         split = [
-            shlex.split(f"{self.common} {common} {line} {grid}") for line, grid in zip(lines, self.grids, strict=True)
+            shlex.split(f"{self.common} {common} {line} {setting} {grid}")
+            for setting in self.settings
+            for line, grid in zip(lines, self.grids, strict=True)
         ]
         return [words for words in split if optim is None or f"optim={optim}" in words]
 

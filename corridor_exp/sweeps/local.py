@@ -1,8 +1,8 @@
-"""Runs as processes of this machine, forked from one process that has torch loaded.
+"""Runs as processes on this machine, forked from one process that has imported torch.
 
-Importing torch takes seconds, a fork milliseconds. Forking is safe because that process, multiprocessing's fork
-server, has only imported: it has no OpenMP team and no CUDA context, which a fork would not survive (the threads that
-numpy starts, OpenBLAS's, step aside at a fork). A run has a process of its own, and takes nothing with it in a crash.
+Importing torch takes seconds, and a fork takes milliseconds. The fork is safe because this process, multiprocessing's
+fork server, has only imported modules: it has no OpenMP threads and no CUDA context, which would not survive a fork.
+(OpenBLAS, whose threads numpy starts, handles forks.) Each run has its own process, so a crash ends only this run.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def run_here(folders: list[Path], processes: int) -> bool:
                     process = context.Process(target=_child, args=(folder, targets.allowed()), name=folder.name)
                     process.start()
                     active[process.sentinel] = process, folder
-                if stop.asked:  # again and again, for the run that has only just begun
+                if stop.asked:  # repeatedly, because a run may have begun just now
                     for process, _ in active.values():
                         process.terminate()
                 progress.show([folder for _, folder in active.values()], len(waiting))
@@ -100,16 +100,16 @@ class Progress:
 
 
 def _child(folder: Path, allow_targets: tuple[str, ...]) -> None:
-    from corridor_exp.sweeps.forkserver import HEEDED  # which the fork server has imported; the sweep must not
+    from corridor_exp.sweeps.forkserver import HEEDED  # the fork server has imported it; the sweep must not
 
     for number in HEEDED:
-        signal.signal(number, signal.SIG_DFL)  # its own again
+        signal.signal(number, signal.SIG_DFL)  # as before
     threading.Thread(target=_stop_with_the_sweep, daemon=True).start()
     work(folder, allow_targets)
 
 
 def _stop_with_the_sweep() -> None:
-    """A run whose sweep is killed saves and ends, so that the next start of the sweep finds it free."""
+    """If the sweep is killed, its run saves and ends, so that the next start of the sweep finds it free."""
     sweep = multiprocessing.parent_process()
     assert sweep is not None
     sweep.join()

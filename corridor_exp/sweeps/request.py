@@ -20,7 +20,7 @@ from corridor_exp.errors import UsageError, extra
 from corridor_exp.runs.layout import Status
 from corridor_exp.sweeps import grids
 from corridor_exp.sweeps.frozen import Sweep, thaw
-from corridor_exp.sweeps.status import look
+from corridor_exp.sweeps.status import state_of
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ class Request:
             lines = _changes(frozen, runs[number])
             if not lines:
                 runs[number] = frozen
-            elif not (runs[number].resume.override or look(folder).state == Status.FAILED):
+            elif not (runs[number].resume.override or state_of(folder).state == Status.FAILED):
                 raise self._another(sweep, f": run {folder.name}: {lines[0]}; resume.override=true goes on with it")
         return runs
 

@@ -1,8 +1,8 @@
 """Runs as the tasks of one Slurm array job, through submitit.
 
-What submitit pickles is the name of a folder and what the command line trusts: configuration and progress lie in the
-folder, secrets in the environment that sbatch hands on. At a time limit or on preemption Slurm sends a signal: the run
-saves, and the task queues itself again.
+submitit pickles only the name of a folder and the trusted targets. Configuration and progress are in the folder.
+Secrets are in the environment, which sbatch passes on. At a time limit or on preemption Slurm sends a signal. Then the
+run saves, and the task queues itself again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ UNREACHABLE = re.compile(r"slurm controller|configuration source|munge|timed out
 
 
 class Task(submitit.helpers.Checkpointable):
-    """One run as a task: submitit calls it, and calls it again after each requeue."""
+    """One run as a task. submitit calls it, and again after each requeue."""
 
     def __call__(self, folder: str, allow_targets: tuple[str, ...]) -> None:
         status = work(Path(folder), allow_targets)
@@ -45,7 +45,7 @@ class Task(submitit.helpers.Checkpointable):
 
 
 def _is_wanted(job: str) -> bool:
-    """Whether Slurm calls this job running: one that somebody has cancelled is not, though the signal looks alike."""
+    """Whether Slurm lists the job as running. A cancelled job gets the same signal, and is not listed."""
     asked = ["squeue", "--noheader", "--format=%T", f"--jobs={job}"]
     return subprocess.run(asked, capture_output=True, text=True).stdout.strip() == "RUNNING"
 
@@ -67,7 +67,7 @@ def submit(sweep: Sweep, folders: list[Path], settings: Slurm) -> str:
     }
     executor.update_parameters(**{key: value for key, value in options.items() if value is not None})
     try:
-        with redirect_stderr(StringIO()):  # the error has it too
+        with redirect_stderr(StringIO()):  # the error repeats it
             jobs = executor.map_array(Task(), map(str, folders), repeat(targets.allowed()))
     except submitit.core.utils.FailedJobError as error:
         raise _refusal("sbatch", str(error)) from None
@@ -83,7 +83,7 @@ def submit(sweep: Sweep, folders: list[Path], settings: Slurm) -> str:
 
 
 def states(sweep: Sweep) -> dict[str, str]:
-    """What Slurm says of the newest job of each run; nothing of those that it has forgotten."""
+    """The state of the newest job of each run, as far as Slurm still knows it."""
     jobs: dict[str, submitit.SlurmJob[None]] = {
         run: submitit.SlurmJob(_folder(sweep), job) for run, job in _jobs(sweep).items()
     }
@@ -92,7 +92,7 @@ def states(sweep: Sweep) -> dict[str, str]:
 
 
 def cancel(sweep: Sweep, runs: list[str]) -> None:
-    """Take the jobs of these runs out of Slurm's queue. Those that run save first."""
+    """Cancel the jobs of these runs. Running ones save first."""
     jobs = _jobs(sweep)
     if doomed := [jobs[run] for run in runs if run in jobs]:
         done = subprocess.run(["scancel", *doomed], capture_output=True, text=True)
@@ -101,7 +101,7 @@ def cancel(sweep: Sweep, runs: list[str]) -> None:
 
 
 def _refusal(command: str, said: str) -> UsageError:
-    """What a command of Slurm's has said in several lines, as one line that names the cure."""
+    """The message of a Slurm command as one line, with what to do."""
     lines = [re.sub(rf"^{command}: (error: |fatal: )?", "", line).strip() for line in said.splitlines() if line.strip()]
     if UNREACHABLE.search(said):
         return UsageError(

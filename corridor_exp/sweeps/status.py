@@ -1,4 +1,4 @@
-"""How far the runs of a sweep are, from their folders, and from Slurm where it runs them."""
+"""The progress of the runs of a sweep, from their folders and from Slurm."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ FOR_EVER = 1e10  # seconds: some 300 years
 
 
 @dataclass(frozen=True)
-class Look:
-    """What is known of a run now. `queued`: Slurm runs it, or will."""
+class RunState:
+    """What is known about a run now. `queued`: Slurm runs it or will run it."""
 
-    state: str  # a `Status`, or what a foreign summary says
+    state: str  # a `Status`, or the text in a summary of other code
     queued: bool = False
     step: int | None = None
     loss: float | None = None
@@ -37,8 +37,8 @@ class Look:
         return [self.state, step, loss, eta, " ".join(self.remark.split())]
 
 
-def look(folder: Path, job: str = "") -> Look:
-    """Look at a run; `job` is the state of its newest Slurm job, where it has one and Slurm still knows it."""
+def state_of(folder: Path, job: str = "") -> RunState:
+    """The state of a run. `job` is that of its newest Slurm job, if it has one that Slurm still knows."""
     run = reading.read(folder)
     seen = _progress(run)
     if is_held(folder / LOCK_FILE) or job in SLURM_RUNS:
@@ -63,14 +63,14 @@ def share_done(folder: Path) -> float:
     return min((written[-1]["step"] + 1) / steps, 1.0) if steps and written else 0.0
 
 
-def _progress(run: reading.Run) -> Look:
-    """Step, loss and time to go, as the records tell them."""
+def _progress(run: reading.Run) -> RunState:
+    """Step, loss and remaining time, from the records."""
     step, loss, seconds = None, None, 0.0
     for record in run.records:
         step, seconds = record["step"] + 1, record["time"]  # its step is done when it is written
         loss = record.get(records.TRAIN_EPOCH_LOSS, record.get(records.TRAIN_LOSS, loss))
     if not step:
-        return Look(Status.WAITING)
+        return RunState(Status.WAITING)
     total = total_steps(run.directory)
     eta = None if total is None else seconds / step * (total - step)
-    return Look(Status.WAITING, step=step, loss=loss, eta=eta)
+    return RunState(Status.WAITING, step=step, loss=loss, eta=eta)

@@ -1,4 +1,4 @@
-"""One frozen run in a process of its own, whoever started that."""
+"""One frozen run in its own process, on this machine or in a Slurm task."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ PATIENCE = 60.0
 
 
 def work(folder: Path, allow_targets: tuple[str, ...] = ()) -> Status:
-    """Begin or go on with the run of `folder`, all output to its log. Returns its status.
+    """Begin or continue the run in `folder`, with all output in its log. Returns its status.
 
-    `allow_targets` is what the sweep's command line trusts.
+    `allow_targets` are the targets that the sweep's command line trusts.
     """
     with steady_streams(), StopSignals() as stop:
         try:
             _write_to(folder / LOG_FILE)
-            log_to_stderr("corridor-train")  # a run writes what that command would print
+            log_to_stderr("corridor-train")  # the log of a run is the output of that command
             from corridor_exp.engine.run import run  # torch, only now
 
             targets.allow(allow_targets)
-            # One whose sweep was killed may still be saving, and is worth waiting for.
+            # A run whose sweep was killed may still be saving: wait for it.
             return run(thaw(folder), folder, lambda: stop.asked, patience=PATIENCE)
         except (UsageError, OSError) as error:
             log_to_stderr("corridor-sweep")
@@ -54,14 +54,14 @@ def _write_to(log: Path) -> None:
 
 
 def fail(folder: Path, error: str) -> None:
-    """Write the summary of a run that could not do so itself; unless another process is running it, or nothing can."""
+    """Write the summary of a run that could not write it, unless another process runs it or the disk is full."""
     summary = {"status": Status.FAILED, "error": secrets.clean(error)}
     with suppress(UsageError, OSError, RunError), held(folder / layout.LOCK_FILE, "it runs"):
         write_json(folder / layout.SUMMARY_FILE, summary)
 
 
 def last_line(folder: Path) -> str:
-    """What the run said last, or nothing."""
+    """The last line of the run's log; empty if there is none."""
     try:
         lines = regular(folder / LOG_FILE).read_text(errors="replace").split("\n")
     except OSError:

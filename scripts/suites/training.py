@@ -153,7 +153,7 @@ def digits_loop(repeats: int | None) -> Ratios:
 
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        writer, mirrors = RecordWriter(folder), Mirrors([Wandb()], print)
+        writer, mirrors = RecordWriter(folder), Mirrors([Wandb()])
         stack.callback(writer.close)
         mirrors.start(folder, config.public(), name="benchmark")
         stack.callback(mirrors.finish, "completed")

@@ -113,6 +113,19 @@ def test_metrics_share_a_panel_and_data_sets_do_not(tmp_path: Path) -> None:
     assert [p.epoch for p in points[:2]] == [0.5, 1.0]
 
 
+def test_where_several_labels_share_a_panel_each_keeps_its_colour(tmp_path: Path) -> None:
+    for rate in (0.1, 0.5):
+        write_run(tmp_path / str(rate), [1.0, 0.5], looks=[(3.0, 20.0)], optim="sgd", lr=rate)
+    panel = f"{records.CORRIDOR_INDEX} {records.SECANT_CORRIDOR_INDEX}"
+    figure, _ = curves.draw(as_figure(tmp_path, "flow"), [records.TRAIN_EPOCH_LOSS, panel], "title")
+    loss, shared = ({line.get_label(): line for line in axis.lines} for axis in figure.axes)
+    for label in ("SGD 0.1", "SGD 0.5"):
+        second = shared[f"{label}, secant to CLR's midpoint"]
+        assert loss[label].get_color() == shared[label].get_color() == second.get_color()
+        assert loss[label].get_linestyle() == shared[label].get_linestyle() != second.get_linestyle()
+    assert legend(figure)[:2] == ["SGD 0.1", "SGD 0.5"]
+
+
 def test_labels_say_in_what_the_runs_differ(tmp_path: Path) -> None:
     write_run(tmp_path / "a", [1.0], batch_size=32, step_cap=None)
     write_run(tmp_path / "b", [1.0], batch_size=64, step_cap=10.0)

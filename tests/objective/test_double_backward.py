@@ -1,4 +1,4 @@
-"""Batch norm and weight norm with a double backward of ours: right derivatives, and really used."""
+"""Batch norm, weight norm and attention with another double backward than torch's: right, and really used."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from corridor_exp.objective import Batch, Objective
 from corridor_exp.objective.double_backward import own_double_backward
+from corridor_exp.theory.vectors import flat, like
 
 SHAPES = [(6, 3, 4, 5), (8, 3), (5, 3, 7)]
 
@@ -90,3 +93,27 @@ def test_weight_norm_has_right_derivatives(dim: int) -> None:
     torch.testing.assert_close(weight_norm(v, g), torch._weight_norm(v, g, dim))
     assert torch.autograd.gradcheck(weight_norm, (v, g))
     assert torch.autograd.gradgradcheck(weight_norm, (v, g))
+
+
+def test_attention_has_a_hessian_that_is_the_dense_one() -> None:
+    """The fused kernels, which training takes, have no double backward."""
+    torch.manual_seed(0)
+    attention = nn.TransformerEncoderLayer(4, 2, 6, dropout=0.0, batch_first=True, activation="gelu")
+    model = nn.Sequential(attention, nn.Flatten(), nn.Linear(12, 2)).double()
+    batch = Batch(torch.randn(5, 3, 4).double(), torch.randint(0, 2, (5,)))
+    E = F.cross_entropy(model(batch.x), batch.y)
+    g = torch.autograd.grad(E, list(model.parameters()), create_graph=True)
+    with pytest.raises(RuntimeError, match=r"flash_attention.* not implemented"):
+        torch.autograd.grad(sum(t.square().sum() for t in g), list(model.parameters()))
+
+    names = [name for name, _ in model.named_parameters()]
+    theta = [p.detach() for p in model.parameters()]
+
+    def loss(point: Tensor) -> Tensor:
+        with sdpa_kernel(SDPBackend.MATH):
+            outputs = functional_call(model, dict(zip(names, like(point, theta), strict=True)), (batch.x,))
+        return F.cross_entropy(outputs, batch.y)
+
+    H = torch.autograd.functional.hessian(loss, flat(theta))
+    _, g, hg = Objective(model).gradient_and_hg(batch)
+    torch.testing.assert_close(flat(hg), H @ flat(g), rtol=1e-8, atol=1e-12)

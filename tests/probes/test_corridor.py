@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from corridor_exp import datasets
+from corridor_exp.cli.atlas import main as atlas
 from corridor_exp.errors import RunError
 from corridor_exp.models import mlp, resnet18
 from corridor_exp.objective import Batch, Objective
@@ -18,7 +20,7 @@ from corridor_exp.objective.batches import DataShape as ImageFacts
 from corridor_exp.probes import Corridor, Probe, Sharpness
 from corridor_exp.runs import records
 from corridor_exp.theory.vectors import inner, norm
-from tests.conftest import ANY_BATCH, Surface, mean, small_batch, small_network
+from tests.conftest import ANY_BATCH, Surface, engine_of, mean, small_batch, small_network
 
 
 def look(theta: Tensor, E: Callable[[Tensor], Tensor], h: float | None = None) -> dict[str, float]:
@@ -102,6 +104,21 @@ def test_a_perfect_corridor_is_told_so_even_where_it_ends_at_its_apex(seed: int,
     assert seen[records.SECANT_CORRIDOR_INDEX] < 1e-10
     assert seen[records.GRADIENT_ALIGNMENT] == pytest.approx(1, abs=1e-10)
     assert seen[records.DECREASE_RATIO] == pytest.approx(1, abs=1e-10)
+
+
+def test_a_cone_is_told_to_be_a_corridor_by_corridor_train_and_the_atlas(digits_run, capsys) -> None:
+    cone = ["model._target_=tests.plugins.cone", "loss=tests.plugins.mean_output", "allow_targets=[tests.plugins]"]
+    assert digits_run(*cone, "optim=sgd", "optim.lr=0.5", "max_steps=5", "probe.every=1", "out_dir=run") == 0
+    seen = list(records.read_records(Path("run")))
+    assert [r[records.TRAIN_LOSS] for r in seen] == pytest.approx([14**0.5 - 0.5 * k for k in range(5)], rel=1e-6)
+    for name, value in [
+        *((records.CORRIDOR_INDEX, 0), (records.SECANT_CORRIDOR_INDEX, 0)),
+        *((records.GRADIENT_ALIGNMENT, 1), (records.DECREASE_RATIO, 1)),
+    ]:
+        assert [r[name] for r in seen] == pytest.approx([value] * 5, abs=1e-5)
+    capsys.readouterr()
+    atlas(["run"])
+    assert capsys.readouterr().out.count("(100%)") == 20  # in each of the five tenths that have a look, all four
 
 
 @settings(deadline=None, max_examples=50)
@@ -290,3 +307,58 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
     peak = {n: int(subprocess.check_output([sys.executable, "-c", code, str(n)], env=environment)) for n in (1, 20)}
     assert peak[20] < 1.02 * peak[1]
+
+
+# ------------------------------------------------------------------------------- without Hg
+
+
+def looks_of(*overrides: str) -> tuple[list[dict], int]:
+    """The looks of a short run with dropout, and how many forward passes it took."""
+    engine, emitted = engine_of("max_steps=6", "probe.every=2", "log_every=1", "epochs=9", *overrides)
+    model, passes = engine.objective.model, []
+    model.act1 = nn.Sequential(model.act1, nn.Dropout(0.3))
+    model.hidden1.register_forward_hook(lambda *_: passes.append(1))
+    torch.manual_seed(0)
+    assert engine.train() == "completed"
+    return emitted, sum(passes)
+
+
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_without_hg_the_secants_are_the_same_for_a_gradient_and_a_forward_pass_more(norm: str) -> None:
+    model = f"model.norm={norm}"
+    (dark, steps), (plain, _) = looks_of("probe=none", model), looks_of("probe.corridor.hessian=true", model)
+    cheap, passes = looks_of("probe.corridor.hessian=false", model)
+    assert passes == steps + 2 * 3  # three looks, each with the midpoint and the end
+    tangent = {records.HG_NORM, records.CORRIDOR_INDEX, records.GRADIENT_CURVATURE, records.HG_RATIO}
+    for a, b, c in zip(plain, cheap, dark, strict=True):
+        assert a[records.TRAIN_LOSS] == b[records.TRAIN_LOSS] == c[records.TRAIN_LOSS]
+        missing = {key for key in a.keys() - b.keys() if not key.startswith(records.LAYER_HG_NORM)}
+        assert missing in (set(), tangent | {records.SECANT_COSINE})
+        for key in b.keys() - c.keys():
+            assert a[key] == pytest.approx(b[key], rel=1e-4, abs=1e-6)
+
+
+def test_under_autocast_a_look_without_hg_has_an_e_and_g_of_its_own() -> None:
+    steps = looks_of("probe=none", "engine.precision=bf16")[1]
+    assert looks_of("probe.corridor.hessian=false", "engine.precision=bf16")[1] == steps + 3 * 3
+
+
+def test_a_look_after_the_gradient_sees_the_model_as_training_found_it() -> None:
+    """Spectral norm's buffers move in every forward pass of training, and so do the random numbers."""
+    torch.manual_seed(0)
+    layer = nn.utils.parametrizations.spectral_norm(nn.Linear(4, 3))
+    objective = Objective(nn.Sequential(layer, nn.Dropout(0.5), nn.Tanh()))
+    batch = Batch(torch.randn(8, 4), torch.randint(0, 3, (8,)))
+    before = objective.before()
+    E, g = objective.gradient(batch)
+    loss = objective.backward(batch).loss
+    past = objective.as_before(before, batch, loss)
+    assert past.gradient(batch)[0] is loss
+    kept = [p.grad.clone() for p in objective.theta]
+    torch._foreach_zero_(past.gradient(batch)[1])  # as a probe of one's own may do
+    assert all(torch.equal(p.grad, k) for p, k in zip(objective.theta, kept, strict=True))
+    assert objective.loss(batch) != E
+    assert past.loss(batch) == pytest.approx(E.item(), rel=1e-6)
+    for ours, own, anew in zip(g, past.gradient(batch)[1], past.gradient(batch, objective.theta)[1], strict=True):
+        torch.testing.assert_close(own, ours)
+        torch.testing.assert_close(anew, ours)

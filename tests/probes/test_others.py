@@ -92,15 +92,16 @@ def test_in_a_corridor_nothing_parts() -> None:
     assert seen[records.FLOW_STRAIGHTNESS] == pytest.approx(1, abs=1e-12)
 
 
-def test_on_a_quadratic_all_three_processes_are_known() -> None:
+@pytest.mark.parametrize("own", [None, 0.05])
+def test_on_a_quadratic_all_three_processes_are_known(own: float | None) -> None:
     def E(t: torch.Tensor) -> torch.Tensor:
         return t @ A @ t / 2
 
-    processes = Drift(images="batch", steps=4, scale=0.2, rtol=1e-10).simulate(
+    processes = Drift(images="batch", steps=4, scale=0.2, h=own, rtol=1e-10).simulate(
         Objective(Surface(THETA, E), loss=mean), ANY_BATCH
     )
     g = A @ THETA
-    h = 0.2 * (E(THETA) / (g @ g)).item()
+    h = own or 0.2 * (E(THETA) / (g @ g)).item()
     curvature = A.diagonal()
     for n in range(5):
         torch.testing.assert_close(processes.descent[n], (1 - h * curvature) ** n * THETA, rtol=1e-12, atol=1e-12)

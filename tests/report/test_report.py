@@ -218,7 +218,7 @@ def test_figures_of_other_runs_are_not_on_the_page(tmp_path: Path, monkeypatch: 
     [
         (["nowhere"], "nowhere is no folder"),
         (["empty"], "empty holds no run: train one with corridor-train"),
-        (["runs", "--out", "no/such/place.html"], "give another place by --out"),
+        (["runs", "--out", "no/such/place.html"], "choose another place with --out"),
         (["runs", "--owt", "x"], "did you mean '--out'?"),
     ],
 )

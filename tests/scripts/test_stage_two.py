@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from corridor_exp.figures.runs import Runs
 
+from corridor_exp.runs.groups import Runs
 from tests.figures.synthetic import SEEDS, as_figure, write_run
 
 next_grid: Callable[[Runs, float], str] = runpy.run_path(str(Path(__file__).parents[2] / "scripts/stage_two.py"))[

@@ -86,10 +86,11 @@ SAID = {
     *("engine.precision", "engine.channels_last", "engine.micro_batch", "engine.threads"),
 }
 FIGURES = sorted(file.stem for file in CONF_DIR.glob("figure/*.yaml") if file.stem != "fig1")
+MAP = [figure for figure in FIGURES if figure.startswith("map")]
 
 
 @pytest.mark.parametrize("scale", ["full", "mini", "smoke"])
-@pytest.mark.parametrize("figure", FIGURES)
+@pytest.mark.parametrize("figure", sorted({*FIGURES} - {*MAP}))
 def test_every_figure_composes_at_every_scale(figure: str, scale: str) -> None:
     """In the paper's figures CLR has the same runs for each seed: three seeds, or one in a smoke test."""
     grids = figure_grids([CONF_DIR], figure, scale, ["engine.threads=1"])
@@ -101,6 +102,31 @@ def test_every_figure_composes_at_every_scale(figure: str, scale: str) -> None:
     assert set(seeds) == {10, 11, 12} or (scale == "smoke" and set(seeds) == {0})  # docs/rules.md
     for grid in grids:  # no default decides silently
         assert {word.partition("=")[0] for word in grid} >= SAID
+
+
+@pytest.mark.parametrize("figure", MAP)
+def test_a_setting_of_the_map_has_the_nine_runs_of_its_rules(figure: str) -> None:
+    """docs/when-clr-works.md: two under CLR, one with a cap, one under clr_trust, five rates; of the last settings."""
+    runs = [config for grid in figure_grids([CONF_DIR], figure, None, [])[-4:] for config in compose_jobs(grid, True)]
+    settings = Counter(repr((run.dataset, run.model, run.batch_size, run.max_steps)) for run in runs)
+    assert set(settings.values()) == {9}
+    methods = Counter((run.optim.name, run.optim.step_cap, run.seed, bool(run.probe.components())) for run in runs)
+    clr, capped = ("clr", None, 0, True), ("clr", 1, 0, False)
+    others = {
+        clr: 1,
+        ("clr", None, 1, True): 1,
+        capped: 1,
+        ("clr_trust", None, 0, False): 1,
+        ("sgd", None, 0, False): 5,
+    }
+    assert methods == {method: count * len(settings) for method, count in others.items()}
+    assert all(run.probe.until == run.max_steps // 20 for run in runs if run.probe.components())
+
+
+def test_each_setting_of_a_figure_meets_each_of_its_grids(folder: Path) -> None:
+    (folder / "figure" / "pairs.yaml").write_text("common: a=1\nsettings: [b=1, b=2]\ngrids: [c=1, c=2]\n")
+    found = figure_grids([folder], "pairs", None, ["d=1"])
+    assert [line[1:] for line in found] == [[f"b={b}", f"c={c}", "d=1"] for b in (1, 2) for c in (1, 2)]
 
 
 def test_a_figure_without_grids_is_swept_by_those_whose_runs_it_shows(folder: Path) -> None:

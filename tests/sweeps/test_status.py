@@ -6,7 +6,7 @@ import pytest
 from filelock import FileLock
 
 from corridor_exp.files import to_json
-from corridor_exp.sweeps.status import look, share_done
+from corridor_exp.sweeps.status import share_done, state_of
 
 
 @pytest.fixture
@@ -27,32 +27,32 @@ SECOND = {"step": 14, "epoch": 1, "time": 9.0, "train/loss": 1.0}
 
 
 def test_a_run_waits_then_is_lost_if_it_began_and_nobody_runs_it(folder: Path) -> None:
-    assert look(folder).state == "waiting"
+    assert state_of(folder).state == "waiting"
     (folder / "log.txt").write_text("loading\rgoing\n")
-    assert (look(folder).state, look(folder).remark) == ("lost", "going")
+    assert (state_of(folder).state, state_of(folder).remark) == ("lost", "going")
 
 
 def test_a_locked_run_is_running_and_says_how_long(folder: Path) -> None:
     with FileLock(folder / ".lock"):
         write(folder, FIRST)
-        assert (look(folder).state, look(folder).step, look(folder).loss) == ("running", 5, 2.0)
-        assert look(folder).eta is None
+        assert (state_of(folder).state, state_of(folder).step, state_of(folder).loss) == ("running", 5, 2.0)
+        assert state_of(folder).eta is None
         assert share_done(folder) == 0.0
         (folder / ".steps").write_text("20")
-        assert look(folder).eta == pytest.approx(3.0 / 5 * 15)
+        assert state_of(folder).eta == pytest.approx(3.0 / 5 * 15)
         assert share_done(folder) == 0.25
         write(folder, FIRST, LAST_OF_EPOCH)
-        assert look(folder).loss == 1.7
+        assert state_of(folder).loss == 1.7
         write(folder, FIRST, LAST_OF_EPOCH, SECOND)
-        assert look(folder).loss == 1.0
+        assert state_of(folder).loss == 1.0
         assert share_done(folder) == 0.75
-        assert look(folder).row == ["running", "15", "1", "0:00:03", ""]
+        assert state_of(folder).row == ["running", "15", "1", "0:00:03", ""]
 
 
 @pytest.mark.parametrize("status", ["completed", "diverged", "preempted", "failed"])
 def test_a_summary_says_how_a_run_ended(folder: Path, status: str) -> None:
     write(folder, FIRST, summary={"status": status, "error": "no data" if status == "failed" else None})
-    seen = look(folder)
+    seen = state_of(folder)
     assert (seen.state, seen.remark, seen.eta) == (status, "no data" if status == "failed" else "", None)
 
 
@@ -67,7 +67,7 @@ def test_a_summary_says_how_a_run_ended(folder: Path, status: str) -> None:
     ],
 )
 def test_slurm_is_asked_about_runs_without_a_summary(folder: Path, job: str, state: str, queued: bool) -> None:
-    seen = look(folder, job)
+    seen = state_of(folder, job)
     assert (seen.state, seen.queued) == (state, queued)
     if state == "failed":
         assert job in seen.remark
