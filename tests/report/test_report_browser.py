@@ -3,122 +3,16 @@
 from __future__ import annotations
 
 import csv
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Page
 
-from corridor_exp.config.compose import compose_jobs
-from corridor_exp.files import to_json, to_yaml
-from corridor_exp.report.page import write
+from tests.report.browser import all_alone, header, names, shown
+from tests.report.conftest import SCREENS
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
-
-# As root, and without the services of its own that Chromium would look up on the network.
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-SCREENS: dict[str, dict[str, Any]] = {
-    "desk": {"viewport": {"width": 1280, "height": 900}},
-    "dark": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark"},
-    "phone": {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True},
-    "wide": {"viewport": {"width": 2000, "height": 1200}},
-}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
-    if not chromium:
-        pytest.skip("Chromium is not installed; .ci/run installs it as root, with apt-get")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve runs by hand: three methods, four seeds; a diverged one, a torn one, one whose path is long."""
-    folder = tmp_path_factory.mktemp("runs")
-    for number in range(12):
-        method, seed = ("clr", "sgd", "adam")[number % 3], number // 3
-        run = folder / (f"sweep/{number}" if number else "a-folder-with-a-rather-long-name/" * 3 + "0")
-        run.mkdir(parents=True)
-        words = [f"optim={method}", f"seed={seed}", f"engine.threads={number % 2 + 1}", "logger=jsonl"]
-        (config,) = compose_jobs(["dataset=digits", "model=mlp", *words], multirun=False)
-        (run / "config.yaml").write_text(to_yaml(config.public()))
-        lines = [
-            {
-                "step": k,
-                "epoch": k // 10,
-                "time": k / 50,
-                "train/loss": 10.0 ** (-k / (10 + number)),
-                "test/accuracy": k / 60,
-            }
-            | ({"train/epoch_loss": 1.0 / (number + 1)} if k % 10 == 9 else {})
-            for k in range(50)
-        ]
-        if number == 5:
-            lines[20]["train/loss"] = float("nan")
-        (run / "records.jsonl").write_text("".join(to_json(line) + "\n" for line in lines))
-        if number != 7:
-            status = {"status": "diverged" if number == 5 else "completed", "step": 50, "error": None}
-            (run / "summary.json").write_text(to_json(status))
-    (folder / "sweep/1/atlas.png").write_bytes(b"")
-    write(folder, folder / "report.html")
-    return folder / "report.html"
-
-
-@pytest.fixture
-def open_page(browser: Browser, page_file: Path) -> Iterator[Callable[..., Page]]:
-    """Opens the page on a screen; at the end nothing was logged, nothing failed, and only the file was asked for."""
-    said: list[str] = []
-    asked: list[str] = []
-    contexts = []
-
-    def opened(screen: str = "desk") -> Page:
-        contexts.append(browser.new_context(**SCREENS[screen]))
-        page = contexts[-1].new_page()
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(page_file.as_uri())
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert said == []
-    assert {url for url in asked if not url.startswith("data:")} == {page_file.as_uri()}
-
-
-def shown(page: Page, column: int) -> list[str]:
-    script = "(rows, column) => rows.filter(r => !r.hidden).map(r => r.cells[column].firstChild.textContent)"
-    return page.locator("#table tbody tr").evaluate_all(script, column)
-
-
-def all_alone(page: Page) -> None:
-    """Each run by itself, and all drawn."""
-    page.get_by_label("Group").select_option("each")
-    page.get_by_label("Draw all shown runs").check()
-
-
-def names(page: Page) -> list[str]:
-    return page.locator("#table tbody th").evaluate_all("all => all.map(th => th.firstElementChild.textContent)")
-
-
-def header(page: Page, name: str) -> Any:
-    return page.locator("#table thead th", has_text=name)
 
 
 def test_it_begins_with_the_best_groups_of_seeds(open_page: Callable[..., Page]) -> None:
@@ -160,48 +54,6 @@ def test_a_group_opens_and_is_ticked_as_one(open_page: Callable[..., Page]) -> N
     assert page.locator("#plot path.line").count() == 2
     page.locator("#legend button").first.focus()
     assert "(" in page.locator("#readout").inner_text()  # the range
-
-
-def test_smoothing_and_zoom(open_page: Callable[..., Page]) -> None:
-    page = open_page()
-    all_alone(page)
-    page.get_by_label("Filter").fill("sweep/2")
-    whole = page.locator("#plot path.line").get_attribute("d")
-    page.locator("#smooth").select_option("15")
-    assert page.locator("#plot path.line").get_attribute("d") != whole
-    page.locator("#smooth").select_option("1")
-    assert page.locator("#plot path.line").get_attribute("d") == whole
-    box = page.locator("#plot").bounding_box()
-    page.mouse.move(box["x"] + 300, box["y"] + 100)
-    page.mouse.down()
-    page.mouse.move(box["x"] + 500, box["y"] + 300)
-    assert page.locator("#frame").get_attribute("visibility") == "visible"
-    page.mouse.up()
-    assert page.locator("#plot path.line").get_attribute("d") != whole
-    page.get_by_role("button", name="Show the whole").click()
-    assert page.locator("#plot path.line").get_attribute("d") == whole
-    page.locator("#plot").focus()
-    page.keyboard.press("+")
-    assert page.locator("#plot path.line").get_attribute("d") != whole
-    page.keyboard.press("Escape")
-    assert page.locator("#plot path.line").get_attribute("d") == whole
-
-
-def test_one_column_against_another(open_page: Callable[..., Page]) -> None:
-    page = open_page()
-    all_alone(page)
-    page.locator("#view").select_option("scatter")
-    page.locator("#scatter-x").select_option(label="optim.name")
-    page.locator("#scatter-y").select_option(label="epoch loss")
-    assert page.locator("#plot path.dots").count() == 12
-    said = page.locator("#plot text").all_text_contents()
-    assert said[:3] == ["adam", "clr", "sgd"]
-    page.locator("#plot").focus()
-    page.keyboard.press("ArrowRight")
-    assert page.locator("#readout").inner_text().startswith("epoch loss 1 at optim.name clr: a-folder")
-    page.locator("#scatter-x").select_option(label="last train/loss")
-    assert page.locator("#plot path.dots").count() == 12
-    assert not page.locator("#metric").is_visible()
 
 
 def test_what_the_table_shows_is_saved_as_csv(open_page: Callable[..., Page]) -> None:
@@ -275,59 +127,6 @@ def test_sorting_by_keyboard(open_page: Callable[..., Page]) -> None:
     assert accuracy.get_attribute("aria-sort") == "ascending"
     assert name.get_attribute("aria-sort") is None
     assert shown(page, column) == sorted(shown(page, column))
-
-
-def test_metric_and_axes_redraw_the_plot(open_page: Callable[..., Page]) -> None:
-    page = open_page()
-    all_alone(page)
-    drawings = set()
-
-    def is_new() -> bool:
-        drawing = page.locator("#plot").inner_html()
-        seen = drawing in drawings
-        drawings.add(drawing)
-        return not seen
-
-    assert is_new()
-    assert page.get_by_label("log y").is_checked()  # the loss falls by orders of magnitude
-    assert "1 point not finite, a gap in its line" in page.locator("#note").inner_text()
-    page.get_by_label("Filter").fill("sweep/5")
-    assert page.locator("#plot path.line").get_attribute("d").count("M") == 2  # one line, with a gap
-    page.get_by_label("log y").uncheck()
-    assert is_new()
-    page.locator("#along").select_option("epoch")
-    assert is_new()
-    assert page.locator("#plot text").all_text_contents()[7:10] == ["4", "4.5", "5"]  # 50 steps are 5 epochs
-    page.locator("#along").select_option("time")
-    assert is_new()
-    page.get_by_label("log x").check()
-    assert is_new()
-    page.get_by_label("Metric").select_option("test/accuracy")
-    assert is_new()
-    assert not page.get_by_label("log y").is_checked()
-
-
-def test_the_plot_reads_out_by_pointer_and_by_keyboard(open_page: Callable[..., Page]) -> None:
-    page = open_page()
-    all_alone(page)
-    readout = page.locator("#readout")
-    page.get_by_label("Filter").fill("sweep/1")  # 1, 10, 11
-    page.get_by_label("Metric").select_option("test/accuracy")
-    page.locator("#plot").focus()
-    page.keyboard.press("ArrowRight")
-    page.keyboard.press("ArrowRight")
-    assert (
-        readout.inner_text()
-        == "test/accuracy 0.016667 at step 1: sweep/1 optim.name=sgd optim.lr=0.1 seed=0 engine.threads=2"
-    )
-    page.keyboard.press("ArrowDown")
-    assert "at step 1: sweep/10 optim.name=sgd optim.lr=0.1 seed=3" in readout.inner_text()
-    page.keyboard.press("Tab")
-    assert "at step 49: sweep/1 " in readout.inner_text()  # the first of the legend
-    box = page.locator("#plot").bounding_box()
-    page.mouse.move(box["x"] + box["width"] - 16, box["y"] + 20)
-    assert "at step 49" in readout.inner_text()
-    assert page.locator("#plot.dimmed path.bright").count() == 1
 
 
 def test_two_runs_are_compared(open_page: Callable[..., Page]) -> None:
