@@ -11,8 +11,9 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from corridor_exp.config.compose import compose_jobs
-from corridor_exp.files import to_json, to_yaml
+from corridor_exp.files import to_json
 from corridor_exp.report.page import write
+from corridor_exp.yaml_files import to_yaml
 
 # As root, and without the services of its own that Chromium would look up on the network.
 FLAGS = [
