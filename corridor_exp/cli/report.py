@@ -19,10 +19,10 @@ def main(argv: list[str] | None = None) -> None:
     """Write the page, and print where it is."""
     parser = Parser(
         prog="corridor-report",
-        description="Writes one HTML page over all runs below a folder: a table of them with filters, curves of any "
-        "metric, the differences of any two configurations, and the figures and claims of corridor-figures that "
-        "lie in DIR or DIR/figures. It needs no network, so it can be mailed. "
-        "It also shows runs that are broken or not finished.",
+        description="Writes one HTML page over all runs below a folder: a table of them with filters and groups, "
+        "curves of any metric, any column against any other, the differences of any two configurations, and the "
+        "figures and claims of corridor-figures that lie in DIR or DIR/figures. It needs no network, so it can be "
+        "mailed. It also shows runs that are broken or not finished.",
         epilog="Examples: corridor-report; corridor-report outputs/digits-mlp; corridor-report outputs --out "
         "runs.html. Exit codes: 0 done, 2 bad usage, 75 stopped.",
     )

@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = Parser(
         prog="corridor-sweep",
         usage="%(prog)s [KEY=VALUE]... [+ [KEY=VALUE]...]... [--status|--cancel|--retry-failed|--estimate] "
-        "[--config-dir DIR]",
+        "[--fail-fast] [--config-dir DIR]",
         description=HELP,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -84,6 +84,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     what.add_argument("--shell-completion", "-sc", action="store_true", help="as of corridor-train, for both commands")
     what.add_argument("--retry-failed", action="store_true", help="run only runs that failed or were lost")
+    parser.add_argument("--fail-fast", action="store_true", help="once a run has failed, begin no other; the rest save")
     parser.add_argument(
         "--config-dir", metavar="DIR", help="a folder with options of your own, with the layout of conf/"
     )
@@ -104,7 +105,7 @@ def _main(args: argparse.Namespace) -> int:
     if args.estimate:
         estimate(request)
     elif not (args.status or args.cancel):
-        return carry_out(request, args.retry_failed)
+        return carry_out(request, args.retry_failed, args.fail_fast)
     else:
         sweep = request.find()
         if not sweep:
@@ -116,14 +117,16 @@ def _main(args: argparse.Namespace) -> int:
     return 0
 
 
-def carry_out(request: Request, retry_failed: bool = False) -> int:
+def carry_out(request: Request, retry_failed: bool = False, fail_fast: bool = False) -> int:
     """Freeze what was asked for, unless that was done before, and run it. Returns the exit code."""
     if rank_size_and_local()[1] > 1:
         raise UsageError("several ranks are one run: leave out -m, or start the sweep without torchrun or srun")
+    if fail_fast and request.settings.executor == "slurm":
+        raise UsageError("--fail-fast is for executor=local: Slurm's tasks do not wait for each other")
     refuse_place(request.directory)
     request.refuse_mistakes()  # before anything is written
     with only_one(request.directory):
-        return run(request.frozen(), request.settings, retry_failed)
+        return run(request.frozen(), request.settings, retry_failed, fail_fast)
 
 
 def estimate(request: Request) -> None:
@@ -131,7 +134,7 @@ def estimate(request: Request) -> None:
     print(report([thaw(folder) for folder in sweep.folders] if sweep else request.configs, request.settings.processes))
 
 
-def run(sweep: Sweep, settings: Settings, retry_failed: bool) -> int:
+def run(sweep: Sweep, settings: Settings, retry_failed: bool, fail_fast: bool = False) -> int:
     """Run what is not finished and not in Slurm's queue; all of it, or only what has failed."""
     states = states_of(sweep)
     todo = [
@@ -153,7 +156,7 @@ def run(sweep: Sweep, settings: Settings, retry_failed: bool) -> int:
         from corridor_exp.sweeps.local import run_here
 
         logger.info("%d of %d runs to do, in %s", len(todo), len(sweep.runs), sweep.directory)
-        stopped = not run_here(todo, settings.processes)
+        stopped = not run_here(todo, settings.processes, fail_fast)
     states = states_of(sweep)
     print(f"{table(sweep.folders)}\n\n{_counts(states)}")
     bad = [(folder, seen) for folder, seen in zip(sweep.folders, states, strict=True) if seen.state in UNSOUND]
@@ -161,7 +164,8 @@ def run(sweep: Sweep, settings: Settings, retry_failed: bool) -> int:
         print(f"\n{len(bad)} of {len(states)} runs failed, diverged or were lost:")
         rows = [[seen.state, seen.remark, str(folder / LOG_FILE)] for folder, seen in bad]
         print(beside_differences([folder for folder, _ in bad], ["state", "why", "log"], rows))
-    if stopped or any(seen.state == Status.PREEMPTED for seen in states):
+    failed = fail_fast and any(seen.state == Status.FAILED for seen in states)
+    if stopped or (not failed and any(seen.state == Status.PREEMPTED for seen in states)):
         logger.info("stopped; the same command goes on from here")
         return ExitCode.STOPPED
     return ExitCode.FAILED if bad else ExitCode.DONE

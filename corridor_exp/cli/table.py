@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import statistics
 import sys
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,40 +13,81 @@ from corridor_exp.config.differences import varied_keys, written_keys
 from corridor_exp.runs import reading, records
 from corridor_exp.runs.layout import Status
 
-COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
-    "status": lambda summary: summary["status"],
-    "steps": lambda summary: str(summary.get("step", "–")),
-    "train loss": lambda summary: _number(summary, records.TRAIN_EPOCH_LOSS, records.TRAIN_LOSS),
-    "test accuracy": lambda summary: _number(summary, records.TEST_ACCURACY),
-    "last h": lambda summary: _number(summary, records.TRAIN_LR),
+METRICS = {  # the first that a run has
+    "train loss": (records.TRAIN_EPOCH_LOSS, records.TRAIN_LOSS),
+    "test accuracy": (records.TEST_ACCURACY,),
+    "last h": (records.TRAIN_LR,),
 }
+Summary = dict[str, Any]
 
 
-def table(directories: list[Path]) -> str:
-    """One line a run: how it ended, and the keys in which the runs differ. Runs that have not started are included."""
-    summaries = [reading.read_summary(directory) for directory in directories]
-    rows = [[column(s) for column in COLUMNS.values()] if s else [str(Status.NOT_STARTED)] for s in summaries]
-    return beside_differences(directories, list(COLUMNS), rows)
+def table(directories: Sequence[Path]) -> str:
+    """One line for each run, or, where several differ in the seed alone, one for each such group: how they ended.
+
+    It names the keys in which the runs differ. Runs that have not started are included.
+    """
+    configs = [written_keys(reading.read_config(directory)[0]) for directory in directories]
+    varied = varied_keys(configs)
+    groups: dict[tuple[str, ...], list[Path]] = {}
+    for directory, config in zip(directories, configs, strict=True):
+        groups.setdefault(tuple(config.get(key, "–") for key in varied if key != "seed"), []).append(directory)
+    if len(groups) == len(directories):
+        rows = [_row([reading.read_summary(directory)]) for directory in directories]
+        return beside_differences(directories, ["status", "steps", *METRICS], rows)
+    head = ["runs", *(key for key in varied if key != "seed"), "n", "status", "steps", *METRICS]
+    lines = [
+        [_names(members), *values, str(len(members)), *_row([reading.read_summary(member) for member in members])]
+        for values, members in groups.items()
+    ]
+    return f"{_aligned([head, *lines])}\n\na line for n seeds: the mean over those that completed, and the range"
 
 
-def beside_differences(directories: list[Path], columns: list[str], rows: list[list[str]]) -> str:
+def beside_differences(directories: Sequence[Path], columns: Sequence[str], rows: Sequence[list[str]]) -> str:
     """One line a run: its name, the keys in which the runs differ, and its row of `columns`, which may be short."""
     configs = [written_keys(reading.read_config(directory)[0]) for directory in directories]
     varied = varied_keys(configs)
-    lines = [["run", *varied, *columns]]
-    for directory, config, row in zip(directories, configs, rows, strict=True):
-        shown = [str(config.get(key, "–")) for key in varied]
-        lines.append([directory.name, *shown, *row, *[""] * (len(columns) - len(row))])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+    shown = [[config.get(key, "–") for key in varied] for config in configs]
+    lines = [[directory.name, *keys, *row] for directory, keys, row in zip(directories, shown, rows, strict=True)]
+    return _aligned([["run", *varied, *columns], *lines])
 
 
-def _number(summary: dict[str, Any], *keys: str) -> str:
-    for key in keys:
-        value = summary.get("metrics", {}).get(key)
-        if value is not None:
-            return f"{value:.4g}" if isinstance(value, float) else str(value)
-    return "–"
+def _aligned(lines: Sequence[Sequence[str]]) -> str:
+    """The lines in columns; a line may be shorter than the first."""
+    filled = [[*line, *[""] * (len(lines[0]) - len(line))] for line in lines]
+    widths = [max(map(len, column)) for column in zip(*filled, strict=True)]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in filled)
+
+
+def _names(members: Sequence[Path]) -> str:
+    return " ".join(member.name for member in members)
+
+
+def _row(summaries: Sequence[Summary]) -> list[str]:
+    """How one run ended, or several: their statuses, and of those that completed the steps and the metrics."""
+    counts = Counter(str(summary.get("status", Status.NOT_STARTED)) for summary in summaries)
+    status = ", ".join(f"{n} {status}" for status, n in counts.items()) if len(counts) > 1 else next(iter(counts))
+    known = [s for s in summaries if s and (len(summaries) == 1 or s["status"] == Status.COMPLETED)]
+    if not known:
+        return [status]
+    steps = _mean_and_range([summary.get("step") for summary in known])
+    return [status, steps, *(_mean_and_range([_value(s, keys) for s in known]) for keys in METRICS.values())]
+
+
+def _value(summary: Mapping[str, Any], keys: Sequence[str]) -> float | None:
+    metrics = summary.get("metrics", {})
+    return next((metrics[key] for key in keys if metrics.get(key) is not None), None)
+
+
+def _mean_and_range(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return "–"
+    low, high = min(known), max(known)
+    return _shown(known[0]) if low == high else f"{_shown(statistics.fmean(known))} ({_shown(low)} to {_shown(high)})"
+
+
+def _shown(value: float) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

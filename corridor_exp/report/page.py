@@ -1,24 +1,27 @@
 """The report: a folder of runs as one HTML page that needs nothing else, neither files nor network.
 
-`assets/report.html` is what a browser shows, written by Jinja from what is read here; `assets/report.js` adds sorting,
-filters, curves and differences, from the JSON that stands in the page. Whatever a folder holds, a run that cannot be
-read is shown as such: the report is where one looks when something went wrong.
+`assets/report.html` is what a browser shows, written by Jinja from what is read here. The scripts beside it add
+sorting, groups, filters, curves and differences, from the JSON that stands in the page. Whatever a folder holds, a run
+that cannot be read is shown as such: the report is where one looks when something went wrong.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 import corridor_exp
+from corridor_exp.config.commands import commands
 from corridor_exp.config.differences import varied_keys
 from corridor_exp.files import to_json, write_atomically
 from corridor_exp.report.pictures import find_figures, read_claims
@@ -27,13 +30,17 @@ from corridor_exp.runs import reading, records
 from corridor_exp.runs.layout import find
 
 ASSETS = Path(__file__).parent / "assets"
+SCRIPTS = ("data", "groups", "table", "axes", "plot", "curves", "scatter", "differences", "wiring")
 RESULTS = {
-    "steps": "steps",
     records.TRAIN_EPOCH_LOSS: "epoch loss",
     records.TEST_ACCURACY: "test accuracy",
     records.TRAIN_LR: "last h",
+    "steps": "steps",
     "seconds": "seconds",
 }
+# What tells runs apart, in the order in which a reader asks for it; how a run was done comes last.
+KEYS_IN_ORDER = ("optim.name", "optim.lr", "optim.", "model.", "dataset.", "batch_size", "l2", "epochs", "seed")
+HOW_IT_WAS_DONE = ("engine.", "logger.", "probe.", "checkpoint.", "log_every", "eval_every", "fork_from")
 FEW_KEYS = 8
 POINTS = 30_000  # of one metric over all runs, which keeps a page of 300 runs at a few MB
 
@@ -45,19 +52,33 @@ def write(directory: Path, out: Path, figures_in: Sequence[Path] = ()) -> list[R
     """
     folders = find(directory)
     longest = min(LONGEST, POINTS // max(len(folders), 1))
-    names = [f.relative_to(directory).as_posix() if f != directory else directory.resolve().name for f in folders]
-    rows = [row(reading.read(folder), name, longest) for folder, name in zip(folders, names, strict=True)]
+    runs = [reading.read(folder) for folder in folders]
+    rows = [
+        row(run, _name(run.directory, directory), _link(run.directory, out), command, longest)
+        for run, command in zip(runs, commands(run.tree for run in runs), strict=True)
+    ]
     write_atomically(out, page(directory, rows, longest, figures_in).encode(errors="backslashreplace"))
     return rows
 
 
+def _name(folder: Path, directory: Path) -> str:
+    return folder.relative_to(directory).as_posix() if folder != directory else directory.resolve().name
+
+
+def _link(folder: Path, page: Path) -> str:
+    """The folder's address relative to the page, so that both can be moved together."""
+    return quote(os.path.relpath(folder.resolve(), page.resolve().parent), errors="surrogateescape")
+
+
 def page(directory: Path, runs: Sequence[Row], longest: int = LONGEST, figures_in: Sequence[Path] = ()) -> str:
     """The page as text."""
-    style, script = ((ASSETS / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+    style = _asset("report.css")
+    script = '"use strict";\n' + "\n".join(_asset(f"{name}.js") for name in SCRIPTS)
     templates = Environment(loader=PackageLoader("corridor_exp.report", "assets"), autoescape=True, trim_blocks=True)
     metrics = sorted({key: None for run in runs for key in run.curves}, key=_metric_order)
     figures = next(filter(None, (list(find_figures(folder)) for folder in figures_in)), None)
     claims = next(filter(None, map(read_claims, figures_in)), None)
+    keys = sorted(varied_keys(run.config for run in runs), key=_key_order)
     return templates.get_template("report.html").render(
         title=f"Runs in {directory}",
         runs=runs,
@@ -66,7 +87,7 @@ def page(directory: Path, runs: Sequence[Row], longest: int = LONGEST, figures_i
         version=corridor_exp.__version__,
         versions=sorted({run.version for run in runs if run.version}),
         commits=sorted({run.commit for run in runs if run.commit}),
-        keys=varied_keys(run.config for run in runs),
+        keys=keys,
         few_keys=FEW_KEYS,
         results=RESULTS,
         metrics=metrics,
@@ -78,8 +99,17 @@ def page(directory: Path, runs: Sequence[Row], longest: int = LONGEST, figures_i
         script=Markup(script),
         style_hash=_csp_hash(style),
         script_hash=_csp_hash(script),
-        data=Markup(_json_in_script({"runs": _for_browser(runs)})),
+        data=Markup(_json_in_script({"keys": keys, "results": RESULTS, "runs": _for_browser(runs)})),
     )
+
+
+def _asset(name: str) -> str:
+    return (ASSETS / name).read_text(encoding="utf-8")
+
+
+def _key_order(key: str) -> int:
+    places = [i for i, begin in enumerate(KEYS_IN_ORDER) if key.startswith(begin)]
+    return min(places, default=len(KEYS_IN_ORDER) + key.startswith(HOW_IT_WAS_DONE))
 
 
 def _metric_order(key: str) -> tuple[int, int]:
@@ -97,6 +127,8 @@ def _for_browser(runs: Sequence[Row]) -> list[dict[str, Any]]:
         {
             "path": run.path,
             "config": {k: v for k, v in run.config.items() if (k, v) not in everywhere} if run.config else None,
+            "status": run.status,
+            "results": {k: v for k, v in run.results.items() if not k.startswith(records.LAYER_HG_NORM)},
             "epoch_ends": run.epoch_ends,
             "clock": [list(axis) for axis in zip(*run.clock, strict=True)] or [[], []],
             **_curves_for_browser(run),

@@ -8,7 +8,7 @@ from typing import Any
 
 from corridor_exp.config.differences import written_keys
 from corridor_exp.config.secrets import redact
-from corridor_exp.runs.layout import RECORDS_FILE
+from corridor_exp.runs.layout import LOCK_FILE, RECORDS_FILE, Status, is_held
 from corridor_exp.runs.reading import Run
 
 DIGITS = 6
@@ -22,6 +22,9 @@ class Row:
     """A run on the page; `remarks` say what of its directory cannot be read, or what went wrong."""
 
     path: str
+    link: str  # to the directory, from the page
+    has_atlas: bool
+    command: str | None  # that starts such a run anew
     status: str
     complaint: str  # what of its directory cannot be read
     remarks: list[str]
@@ -39,7 +42,7 @@ class Row:
         return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def row(run: Run, path: str, longest: int = LONGEST) -> Row:
+def row(run: Run, path: str, link: str = "", command: str | None = None, longest: int = LONGEST) -> Row:
     """What the page shows of a run; a curve of more than `longest` points is thinned."""
     curves: dict[str, list[Point]] = {}
     results: dict[str, Any] = {}
@@ -52,9 +55,13 @@ def row(run: Run, path: str, longest: int = LONGEST) -> Row:
     results |= _without_null(summary.get("metrics", {}))
     results |= {k: summary[s] for k, s in (("steps", "step"), ("seconds", "seconds")) if s in summary}
     clock = [(record["step"], record["time"]) for record in run.records]
+    is_running = run.status in (Status.UNFINISHED, Status.NOT_STARTED) and is_held(run.directory / LOCK_FILE)
     return Row(
         path,
-        run.status,
+        link,
+        (run.directory / "atlas.png").is_file(),
+        command,
+        Status.RUNNING if is_running else run.status,
         run.complaint,
         remarks=list(_remarks(run)),
         config=written_keys(run.tree),

@@ -21,6 +21,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from corridor_exp.config import targets
+from corridor_exp.runs import reading
+from corridor_exp.runs.layout import Status
 from corridor_exp.signals import StopSignals
 from corridor_exp.sweeps.status import share_done
 from corridor_exp.sweeps.worker import fail, last_line, work
@@ -33,8 +35,11 @@ LIBRARIES = (
 PRELOAD = ("corridor_exp.sweeps.forkserver", *LIBRARIES)
 
 
-def run_here(folders: list[Path], processes: int) -> bool:
-    """Run all, `processes` at a time. False if a signal came: it was passed on, and every run has saved."""
+def run_here(folders: list[Path], processes: int, fail_fast: bool = False) -> bool:
+    """Run all, `processes` at a time. False if a signal came: it was passed on, and every run has saved.
+
+    `fail_fast`: once a run has failed no other begins, and those that run are told to save.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOAD))
     waiting = deque(folders)
@@ -44,13 +49,15 @@ def run_here(folders: list[Path], processes: int) -> bool:
         Progress(folders) as progress,
     ):
         try:
-            while active or (waiting and not stop.asked):
-                while waiting and len(active) < processes and not stop.asked:
+            ending = False
+            while active or (waiting and not ending):
+                while waiting and len(active) < processes and not ending:
                     folder = waiting.popleft()
                     process = context.Process(target=_child, args=(folder, targets.allowed()), name=folder.name)
                     process.start()
                     active[process.sentinel] = process, folder
-                if stop.asked:  # repeatedly, because a run may have begun just now
+                ending |= stop.asked
+                if ending:  # repeatedly, because a run may have begun just now
                     for process, _ in active.values():
                         process.terminate()
                 progress.show([folder for _, folder in active.values()], len(waiting))
@@ -60,6 +67,7 @@ def run_here(folders: list[Path], processes: int) -> bool:
                     process.join()
                     if process.exitcode and not stop.asked:
                         fail(folder, _cause(process.exitcode, folder))
+                    ending |= fail_fast and reading.read_summary(folder).get("status") == Status.FAILED
                 progress.show([folder for _, folder in active.values()], len(waiting))
         finally:
             for process, _ in active.values():

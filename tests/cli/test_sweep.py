@@ -91,6 +91,18 @@ def test_row_21_run_3_of_10_crashes_the_others_finish_and_a_rerun_runs_only_that
     assert [run for run in range(10) if (tmp_path / f"out/{run}/summary.json").stat().st_mtime_ns != times[run]] == [3]
 
 
+def test_fail_fast_begins_no_run_after_one_has_failed(corridor_sweep: Run, capsys, tmp_path) -> None:
+    argv = [*SHORT, *CRASHING, "seed=range(6)", "out_dir=out"]
+    Path("crash").touch()
+    assert corridor_sweep(*argv, "--fail-fast") == 1
+    assert [(tmp_path / f"out/{run}/records.jsonl").exists() for run in range(6)] == [True] * 3 + [False] * 3
+    assert "3 completed, 1 failed, 2 waiting" in capsys.readouterr().out
+    Path("crash").unlink()
+    assert corridor_sweep(*argv) == 0
+    assert corridor_sweep(*argv, "--fail-fast", "executor=slurm") == 2
+    assert "--fail-fast is for executor=local" in capsys.readouterr().err
+
+
 def test_row_23_a_yaml_edited_afterwards_has_no_effect_and_that_is_said(corridor_sweep: Run, capsys, tmp_path) -> None:
     option = tmp_path / "conf/optim/mine.yaml"
     option.parent.mkdir(parents=True)

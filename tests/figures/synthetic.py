@@ -30,6 +30,7 @@ def write_run(
     model: dict[str, Any] | None = None,
     batch_size: int = 100,
     probe_version: int = records.MIDPOINT_VERSION,
+    ended: dict[str, Any] | None = None,
     **of_optim: Any,
 ) -> None:
     """One record an epoch of one step, its loss in `losses`; or one a step for `h` or `looks`, in one long epoch."""
@@ -60,7 +61,7 @@ def write_run(
         lines.append({"step": n, "epoch": 0, "time": n, records.TRAIN_LOSS: 1.0, **index})
     (folder / layout.RECORDS_FILE).write_text("".join(to_json(line) + "\n" for line in lines))
     if status:
-        (folder / layout.SUMMARY_FILE).write_text(json.dumps({"status": status, "git_commit": "abc"}))
+        (folder / layout.SUMMARY_FILE).write_text(json.dumps({"status": status, "git_commit": "abc", **(ended or {})}))
 
 
 def as_figure(folder: Path, figure: str, scale: str = "mini") -> Runs:

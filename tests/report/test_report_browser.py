@@ -2,117 +2,100 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
+import csv
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Page
 
-from corridor_exp.files import to_json
-from corridor_exp.report.page import write
+from tests.report.browser import all_alone, header, names, shown
+from tests.report.conftest import SCREENS
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
-# As root, and without the services of its own that Chromium would look up on the network.
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-SCREENS: dict[str, dict[str, Any]] = {
-    "desk": {"viewport": {"width": 1280, "height": 900}},
-    "dark": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark"},
-    "phone": {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True},
-}
+
+def test_it_begins_with_the_best_groups_of_seeds(open_page: Callable[..., Page]) -> None:
+    page = open_page()
+    assert page.locator("#shown").inner_text() == "12 of 12 shown, in 6 groups"
+    columns = page.locator("#table thead th button").all_inner_texts()
+    assert columns[:5] == ["run", "status", "optim.name", "optim.lr", "seed"]
+    assert header(page, "epoch loss").get_attribute("aria-sort") == "ascending"
+    # Seeds 1 and 3 of adam: runs 5 and 11, of losses 1/6 and 1/12.
+    assert page.locator("#table tbody tr").first.locator("td").all_inner_texts()[1:6] == [
+        *["1 diverged, 1 completed", "adam", "0.001", "1, 3", "2"]
+    ]
+    assert page.locator("#table tbody tr").first.locator("td").nth(6).inner_text().split() == [
+        *["0.125", "0.0833", "to", "0.167"]
+    ]
+    assert page.locator("#legend li").count() == 6
+    assert page.locator("#plot path.line").count() == 12  # a line a seed, two of one colour
+    strokes = page.locator("#plot path.line").evaluate_all("all => all.map(path => path.getAttribute('stroke'))")
+    assert len(set(strokes)) == 6
+    page.get_by_label("Group").select_option("each")
+    page.get_by_role("button", name="Draw the first 8").click()
+    assert names(page)[:2] == ["sweep/11", "sweep/10"]
+    assert page.locator("#plot path.line").count() == 8
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
-    if not chromium:
-        pytest.skip("Chromium is not installed; .ci/run installs it as root, with apt-get")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser
-        browser.close()
+def test_a_group_opens_and_is_ticked_as_one(open_page: Callable[..., Page]) -> None:
+    page = open_page()
+    page.get_by_label("Group").select_option("optim.name")
+    assert page.locator("#plot path.line").count() == page.locator("#plot path.band").count() == 3  # medians of four
+    page.get_by_role("button", name="4 runs").first.focus()
+    page.keyboard.press("Enter")
+    assert page.locator("#table tbody tr").count() == 7
+    assert page.get_by_role("button", name="4 runs").first.get_attribute("aria-expanded") == "true"
+    page.get_by_label("Draw sweep/11").uncheck()
+    assert page.get_by_label("Draw adam").evaluate("tick => tick.indeterminate")
+    assert page.locator("#plot path.band").count() == 2  # three seeds have a line each
+    page.get_by_label("Draw adam").check()
+    page.get_by_label("Draw adam").uncheck()
+    assert page.locator("#plot path.line").count() == 2
+    page.locator("#legend button").first.focus()
+    assert "(" in page.locator("#readout").inner_text()  # the range
 
 
-@pytest.fixture(scope="module")
-def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve runs by hand: three methods, four seeds; a diverged one, a torn one, one whose path is long."""
-    folder = tmp_path_factory.mktemp("runs")
-    for number in range(12):
-        method, seed = ("clr", "sgd", "adam")[number % 3], number // 3
-        run = folder / (f"sweep/{number}" if number else "a-folder-with-a-rather-long-name/" * 3 + "0")
-        run.mkdir(parents=True)
-        (run / "config.yaml").write_text(
-            f"seed: {seed}\noptim: {{name: {method}}}\nengine: {{threads: {number % 2}}}\nresume: {{override: false}}\n"
-        )
-        lines = [
-            {
-                "step": k,
-                "epoch": k // 10,
-                "time": k / 50,
-                "train/loss": 10.0 ** (-k / (10 + number)),
-                "test/accuracy": k / 60,
-            }
-            | ({"train/epoch_loss": 1.0} if k % 10 == 9 else {})
-            for k in range(50)
-        ]
-        if number == 5:
-            lines[20]["train/loss"] = float("nan")
-        (run / "records.jsonl").write_text("".join(to_json(line) + "\n" for line in lines))
-        if number != 7:
-            status = {"status": "diverged" if number == 5 else "completed", "step": 50, "error": None}
-            (run / "summary.json").write_text(to_json(status))
-    write(folder, folder / "report.html")
-    return folder / "report.html"
+def test_what_the_table_shows_is_saved_as_csv(open_page: Callable[..., Page]) -> None:
+    page = open_page()
+    for group, lines in (("but-seed", 7), ("each", 13)):
+        page.get_by_label("Group").select_option(group)
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Save as CSV").click()
+        saved = list(csv.reader(Path(download.value.path()).read_text().splitlines()))
+        assert len(saved) == lines
+        assert {len(line) for line in saved} == {len(saved[0])}
+        best = dict(zip(saved[0], saved[1], strict=True))
+        assert float(best["epoch loss"]) == pytest.approx(0.125 if group == "but-seed" else 1 / 12)
+    assert best["run"] == "sweep/11"
 
 
-@pytest.fixture
-def open_page(browser: Browser, page_file: Path) -> Iterator[Callable[..., Page]]:
-    """Opens the page on a screen; at the end nothing was logged, nothing failed, and only the file was asked for."""
-    said: list[str] = []
-    asked: list[str] = []
-    contexts = []
-
-    def opened(screen: str = "desk") -> Page:
-        contexts.append(browser.new_context(**SCREENS[screen]))
-        page = contexts[-1].new_page()
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(page_file.as_uri())
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert said == []
-    assert {url for url in asked if not url.startswith("data:")} == {page_file.as_uri()}
-
-
-def shown(page: Page, column: int) -> list[str]:
-    script = "(rows, column) => rows.filter(r => !r.hidden).map(r => r.cells[column].firstChild.textContent)"
-    return page.locator("#table tbody tr").evaluate_all(script, column)
+def test_a_row_leads_to_its_run_its_atlas_and_its_command(open_page: Callable[..., Page], page_file: Path) -> None:
+    page = open_page()
+    page.get_by_label("Group").select_option("each")
+    links = {link.inner_text(): link.get_attribute("href") for link in page.locator("#table tbody a").all()}
+    assert (page_file.parent / links["sweep/1"] / "records.jsonl").exists()
+    assert (page_file.parent / links["atlas"]).name == "atlas.png"
+    page.get_by_role("row", name="sweep/9").locator("summary").click()
+    page.get_by_role("row", name="sweep/9").get_by_role("button", name="copy").click()
+    command, *words = page.evaluate("getSelection().toString()").split()
+    assert (command, set(words) - {"engine.threads=2"}) == (
+        "corridor-train",
+        {"dataset=digits", "model=mlp", "optim=clr", "logger=jsonl", "seed=3"},
+    )
 
 
 def test_filters_narrow_the_table_and_the_plot(open_page: Callable[..., Page]) -> None:
     page = open_page()
+    all_alone(page)
     assert (len(shown(page, 1)), page.locator("#plot path.line").count()) == (12, 12)
     page.get_by_label("Filter").fill("sgd sweep")
-    assert set(shown(page, 4)) == {"sgd"}
+    assert set(shown(page, 3)) == {"sgd"}
     assert page.locator("#shown").inner_text() == "4 of 12 shown"
     assert page.locator("#plot path.line").count() == page.locator("#legend li").count() == 4
     page.get_by_label("Filter").fill("")
     page.locator("#status").select_option("diverged")
-    assert shown(page, 1) == ["sweep/5"]
+    assert names(page) == ["sweep/5"]
     page.get_by_label("Draw sweep/5").uncheck()
     assert page.locator("#plot path.line").count() == 0
     assert "Nothing to draw" in page.locator("#readout").inner_text()
@@ -124,80 +107,35 @@ def test_filters_narrow_the_table_and_the_plot(open_page: Callable[..., Page]) -
 
 def test_sorting_by_keyboard(open_page: Callable[..., Page]) -> None:
     page = open_page()
-    header = page.locator("#table th", has_text="test accuracy")
-    column = header.evaluate("th => th.cellIndex")
+    all_alone(page)
+    accuracy = header(page, "test accuracy")
+    column = accuracy.evaluate("th => th.cellIndex")
     name = page.locator("#table thead th").first
     name.get_by_role("button").focus()
     page.keyboard.press("Enter")
     assert name.get_attribute("aria-sort") == "ascending"
-    assert shown(page, 1)[1:4] == ["sweep/1", "sweep/2", "sweep/3"]
+    assert names(page)[1:4] == ["sweep/1", "sweep/2", "sweep/3"]
     page.keyboard.press("Space")
     assert name.get_attribute("aria-sort") == "descending"
-    assert shown(page, 1)[0] == "sweep/11"
+    assert names(page)[0] == "sweep/11"
     for _ in range(30):
         page.keyboard.press("Tab")
-        if header.get_by_role("button").evaluate("button => button === document.activeElement"):
+        if accuracy.get_by_role("button").evaluate("button => button === document.activeElement"):
             break
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     page.keyboard.press("Enter")
-    assert header.get_attribute("aria-sort") == "ascending"
+    assert accuracy.get_attribute("aria-sort") == "ascending"
     assert name.get_attribute("aria-sort") is None
     assert shown(page, column) == sorted(shown(page, column))
-
-
-def test_metric_and_axes_redraw_the_plot(open_page: Callable[..., Page]) -> None:
-    page = open_page()
-    drawings = set()
-
-    def is_new() -> bool:
-        drawing = page.locator("#plot").inner_html()
-        seen = drawing in drawings
-        drawings.add(drawing)
-        return not seen
-
-    assert is_new()
-    assert page.get_by_label("log y").is_checked()  # the loss falls by orders of magnitude
-    assert "1 point not finite, a gap in its line" in page.locator("#note").inner_text()
-    page.get_by_label("Filter").fill("sweep/5")
-    assert page.locator("#plot path.line").get_attribute("d").count("M") == 2  # one line, with a gap
-    page.get_by_label("log y").uncheck()
-    assert is_new()
-    page.locator("#along").select_option("epoch")
-    assert is_new()
-    assert page.locator("#plot text").all_text_contents()[7:10] == ["4", "4.5", "5"]  # 50 steps are 5 epochs
-    page.locator("#along").select_option("time")
-    assert is_new()
-    page.get_by_label("log x").check()
-    assert is_new()
-    page.get_by_label("Metric").select_option("test/accuracy")
-    assert is_new()
-    assert not page.get_by_label("log y").is_checked()
-
-
-def test_the_plot_reads_out_by_pointer_and_by_keyboard(open_page: Callable[..., Page]) -> None:
-    page = open_page()
-    readout = page.locator("#readout")
-    page.get_by_label("Filter").fill("sweep/1")  # 1, 10, 11
-    page.get_by_label("Metric").select_option("test/accuracy")
-    page.locator("#plot").focus()
-    page.keyboard.press("ArrowRight")
-    page.keyboard.press("ArrowRight")
-    assert readout.inner_text() == "test/accuracy 0.016667 at step 1: sweep/1 seed=0 optim.name=sgd engine.threads=1"
-    page.keyboard.press("ArrowDown")
-    assert "at step 1: sweep/10 seed=3" in readout.inner_text()
-    page.keyboard.press("Tab")
-    assert "at step 49: sweep/1 " in readout.inner_text()  # the first of the legend
-    box = page.locator("#plot").bounding_box()
-    page.mouse.move(box["x"] + box["width"] - 16, box["y"] + 20)
-    assert "at step 49" in readout.inner_text()
-    assert page.locator("#plot.dimmed path.bright").count() == 1
 
 
 def test_two_runs_are_compared(open_page: Callable[..., Page]) -> None:
     page = open_page()
     page.locator("#a").select_option(label="sweep/1")
     page.locator("#b").select_option(label="sweep/5")
-    assert page.locator("#difference li").all_inner_texts() == ["seed: 0 → 1", "optim.name: sgd → adam"]
+    said = page.locator("#difference li").all_inner_texts()
+    assert said[:2] == ["seed: 0 → 1", "optim.name: sgd → adam"]
+    assert "optim.momentum: 0.0 → (absent)" in said
     page.locator("#b").select_option(label="sweep/1")
     assert page.locator("#difference li").all_inner_texts() == ["No key differs."]
 
