@@ -3,7 +3,8 @@
     python scripts/thin.py SWEEP OUT
 
 OUT gets the manifest and, of each run, its configuration and its summary. Of the records it gets the ends of epochs and
-the looks whole, and of the other steps E and h, where h changes from step to step. No number loses a digit of float32.
+the looks whole, and of the other steps E, h and the cost so far, where h changes from step to step. No number loses a
+digit of float32.
 A run that has not ended keeps its configuration alone: a copy of OUT is a sweep that goes on with it.
 """
 
@@ -20,7 +21,7 @@ from corridor_exp.runs import reading, records
 from corridor_exp.runs.records import Record
 
 ENDED = ("completed", "diverged")
-OF_A_STEP = ("step", "epoch", "time", records.TRAIN_LOSS, records.TRAIN_LR)
+OF_A_STEP = ("step", "epoch", "time", records.TRAIN_LOSS, records.TRAIN_LR, records.TRAIN_EVALUATIONS)
 
 
 def thin(sweep: Path, out: Path) -> None:

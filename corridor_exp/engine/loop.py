@@ -24,6 +24,7 @@ from corridor_exp.datasets.base import Dataset
 from corridor_exp.engine import state
 from corridor_exp.engine.state import Progress, Renewed, State
 from corridor_exp.objective import Batch, Objective
+from corridor_exp.objective.cost import in_gradients
 from corridor_exp.optim import guarded, scalar
 from corridor_exp.probes.base import Probe
 from corridor_exp.runs import records
@@ -147,12 +148,14 @@ class Engine:
         recorded = looks or is_last or progress.step % plan.log_every == 0
         seen = [probe.look(self.objective, batch) for probe in self.probes] if looks else []
 
+        before = self.objective.passes  # without the looks
         self.optimizer.prepare(self.objective, batch)
         loss, correct = self.objective.backward(batch, self.scaler, count=recorded)
         if self.scaler:
             self.scaler.unscale_(self.optimizer)
         self.optimizer.step(loss=loss)
         norm_sq, h = self.optimizer.grad_norm_sq, self.optimizer.step_taken
+        progress.passes += self.objective.passes - before
 
         self.loss_sum.add_(loss, alpha=batch.images)
         self.sound &= self._is_sound(loss, norm_sq)
@@ -166,6 +169,7 @@ class Engine:
         if not recorded:
             return {}
         measured: Measured = {records.TRAIN_LOSS: loss, records.TRAIN_GRAD_NORM: norm_sq.sqrt()}
+        measured[records.TRAIN_EVALUATIONS] = in_gradients(progress.passes)
         if correct is not None:
             measured[records.TRAIN_ACCURACY] = correct.double() / batch.images
         if h is not None:

@@ -82,7 +82,7 @@ const styleOf = (number) => ({
   "stroke-dasharray": DASHES[Math.floor(number / 8) % DASHES.length],
 });
 
-// What x is at a step; time and epochs are interpolated between the steps that the page has them of.
+// What x is at a step; anything but steps is interpolated between the steps that the page has it of.
 function xOf(run, along) {
   if (along === "step") return (step) => step;
   let i = 0;
@@ -95,19 +95,24 @@ function xOf(run, along) {
       return before + ((step + 1 - start) * (done - before)) / (stop - start);
     };
   }
-  const [steps, seconds] = run.clock;
+  const [steps, values] = along === "time" ? run.clock : valuesOf(run, along);
   return (step) => {
     while (i + 2 < steps.length && steps[i + 1] <= step) i++;
-    if (steps.length < 2 || step <= steps[i]) return seconds[i] ?? NaN;
-    return seconds[i] + ((seconds[i + 1] - seconds[i]) * (step - steps[i])) / (steps[i + 1] - steps[i]);
+    if (steps.length < 2 || step <= steps[i]) return values[i] ?? NaN;
+    return values[i] + ((values[i + 1] - values[i]) * (step - steps[i])) / (steps[i + 1] - steps[i]);
   };
 }
 
-function pointsOf(run, metric, along) {
-  if (!run.curves[metric]) return [];
+function valuesOf(run, metric) {
+  if (!run.curves[metric]) return [[], []];
   const [which, values] = run.curves[metric];
+  return [run.steps[which], values];
+}
+
+function pointsOf(run, metric, along) {
+  const [steps, values] = valuesOf(run, metric);
   const x = xOf(run, along);
-  return run.steps[which].map((step, i) => ({ step, x: x(step), y: numberOf(values[i]) }));
+  return steps.map((step, i) => ({ step, x: x(step), y: numberOf(values[i]) }));
 }
 
 function axis(values, log, start, end) {
@@ -203,7 +208,7 @@ function notes(points, logX, logY) {
     ...count("not finite, a gap in its line", points.filter((p) => !Number.isFinite(p.y)).length),
     ...count("not above 0, left out of the logarithmic y axis", logY ? points.filter((p) => p.y <= 0 && p.y > -Infinity).length : 0),
     ...count("not above 0, left out of the logarithmic x axis", logX ? points.filter((p) => p.x <= 0).length : 0),
-    ...count("of runs that ended no epoch, whose length is not known", points.filter((p) => Number.isNaN(p.x)).length),
+    ...count("without a place on the x axis, whose run does not tell it", points.filter((p) => Number.isNaN(p.x)).length),
   ];
   return said.length ? `${said.join("; ")}.` : "";
 }
