@@ -35,6 +35,7 @@ from corridor_exp.config.values import (
     Interval,
     Means,
     NonNegative,
+    OpenFraction,
     PathStr,
     Positive,
     Seed,
@@ -69,6 +70,13 @@ class Component(BaseModel):
     def factory(self) -> Callable[..., Any]:
         """What `_target_` names. Raises `UsageError` if that is not to be trusted."""
         return targets.load(self.target, our_targets())
+
+    def takes(self, argument: str) -> bool:
+        """Whether the target has an argument of this name."""
+        try:
+            return argument in inspect.signature(self.factory()).parameters
+        except ValueError:  # one of C's, which has no signature
+            return False
 
     def build(self, *args: Any, **kwargs: Any) -> Any:
         """Call the target with the option's keys and `kwargs`, which win."""
@@ -126,11 +134,16 @@ class Optimizer(Component):
     betas: Fractions = ABSENT
     eps: NonNegative = ABSENT
     scale: Positive = ABSENT
+    sigma: Positive = ABSENT
+    safeguard: Positive = ABSENT
     step_cap: Positive | None = ABSENT
     f_star: Finite = ABSENT
     c: Positive = ABSENT
     smooth: bool = ABSENT
     initial_step: Positive = ABSENT
+    growth: Positive = ABSENT
+    decrease: OpenFraction = ABSENT
+    shrink: OpenFraction = ABSENT
     adaptive: bool = ABSENT
     horizon: Count = ABSENT
     power: Positive = ABSENT
