@@ -112,7 +112,7 @@ class Model(Component):
     depth: Count = ABSENT
     activation: Literal["relu", "silu", "gelu", "softplus", "tanh"] = ABSENT
     norm: Literal["batch", "group", "none"] = ABSENT
-    stem: Literal["auto", "small", "imagenet"] = ABSENT
+    stem: Literal["auto", "small", "pooled", "imagenet"] = ABSENT
     dropout: Fraction = ABSENT
     init: Literal["torch", "kaiming", "haiku"] = ABSENT
     zero_init: bool = ABSENT

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from torch import nn
 
@@ -64,8 +64,13 @@ def zero_(layer: nn.Module) -> None:
         nn.init.zeros_(p)
 
 
-def stem_of(stem: str, shape: DataShape) -> str:
-    """`stem`, or the stem that suits the data if it is `auto`. Raises `RunError` if the data are not images."""
+def stem_of(stem: str, shape: DataShape, known: Collection[str] = ("small", "imagenet")) -> str:
+    """`stem`, or the stem that suits the data if it is `auto`.
+
+    Raises `RunError` if the data are not images, or if the network has no such stem.
+    """
     if shape.stem == "none":
         raise RunError("this network needs images, and the data set has none: take model=mlp, or another data set")
+    if stem not in ("auto", *known):
+        raise RunError(f"model.stem={stem}: this network has only {', '.join(known)}")
     return shape.stem if stem == "auto" else stem

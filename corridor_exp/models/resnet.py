@@ -8,6 +8,8 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1
 from corridor_exp.models.adapt import adapt, initialise_, stem_of, zero_
 from corridor_exp.objective.batches import DataShape
 
+STEMS = {"small": (3, 1), "pooled": (3, 2), "imagenet": (7, 2)}  # kernel and stride of the first convolution
+
 
 def resnet18(shape: DataShape, **options: object) -> ResNet:
     return ResNet(BasicBlock, (2, 2, 2, 2), shape, **options)  # type: ignore[arg-type]
@@ -25,8 +27,10 @@ class ResNet(nn.Module):
     """Four stages of blocks. The first stage has `width` channels, each next stage twice as many.
 
     With width 64 and the ImageNet stem the parameters have torchvision's names and shapes. The small stem is a 3×3
-    convolution without pooling, for images of about 32 pixels. `zero_init` zeroes the logits layer, so that the loss
-    starts at exactly ln C, and the last norm scale of each bottleneck block, as Haiku does. Haiku leaves basic blocks.
+    convolution without pooling, for images of about 32 pixels. The pooled stem is a 3×3 convolution of stride 2 and the
+    ImageNet stem's pool, so its maps have the sizes of the ImageNet stem's. `zero_init` zeroes the logits layer, so
+    that the loss starts at exactly ln C, and the last norm scale of each bottleneck block, as Haiku does. Haiku leaves
+    basic blocks.
     """
 
     def __init__(
@@ -43,12 +47,12 @@ class ResNet(nn.Module):
         zero_init: bool = False,
     ) -> None:
         super().__init__()
-        has_small_stem = stem_of(stem, shape) == "small"
-        kernel, stride, padding = (3, 1, 1) if has_small_stem else (7, 2, 3)
-        self.conv1 = nn.Conv2d(shape.channels, width, kernel, stride, padding, bias=False)
+        stem = stem_of(stem, shape, STEMS)
+        kernel, stride = STEMS[stem]
+        self.conv1 = nn.Conv2d(shape.channels, width, kernel, stride, kernel // 2, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.Identity() if has_small_stem else nn.MaxPool2d(3, 2, 1)
+        self.maxpool = nn.Identity() if stem == "small" else nn.MaxPool2d(3, 2, 1)
         channels = width
         stages = []
         for i, depth in enumerate(depths):

@@ -103,13 +103,13 @@ class _Backward(Function):
 
         ddy = along.addcmul_(x, wide(r * a)).add_(wide(b - mean * r * a))
         torch.mul(dy, wide(slope), out=e).addcmul_(v, wide(-weight * r * dweight / n))
-        ddx, _, _ = _first(e, x, None, mean, r, ctx.eps)
+        ddx, _, _ = _first(e, x, torch.ones_like(weight), mean, r, ctx.eps)  # CUDA takes no None
         by_r = -weight * r * r * r * share / n
         ddx.addcmul_(x, wide(by_r)).sub_(wide(mean * by_r))
         return ddy, ddx, r * share, None, None, None
 
 
-def _first(dy: Tensor, x: Tensor, weight: Tensor | None, mean: Tensor, inverse: Tensor, eps: float) -> Any:
+def _first(dy: Tensor, x: Tensor, weight: Tensor, mean: Tensor, inverse: Tensor, eps: float) -> Any:
     """dx, Σdy x̂ and Σdy, by torch's own kernel."""
     return torch.ops.aten.native_batch_norm_backward(
         dy, x, weight, None, None, mean, inverse, True, eps, [True, True, True]

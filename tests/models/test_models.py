@@ -107,6 +107,23 @@ def test_the_stem_suits_the_data_unless_told() -> None:
     assert isinstance(models.vgg11(CIFAR).classifier[-1], nn.Linear)
     assert len(models.vgg11(CIFAR).classifier) == 1
 
+def test_the_pooled_stem_gives_the_maps_of_the_imagenet_stem_from_the_kernel_of_the_small_one() -> None:
+    sizes = {}
+    for stem in ("small", "pooled", "imagenet"):
+        model = models.resnet18(CIFAR, stem=stem, width=4)
+        model.layer1.register_forward_hook(lambda *seen, stem=stem: sizes.update({stem: seen[-1].shape}))
+        model(torch.zeros(2, 3, 32, 32))
+    assert sizes["pooled"] == sizes["imagenet"] == (2, 4, 8, 8)
+    assert sizes["small"] == (2, 4, 32, 32)
+    assert models.resnet18(CIFAR, stem="pooled", width=4).conv1.kernel_size == (3, 3)
+
+
+@pytest.mark.parametrize("network", [models.vgg11, models.densenet121])
+def test_a_network_without_the_pooled_stem_refuses_it(network: Callable[..., nn.Module]) -> None:
+    with pytest.raises(RunError, match="stem=pooled: this network has only small, imagenet"):
+        network(CIFAR, stem="pooled", width=4)
+
+
 
 def test_width_scales_parameters_by_about_its_square() -> None:
     count = {w: sum(p.numel() for p in models.resnet18(CIFAR, width=w).parameters()) for w in (64, 32)}
