@@ -11,7 +11,7 @@ from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 from corridor_exp.cli.arguments import STOPPED, Parser
 from corridor_exp.cli.estimate import report
@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 FINISHED = ("completed", "diverged")
 RETRIED = ("failed", "lost")
 UNSOUND = (*RETRIED, "diverged")
+Outcome = Literal["ended", "stopped", "submitted", "queued"]
 
 HELP = """\
 Runs a union of grids. Every run is composed, checked and frozen into its own folder before the first one starts; then
@@ -124,6 +125,24 @@ def estimate(request: Request) -> None:
 
 
 def run(sweep: Sweep, settings: Settings, retry_failed: bool) -> int:
+    """Run what is not finished, or only what has failed, and tell how all runs ended. Returns the exit code."""
+    how = start(sweep, settings, retry_failed)
+    if how == "submitted":
+        return 0
+    looks = look_at(sweep)
+    print(f"{table(sweep.folders)}\n\n{_counts(looks)}")
+    bad = [(folder, seen) for folder, seen in zip(sweep.folders, looks, strict=True) if seen.state in UNSOUND]
+    if bad:
+        print(f"\n{len(bad)} of {len(looks)} runs failed, diverged or were lost:")
+        rows = [[seen.state, seen.remark, str(folder / LOG)] for folder, seen in bad]
+        print(beside_differences([folder for folder, _ in bad], ["state", "why", "log"], rows))
+    if how == "stopped" or any(seen.state == "preempted" for seen in looks):
+        logger.info("stopped; the same command goes on from here")
+        return STOPPED
+    return 1 if bad else 0
+
+
+def start(sweep: Sweep, settings: Settings, retry_failed: bool = False) -> Outcome:
     """Run what is not finished and not in Slurm's queue; all of it, or only what has failed."""
     looks = look_at(sweep)
     todo = [
@@ -131,7 +150,6 @@ def run(sweep: Sweep, settings: Settings, retry_failed: bool) -> int:
         for folder, seen in zip(sweep.folders, looks, strict=True)
         if not seen.queued and (seen.state in RETRIED if retry_failed else seen.state not in FINISHED)
     ]
-    stopped = False
     if queued := sum(seen.queued for seen in looks):
         logger.info("%d runs are in Slurm's queue already", queued)
     if todo and settings.executor == "slurm":
@@ -140,23 +158,14 @@ def run(sweep: Sweep, settings: Settings, retry_failed: bool) -> int:
         job = slurm.submit(sweep, todo, settings.slurm)
         logger.info("%d runs submitted as Slurm job %s", len(todo), job)
         logger.info("look: corridor-sweep out_dir=%s --status; stop: the same with --cancel", sweep.directory)
-        return 0
+        return "submitted"
     if todo:
         from corridor_exp.sweeps.local import run_here
 
         logger.info("%d of %d runs to do, in %s", len(todo), len(sweep.runs), sweep.directory)
-        stopped = not run_here(todo, settings.processes)
-    looks = look_at(sweep)
-    print(f"{table(sweep.folders)}\n\n{_counts(looks)}")
-    bad = [(folder, seen) for folder, seen in zip(sweep.folders, looks, strict=True) if seen.state in UNSOUND]
-    if bad:
-        print(f"\n{len(bad)} of {len(looks)} runs failed, diverged or were lost:")
-        rows = [[seen.state, seen.remark, str(folder / LOG)] for folder, seen in bad]
-        print(beside_differences([folder for folder, _ in bad], ["state", "why", "log"], rows))
-    if stopped or any(seen.state == "preempted" for seen in looks):
-        logger.info("stopped; the same command goes on from here")
-        return STOPPED
-    return 1 if bad else 0
+        if not run_here(todo, settings.processes):
+            return "stopped"
+    return "queued" if queued else "ended"
 
 
 def look_at(sweep: Sweep) -> list[Look]:

@@ -31,6 +31,7 @@ from corridor_exp.config.values import (
     Finite,
     Fraction,
     Fractions,
+    HeldOut,
     ImageSize,
     Interval,
     Means,
@@ -97,7 +98,7 @@ class Dataset(Component):
     download: bool = ABSENT
     train_size: Count | None = ABSENT
     test_size: Count | None = ABSENT
-    held_out: Count | None = ABSENT
+    held_out: HeldOut | None = ABSENT
     image_size: ImageSize = ABSENT
     augment: bool = ABSENT
     drop_last: bool = ABSENT

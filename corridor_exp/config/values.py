@@ -38,6 +38,12 @@ def _interval(value: int | str) -> int | str:
     raise ValueError("must be a positive whole number of steps, or minutes such as 10min")
 
 
+def _held_out(value: int | float) -> int | float:
+    if not (0 < value < 1 or (isinstance(value, int) and 0 < value < TOO_MANY)):
+        raise ValueError("must be a positive whole number of training images, or a share of them between 0 and 1")
+    return value
+
+
 def _float32(value: float) -> float:
     if abs(value) > 3.4e38:
         raise ValueError("must be at most 3.4e38, as float32 has no larger number")
@@ -54,6 +60,7 @@ Slug = Annotated[str, AfterValidator(_slug)]
 PathStr = Annotated[str, AfterValidator(_path)]
 Device = Annotated[str, AfterValidator(_device)]
 BatchSize = Annotated[int | str, AfterValidator(_batch_size)]
+HeldOut = Annotated[int | float, AfterValidator(_held_out)]
 Interval = Annotated[int | str, AfterValidator(_interval)]
 Count = Annotated[int, Field(gt=0, lt=TOO_MANY)]
 Whole = Annotated[int, Field(ge=0, lt=TOO_MANY)]

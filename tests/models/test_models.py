@@ -107,6 +107,7 @@ def test_the_stem_suits_the_data_unless_told() -> None:
     assert isinstance(models.vgg11(CIFAR).classifier[-1], nn.Linear)
     assert len(models.vgg11(CIFAR).classifier) == 1
 
+
 def test_the_pooled_stem_gives_the_maps_of_the_imagenet_stem_from_the_kernel_of_the_small_one() -> None:
     sizes = {}
     for stem in ("small", "pooled", "imagenet"):
@@ -122,7 +123,6 @@ def test_the_pooled_stem_gives_the_maps_of_the_imagenet_stem_from_the_kernel_of_
 def test_a_network_without_the_pooled_stem_refuses_it(network: Callable[..., nn.Module]) -> None:
     with pytest.raises(RunError, match="stem=pooled: this network has only small, imagenet"):
         network(CIFAR, stem="pooled", width=4)
-
 
 
 def test_width_scales_parameters_by_about_its_square() -> None:
