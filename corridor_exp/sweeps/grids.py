@@ -27,12 +27,17 @@ class Figure(Strict):
     A scale is one line for all grids, or a list with a line for each. `runs` names other figures, as words of one
     line, whose runs this one shows beside its own; `optim` restricts them to one optimizer. A panel is a metric of
     `records` over the epochs, or several, as words of one line.
+
+    Each grid is done on each of the `problems`, overrides that give the runs a `name`. With `targets`, the mean
+    training loss to reach on each problem, by name, the figure is a benchmark (`figures.rivals`).
     """
 
     title: str = ""
     runs: str = ""
     optim: str | None = None
     common: str = ""
+    problems: list[str] = Field(default_factory=lambda: [""])
+    targets: dict[str, float] = Field(default_factory=dict)
     grids: list[str] = Field(default_factory=list)
     scales: dict[str, str | list[str]] = Field(default_factory=dict)
     panels: list[str] = Field(default_factory=list)
@@ -49,7 +54,9 @@ class Figure(Strict):
         added = self.scales.get(scale or "", "")
         lines = added if isinstance(added, list) else [added] * len(self.grids)
         split = [
-            shlex.split(f"{self.common} {common} {line} {grid}") for line, grid in zip(lines, self.grids, strict=True)
+            shlex.split(f"{self.common} {problem} {common} {line} {grid}")
+            for problem in self.problems
+            for line, grid in zip(lines, self.grids, strict=True)
         ]
         return [words for words in split if optim is None or f"optim={optim}" in words]
 
