@@ -3,23 +3,29 @@ PYTHON ?= python3
 BIN := .venv/bin
 DIGITS := dataset=digits model=mlp batch_size=full epochs=600 probe.every=10
 
-.PHONY: setup train figures test lint
-setup: .venv/installed
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-.venv/installed: pyproject.toml constraints.txt
+.PHONY: setup train figures test lint
+setup: .venv/installed-dev  # everything that the tests use
+
+.venv/installed: pyproject.toml constraints.txt  # the package alone
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(INSTALL) .
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(INSTALL) '.[dev]'
 	touch $@
 
 # The corridor learning rate, untuned, beside three fixed learning rates: gradient descent on real digits.
-train: setup
+train: .venv/installed
 	$(BIN)/corridor-train $(DIGITS) out_dir=outputs/digits/clr
 	$(BIN)/corridor-train -m $(DIGITS) optim=sgd optim.lr=0.01,0.1,1 out_dir=outputs/digits/sgd
 	@echo && $(BIN)/python -m corridor_exp.cli.table outputs/digits/clr outputs/digits/sgd/*/
 
 # All nine figures of the paper and its claims, from the records in outputs/reference/: no training.
-figures: setup
+figures: .venv/installed
 	$(BIN)/corridor-figures all --runs outputs/reference
 	$(BIN)/corridor-figures claims --runs outputs/reference
 	$(BIN)/corridor-figures fig4 --runs outputs/reference/full --out outputs/figures/full

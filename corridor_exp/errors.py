@@ -1,4 +1,15 @@
-"""The two errors that a user meets: each is one line that names the cure."""
+"""How a command ends: its exit codes, and the two errors that a user meets, each one line that names the cure."""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Under a sweep the worst of its runs decides; a signal ends the sweep as it ends a run."""
+
+    DONE = 0
+    FAILED = 1  # or diverged, or something could not be read or written
+    MISUSED = 2  # nothing was started
+    STOPPED = 75  # by a signal, after saving; the same command goes on
 
 
 class _OneLineError(Exception):

@@ -1,16 +1,23 @@
-"""What may be opened and read, whoever has written it: regular files, and YAML of a bounded size."""
+"""Files: which may be read, whoever has written them; YAML and JSON; writing whole or not at all."""
 
 from __future__ import annotations
 
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from corridor_exp.errors import UsageError
+from corridor_exp.errors import RunError, UsageError
 
 LARGEST, MOST_NODES, DEEPEST = 1_000_000, 100_000, 50  # bytes, values and levels of a YAML file
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # of a folder: one component, and never `..`
 
 
 class UnreadableError(UsageError, OSError):
@@ -86,3 +93,46 @@ def _refuse_bomb(text: bytes) -> None:
                 sizes[event.anchor] = 1
         if nodes > MOST_NODES or len(stack) > DEEPEST:
             raise TooLargeError("is too large once its aliases are expanded, or too deep")
+
+
+# ---------------------------------------------------------------------------- writing
+
+
+def to_yaml(tree: dict[str, Any]) -> str:
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Standard JSON: a non-finite number becomes the string "nan", "inf" or "-inf"."""
+    return json.dumps(_spelled(value), allow_nan=False, ensure_ascii=False, indent=indent)
+
+
+def _spelled(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key: _spelled(v) for key, v in value.items()}
+    return [_spelled(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a file of JSON. Raises as `write_atomically`."""
+    write_atomically(path, f"{to_json(value, indent=2)}\n".encode())
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write, flush to the disk, rename: a reader sees the old file or the new one, never half of it.
+
+    Raises `RunError` where that cannot be done; the old file is as it was.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()  # on a full disk half a file is in everyone's way
+        raise RunError(f"cannot write {path} ({len(content):,} bytes): {error.strerror}") from error

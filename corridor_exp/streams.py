@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any, TextIO, cast
 
+from corridor_exp.errors import ExitCode
+
 
 @contextmanager
 def steady_streams() -> Iterator[None]:
@@ -27,7 +29,7 @@ def steady_streams() -> Iterator[None]:
             out.flush()
             if out.error and out.error.errno not in (errno.EPIPE, errno.EIO):
                 print(f"cannot write standard output: {out.error.strerror}", file=sys.stderr)
-                sys.exit(1)
+                sys.exit(ExitCode.FAILED)
             err.flush()
 
 

@@ -7,7 +7,6 @@
 #
 # DATA holds cifar10/ and imagenet/, each as its dataset.root takes it. The runs lie in outputs/SCALE/FIGURE, and
 # `corridor-figures FIGURE --runs outputs/SCALE` draws them at any time. Figures 4 and 7 show runs of Figures 2 and 8.
-# A FIGURE/SCALE may be followed by /KEY=VALUE, an override for all of its runs, which then lie in outputs/SCALE-VALUE.
 #
 # PYTHON names the interpreter (default: python3), PROCESSES how many runs share the GPU (default: 6), of each of two
 # sweeps that run side by side: small batches leave most of a GPU idle. Keep what has ended:
@@ -17,18 +16,17 @@ data=${1:?where the data are}
 end=$((SECONDS + ${2:?how many seconds to work}))
 jobs=("${@:3}")
 [ ${#jobs[@]} -gt 0 ] || jobs=(fig2/full fig9/full fig5/full fig6/full fig9/mini fig5/mini fig6/mini
-    fig7/full/engine.precision=fp32 stem/full fig8/mini fig3/mini)
+    fig2/mini fig8/mini fig3/mini stem/full)
 export OMP_NUM_THREADS=1
 
-sweep() { # FIGURE/SCALE[/KEY=VALUE]
-    local figure scale override place left
-    IFS=/ read -r figure scale override <<<"$1"
-    place=outputs/$scale${override:+-${override#*=}}/$figure
+sweep() { # FIGURE/SCALE
+    local figure=${1%/*} scale=${1#*/} place left
+    place=outputs/$scale/$figure
     left=$((end - SECONDS))
     [ "$left" -gt 15 ] || return 75
     mkdir -p "$(dirname "$place")"
     timeout --signal=TERM "$left" "${PYTHON:-python3}" -m corridor_exp.cli.sweep figure="$figure" scale="$scale" \
-        dataset.root="$data/\${dataset.name}" out_dir="$place" processes="${PROCESSES:-6}" $override >"$place.log" 2>&1
+        dataset.root="$data/\${dataset.name}" out_dir="$place" processes="${PROCESSES:-6}" >"$place.log" 2>&1
     local code=$?
     echo "$1: exit $code, $((end - SECONDS)) s left"
     [ "$code" = 124 ] && return 75

@@ -17,26 +17,27 @@ from pathlib import Path
 
 import numpy as np
 
+from corridor_exp.files import to_json
 from corridor_exp.runs import reading, records
+from corridor_exp.runs.layout import CONFIG_FILE, ENDED, MANIFEST, RECORDS_FILE, SUMMARY_FILE, find
 from corridor_exp.runs.records import Record
 
-ENDED = ("completed", "diverged")
 OF_A_STEP = ("step", "epoch", "time", records.TRAIN_LOSS, records.TRAIN_LR, records.TRAIN_EVALUATIONS)
 
 
 def thin(sweep: Path, out: Path) -> None:
     """Copy the sweep. Raises `OSError` where a file cannot be read or written."""
     out.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(sweep / reading.MANIFEST, out / reading.MANIFEST)
-    for directory in reading.find(sweep):
+    shutil.copyfile(sweep / MANIFEST, out / MANIFEST)
+    for directory in find(sweep):
         place = out / directory.relative_to(sweep)
         place.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(directory / records.CONFIG_FILE, place / records.CONFIG_FILE)
+        shutil.copyfile(directory / CONFIG_FILE, place / CONFIG_FILE)
         run = reading.read(directory)
         if run.status in ENDED:
-            shutil.copyfile(directory / records.SUMMARY_FILE, place / records.SUMMARY_FILE)
-            lines = (records.to_json(record) + "\n" for record in kept(run.records))
-            (place / records.RECORDS_FILE).write_text("".join(lines), encoding="utf-8")
+            shutil.copyfile(directory / SUMMARY_FILE, place / SUMMARY_FILE)
+            lines = (to_json(record) + "\n" for record in kept(run.records))
+            (place / RECORDS_FILE).write_text("".join(lines), encoding="utf-8")
 
 
 def kept(written: Iterable[Record]) -> Iterator[Record]:

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -48,15 +48,22 @@ def _quiet_and_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
+def exit_code(main: Callable[[list[str]], None], argv: Iterable[object]) -> int:
+    """Run a command in this process and return its exit code."""
+    try:
+        main([str(word) for word in argv])
+    except SystemExit as exit_:
+        return int(exit_.code or 0)
+    return 0
+
+
 @pytest.fixture
 def corridor_train(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """`corridor_train("optim=sgd", …)` runs the command in this process and returns its exit code."""
 
     def command(*argv: str) -> int:
         monkeypatch.setattr("sys.argv", ["corridor-train"])
-        with pytest.raises(SystemExit) as exit_:
-            main(list(argv))
-        return int(exit_.value.code or 0)
+        return exit_code(main, argv)
 
     return command
 
@@ -76,9 +83,7 @@ def corridor_sweep() -> Callable[..., int]:
     """`corridor_sweep("seed=0,1", …)` runs the command in this process and returns its exit code."""
 
     def command(*argv: str) -> int:
-        with pytest.raises(SystemExit) as exit_:
-            sweep.main(list(argv))
-        return int(exit_.value.code or 0)
+        return exit_code(sweep.main, argv)
 
     return command
 
@@ -88,9 +93,7 @@ def corridor_tune() -> Callable[..., int]:
     """`corridor_tune("optim.lr=0.1,1", …)` runs the command in this process and returns its exit code."""
 
     def command(*argv: str) -> int:
-        with pytest.raises(SystemExit) as exit_:
-            tune.main(list(argv))
-        return int(exit_.value.code or 0)
+        return exit_code(tune.main, argv)
 
     return command
 

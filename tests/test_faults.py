@@ -24,12 +24,12 @@ import pytest
 from PIL import Image
 
 from corridor_exp.cli.train import main
-from corridor_exp.runs import checkpoint, records
+from corridor_exp.runs import checkpoint, layout, records
 from corridor_exp.sweeps.local import LIBRARIES
 from tests.conftest import SMALL, engine_of, same, weights, without_time
 
 ROOT = Path(__file__).parents[1]
-DIRECTORY = Path("out", records.CHECKPOINTS)
+DIRECTORY = Path("out", layout.CHECKPOINTS)
 Patch = Callable[[], None]
 
 
@@ -112,7 +112,7 @@ def exit_code(process: BaseProcess) -> int | None:
 
 
 def written() -> list[records.Record]:
-    return list(records.read_records(Path("out"))) if Path("out", records.RECORDS_FILE).exists() else []
+    return list(records.read_records(Path("out"))) if Path("out", layout.RECORDS_FILE).exists() else []
 
 
 def is_saving() -> bool:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+
+import corridor_exp
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,6 +40,15 @@ def test_an_installed_wheel_works_from_any_folder(tmp_path: Path) -> None:
     code = f"import sys; sys.path.insert(0, {str(site)!r}); from corridor_exp.cli.report import main; main(['out'])"
     assert subprocess.run([sys.executable, "-P", "-c", code], cwd=away).returncode == 0
     assert (away / "out" / "report.html").is_file()
+
+
+def test_every_command_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    commands = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    for target in commands.values():
+        module, _, function = target.partition(":")
+        with pytest.raises(SystemExit) as exit_:
+            getattr(importlib.import_module(module), function)(["--version"])
+        assert (exit_.value.code, capsys.readouterr().out) == (0, f"corridor-exp {corridor_exp.__version__}\n")
 
 
 def test_no_file_of_the_repository_is_large() -> None:

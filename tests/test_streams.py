@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from corridor_exp.runs import reading, records
+from corridor_exp.runs import layout, reading
 from corridor_exp.streams import steady_streams
 from tests.conftest import SMALL
 
@@ -83,4 +83,4 @@ def test_a_descriptor_that_is_closed_is_not_taken_by_a_file() -> None:
     )
     done = subprocess.run(["sh", "-c", '"$@" <&- >&- 2>&-', "sh", sys.executable, "-c", code])
     assert done.returncode > 2
-    assert os.path.getsize(records.RECORDS_FILE) == 0
+    assert os.path.getsize(layout.RECORDS_FILE) == 0

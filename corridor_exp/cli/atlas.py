@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
+import logging
 import os
-import sys
 from pathlib import Path
 
 from tqdm import tqdm
 
 from corridor_exp.cli.arguments import Parser
-from corridor_exp.config import targets
-from corridor_exp.config.logs import log_to_stderr
 from corridor_exp.config.schema import Config
-from corridor_exp.errors import RunError, UsageError, in_words
-from corridor_exp.runs import reading, records
+from corridor_exp.errors import RunError, UsageError
+from corridor_exp.runs import layout, reading, records
 from corridor_exp.streams import steady_streams
 
+logger = logging.getLogger(__name__)
 OF_A_LOOK = (records.CORRIDOR_INDEX, records.HG_NORM, records.TRAIN_LOSS)
 
 
@@ -28,44 +28,42 @@ def main(argv: list[str] | None = None) -> None:
         description="From a run's records: its tenths of training, the median corridor index (by autodiff, and by a "
         "secant to the midpoint of CLR's step), the gradient's alignment there and the decrease ratio in each, the "
         "share of looks beyond what a convex quadratic can reach (index below ½, the other two above ¾), and the layer "
-        "that holds most of ‖Hg‖². A run whose records have no looks is looked at now, at each checkpoint that it has "
-        "kept (checkpoint.keep=N keeps more), on one fixed batch. If it has targets of your own, add "
-        "allow_targets=[PREFIX].",
+        "that holds most of ‖Hg‖²; with probe=[corridor,noise] also the growth condition of its gradients. A run whose "
+        "records have no looks is looked at now, at each checkpoint that it has kept (checkpoint.keep=N keeps more), "
+        "on one fixed batch. If it has targets of your own, add allow_targets=[PREFIX].",
         epilog="Example: corridor-train dataset=digits model=mlp probe.every=10 out_dir=run; corridor-atlas run. "
-        "Exit codes: 0 done, 1 a file could not be written, 2 bad usage.",
+        "Exit codes: 0 done, 1 a file could not be written, 2 bad usage, 75 stopped.",
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="a run directory")
-    try:
-        args = parser.parse_args(targets.take(sys.argv[1:] if argv is None else argv))
-    except UsageError as error:
-        parser.error(str(error))
-    if not os.path.lexists(args.run / records.RECORDS_FILE):
-        parser.error(f"{args.run} is no run directory: it has no {records.RECORDS_FILE}")
-    stored = reading.read(args.run)
-    looks = [r for r in stored.records if all(r.get(key) is not None for key in OF_A_LOOK)]
+    parser.carry_out(_main, argv)
+
+
+def _main(args: argparse.Namespace) -> None:
+    if not os.path.lexists(args.run / layout.RECORDS_FILE):
+        raise UsageError(f"{args.run} is no run directory: it has no {layout.RECORDS_FILE}")
+    run = reading.read(args.run)
+    looks = [r for r in run.records if all(r.get(key) is not None for key in OF_A_LOOK)]
     try:
         looks = looks or looks_at_checkpoints(args.run)
     except (UsageError, RunError) as error:
-        parser.error(stored.complaint or str(error))
+        raise UsageError(run.complaint or str(error)) from None
     if not looks:
-        parser.error(stored.complaint or f"{args.run} has neither looks nor checkpoints: train with probe=corridor")
-    if stored.complaint:
-        print(f"corridor-atlas: {stored.complaint}; what stands before it is drawn", file=sys.stderr)
+        raise UsageError(run.complaint or f"{args.run} has neither looks nor checkpoints: train with probe=corridor")
+    if run.complaint:
+        logger.warning("%s; what stands before it is drawn", run.complaint)
 
-    from corridor_exp.figures import atlas  # matplotlib, only now
+    from corridor_exp.figures import atlas, growth  # matplotlib, only now
 
-    summary = atlas.phases(looks, total_steps=(stored.records or looks)[-1]["step"] + 1)
+    summary = atlas.phases(looks, total_steps=(run.records or looks)[-1]["step"] + 1)
     print(atlas.table(summary))
     print("\nmedian (share of looks beyond the threshold, which no convex quadratic with minimum 0 reaches)")
-    figure = atlas.draw(looks, summary, title=f"{args.run.resolve().parent.name}/{args.run.resolve().name}")
-    try:
-        atlas.write_csv(summary, args.run / "atlas.csv")
-        for kind in ("png", "pdf"):
-            figure.savefig(args.run / f"atlas.{kind}", dpi=200)
-    except OSError as error:
-        print(f"corridor-atlas: cannot write {in_words(error)}", file=sys.stderr)
-        sys.exit(1)
-    print(f"written: {args.run / 'atlas.png'}, atlas.pdf, atlas.csv", file=sys.stderr)
+    if condition := growth.sentence(looks):
+        print(condition)
+    figure = atlas.draw(looks, summary, title=atlas.title_of(run))
+    atlas.write_csv(summary, args.run / "atlas.csv")
+    for kind in ("png", "pdf"):
+        figure.savefig(args.run / f"atlas.{kind}", dpi=200)
+    logger.info("written: %s, atlas.pdf, atlas.csv", args.run / "atlas.png")
 
 
 def looks_at_checkpoints(directory: Path) -> list[records.Record]:
@@ -74,9 +72,7 @@ def looks_at_checkpoints(directory: Path) -> list[records.Record]:
     from corridor_exp.probes import Corridor
     from corridor_exp.runs import checkpoint  # torch, only now
 
-    stored, faults = reading.read_config(directory)
-    if faults:
-        raise UsageError(f"{directory}: {faults[0]}")
+    stored = reading.config_of(directory)
     data = stored.get("dataset", {})
     if downloads := data.get("download"):
         data["download"] = False  # a folder from elsewhere may name data that are not here
@@ -87,14 +83,11 @@ def looks_at_checkpoints(directory: Path) -> list[records.Record]:
             raise
         raise RunError(
             f"{str(error).partition('. ')[0]}; corridor-atlas downloads no data: "
-            f"dataset.root in {directory / records.CONFIG_FILE} says where they lie"
+            f"dataset.root in {directory / layout.CONFIG_FILE} says where they lie"
         ) from error
     probe = Corridor("fixed", dataset=engine.dataset, batch_size=engine.plan.batch_size)
     looks = []
-    log_to_stderr("corridor-atlas")
-    for state in tqdm(
-        checkpoint.load_all(directory / records.CHECKPOINTS), "looking at checkpoints", unit="checkpoint"
-    ):
+    for state in tqdm(checkpoint.load_all(directory / layout.CHECKPOINTS), "looking at checkpoints", unit="checkpoint"):
         engine.load_state_dict(state["engine"])
         batch = next(iter(engine.dataset.train_batches(0, engine.plan.batch_size)))
         seen = {**probe.look(engine.objective, batch), records.TRAIN_LOSS: engine.objective.loss(batch)}

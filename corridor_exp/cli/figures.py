@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import sys
+import argparse
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corridor_exp.cli.arguments import Parser
-from corridor_exp.config import targets
 from corridor_exp.config.mistakes import suggestion
-from corridor_exp.config.options import CONF_DIR
-from corridor_exp.errors import UsageError, in_words
-from corridor_exp.runs.records import to_json
+from corridor_exp.config.options import CONF_DIR, option_groups, our_option
+from corridor_exp.config.settings import SCALES_OF_FIGURES
+from corridor_exp.errors import UsageError
+from corridor_exp.files import to_json
 from corridor_exp.streams import steady_streams
 from corridor_exp.sweeps import grids
 from corridor_exp.sweeps.frozen import Sweep
 
 if TYPE_CHECKING:
-    from corridor_exp.figures.runs import Runs
+    from corridor_exp.runs.groups import Runs
 
+logger = logging.getLogger(__name__)
 OUTPUTS, REFERENCE = Path("outputs"), Path("outputs/reference")
 PAPER = [f"fig{number}" for number in range(1, 10)]
 
@@ -30,31 +32,35 @@ def main(argv: list[str] | None = None) -> None:
     parser = Parser(
         prog="corridor-figures",
         description="From run directories alone: fig1 … fig9 and any other figure of conf/figure/, `all` nine of the "
-        "paper, `stability` (how runs end against their learning rate, for any sweep), or `claims` (the paper's "
-        "claims with statistic, values by seed and verdict). Writes OUT/NAME.pdf, .png, .csv (the plotted numbers) "
+        "paper, `stability` (how runs end against their learning rate, for any sweep), `map` (whether CLR's first "
+        "steps predict how it ends: docs/when-clr-works.md), or `claims` (the paper's claims with statistic, values by "
+        "seed and verdict). Writes OUT/NAME.pdf, .png, .csv (the plotted numbers) "
         "and .txt (the caption), or OUT/claims.json.",
         epilog="Runs are those of the newest corridor-sweep of that figure under outputs/, or else outputs/reference/. "
         "Example: corridor-sweep figure=fig2 scale=mini && corridor-figures fig2. Exit codes: 0 done, 1 a file could "
-        "not be written, 2 bad usage.",
+        "not be written, 2 bad usage, 75 stopped.",
     )
-    parser.add_argument("what", metavar="WHAT", help="fig1 … fig9 | all | claims | stability")
-    parser.add_argument("--runs", type=Path, metavar="DIR", help="a folder of runs, or of one such folder a figure")
+    parser.add_argument("what", metavar="WHAT", help="fig1 … fig9 | all | claims | stability | map")
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        metavar="DIR",
+        help="a folder of runs; or one with a folder for each figure, or with such folders in full/ and mini/",
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", default=OUTPUTS / "figures", help="default: outputs/figures")
     parser.add_argument("--json", action="store_true", help="claims: as a list of objects")
-    try:
-        # It builds nothing of a run, and takes what the other commands take, so that one line of flags fits all.
-        args = parser.parse_args(targets.take(sys.argv[1:] if argv is None else argv))
-        if args.what == "claims":
-            claims(args.runs, args.out, args.json)
-        elif args.what == "stability":
-            stability(args.runs, args.out)
-        else:
-            draw_all(PAPER if args.what == "all" else [args.what], args.runs, args.out)
-    except UsageError as error:
-        parser.error(str(error))
-    except OSError as error:
-        tell(f"cannot write {in_words(error)}")
-        sys.exit(1)
+    parser.carry_out(_main, argv)
+
+
+def _main(args: argparse.Namespace) -> None:
+    if args.what == "claims":
+        claims(args.runs, args.out, args.json)
+    elif args.what == "stability":
+        stability(args.runs, args.out)
+    elif args.what == "map":
+        draw_map(args.runs or REFERENCE / "map", args.out)
+    else:
+        draw_all(PAPER if args.what == "all" else [args.what], args.runs, args.out)
 
 
 def known_figures() -> list[str]:
@@ -63,7 +69,7 @@ def known_figures() -> list[str]:
 
 def option(name: str) -> grids.Figure:
     if name not in known_figures():
-        every = [*known_figures(), "all", "claims", "stability"]
+        every = [*known_figures(), "all", "claims", "stability", "map"]
         raise UsageError(f"{name}: no such figure{suggestion(name, every)} ({', '.join(every)})")
     return grids.load_figure([CONF_DIR], name)
 
@@ -95,8 +101,9 @@ def draw(name: str, figure: grids.Figure, place: Path | None, out: Path) -> bool
     smaller = f" (scale={runs.scale})" if runs.scale not in (None, "full") else ""
     title = figure.title + smaller
     if targets := _targets(figure):
-        style.save(*rivals.draw(runs, targets, title), out / name)
-        (out / f"{name}.md").write_text(rivals.table(runs, targets) + "\n", encoding="utf-8")
+        defaults = {optim: our_option("optim", optim) for optim in option_groups([CONF_DIR])["optim"]}
+        style.save(*rivals.draw(runs, targets, defaults, title), out / name)
+        (out / f"{name}.md").write_text(rivals.table(runs, targets, defaults) + "\n", encoding="utf-8")
     else:
         style.save(*curves.draw(runs, figure.panels, title), out / name)
     _caption(out / name, runs.caption(figure.title))
@@ -113,11 +120,7 @@ def _complain(runs: Runs) -> None:
     """Name the runs that cannot be read: they are no evidence, and the others are drawn."""
     for run in runs.runs:
         if run.complaint:
-            tell(run.complaint)
-
-
-def tell(message: str) -> None:
-    print(f"corridor-figures: {message}", file=sys.stderr, flush=True)
+            logger.warning("%s", run.complaint)
 
 
 def _caption(figure: Path, caption: str) -> None:
@@ -128,7 +131,7 @@ def _caption(figure: Path, caption: str) -> None:
 
 def stability(place: Path | None, out: Path) -> None:
     from corridor_exp.figures import stability, style
-    from corridor_exp.figures.runs import Runs
+    from corridor_exp.runs.groups import Runs
 
     if place is None:
         raise UsageError("stability needs --runs DIR, the folder of a sweep")
@@ -138,6 +141,20 @@ def stability(place: Path | None, out: Path) -> None:
     _complain(runs)
     style.save(*stability.draw(runs, "How training ends, by learning rate"), out / "stability")
     _caption(out / "stability", runs.caption("How training ends, by learning rate"))
+
+
+def draw_map(place: Path, out: Path) -> None:
+    """Print the table of the map, and draw it. `place` holds its sweeps, or files that scripts/thin_map.py wrote."""
+    from corridor_exp.figures import map, style
+    from corridor_exp.runs import thinned
+
+    runs = [run for run in thinned.runs_below(place) if run.records]
+    if not runs:
+        raise UsageError(f"no runs in {place}: corridor-sweep figure=map_digits, map_full and map_cifar make them")
+    drawn = map.Map.of(runs)
+    print(drawn.table())
+    style.save(*map.draw(drawn), out / "map")
+    _caption(out / "map", f"When does CLR work? {len(runs)} runs from {place}; docs/when-clr-works.md")
 
 
 def claims(place: Path | None, out: Path, as_json: bool) -> None:
@@ -164,7 +181,7 @@ def find(name: str, place: Path | None) -> Runs | None:
 
     A figure without grids of its own shows the runs of the others, unless they were made by its own command.
     """
-    from corridor_exp.figures.runs import Runs
+    from corridor_exp.runs.groups import Runs
 
     figure, own = option(name), _newest(name, place)
     if own is None and figure.grids:
@@ -184,18 +201,24 @@ def _newest(name: str, place: Path | None, scale: str | None = None) -> Runs | N
 
     Of a certain scale, if one is named. Runs that say nothing of a figure may be anyone's.
     """
-    from corridor_exp.figures.runs import Runs
+    from corridor_exp.runs.groups import Runs
 
     if place is None:
         folders = [folder for pattern in (name, f"{name}-*") for folder in OUTPUTS.glob(f"{pattern}/sweep-*")]
         sweeps = sorted(_sweeps(folders), key=lambda sweep: sweep.time, reverse=True)
-        places = [*(sweep.directory for sweep in sweeps), REFERENCE / name]
-    elif any((place / figure).is_dir() for figure in known_figures()):
-        places = [place / name]
+        places = [*(sweep.directory for sweep in sweeps), *_places(name, REFERENCE)]
     else:
-        places = [place]
+        places = _places(name, place)
     found = (runs for runs in map(Runs.read, places) if runs and runs.figure in (name, None))
     return next((runs for runs in found if scale in (runs.scale, None)), None)
+
+
+def _places(name: str, folder: Path) -> list[Path]:
+    """Where a figure's runs may lie: in its folder, or in its folder within a scale's; or `folder` is their sweep."""
+    folders = [folder, *(folder / scale for scale in SCALES_OF_FIGURES)]
+    if any((place / figure).is_dir() for place in folders for figure in known_figures()):
+        return [place / name for place in folders]
+    return [folder]
 
 
 def _sweeps(folders: list[Path]) -> Iterator[Sweep]:
@@ -204,7 +227,7 @@ def _sweeps(folders: list[Path]) -> Iterator[Sweep]:
         try:
             sweep = Sweep.open(folder)
         except UsageError as error:
-            tell(str(error))
+            logger.warning("%s", error)
         else:
             if sweep:
                 yield sweep

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import sys
+import argparse
+import logging
 from pathlib import Path
 
 from corridor_exp.cli.arguments import Parser
-from corridor_exp.errors import RunError
-from corridor_exp.runs import reading
+from corridor_exp.errors import RunError, UsageError
+from corridor_exp.runs.layout import find
 from corridor_exp.streams import steady_streams
+
+logger = logging.getLogger(__name__)
 
 
 @steady_streams()
@@ -21,26 +24,29 @@ def main(argv: list[str] | None = None) -> None:
         "lie in DIR or DIR/figures. It needs no network, so it can be mailed. "
         "Runs that are broken or not finished are in it, named so.",
         epilog="Examples: corridor-report; corridor-report outputs/digits-mlp; corridor-report outputs --out "
-        "runs.html. Exit codes: 0 done, 2 bad usage.",
+        "runs.html. Exit codes: 0 done, 2 bad usage, 75 stopped.",
     )
     parser.add_argument("directory", nargs="?", default="outputs", type=Path, metavar="DIR", help="default: outputs")
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: DIR/report.html")
-    args = parser.parse_args(argv)
+    parser.carry_out(_main, argv)
+
+
+def _main(args: argparse.Namespace) -> None:
     out: Path = args.out or args.directory / "report.html"
     if not args.directory.is_dir():
-        parser.error(f"{args.directory} is no folder: give one that holds runs, as corridor-report DIR")
+        raise UsageError(f"{args.directory} is no folder: give one that holds runs, as corridor-report DIR")
 
-    from corridor_exp.figures import report  # jinja2, only now
+    from corridor_exp.report import page  # jinja2, only now
 
-    if not reading.find(args.directory):
-        parser.error(f"{args.directory} holds no run: train one with corridor-train, or give another DIR")
+    if not find(args.directory):
+        raise UsageError(f"{args.directory} holds no run: train one with corridor-train, or give another DIR")
     try:
-        runs = report.write(args.directory, out, [args.directory, args.directory / "figures"])
+        runs = page.write(args.directory, out, [args.directory, args.directory / "figures"])
     except RunError as error:
-        parser.error(f"{error}; give another place by --out FILE")
+        raise UsageError(f"{error}; give another place by --out FILE") from None
     for run in runs:
         if run.complaint:
-            print(f"corridor-report: {run.complaint}", file=sys.stderr)
+            logger.warning("%s", run.complaint)
     print(f"{len(runs)} run{'s' * (len(runs) != 1)}: {out}")
 
 

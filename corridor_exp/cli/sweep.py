@@ -11,28 +11,26 @@ from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, Literal
 
-from corridor_exp.cli.arguments import STOPPED, Parser
+from corridor_exp.cli.arguments import Parser
 from corridor_exp.cli.estimate import report
 from corridor_exp.cli.table import beside_differences, table
-from corridor_exp.config import targets
-from corridor_exp.config.places import refuse_place
 from corridor_exp.config.settings import Settings
-from corridor_exp.errors import UsageError
+from corridor_exp.errors import ExitCode, UsageError
 from corridor_exp.launcher import rank_size_and_local
+from corridor_exp.runs.layout import ENDED, LOG_FILE, SLURM_JOBS_FILE, Status
+from corridor_exp.runs.places import refuse_place
 from corridor_exp.streams import steady_streams
-from corridor_exp.sweeps.frozen import SUBMITTED, Sweep, only_one, owner, thaw
+from corridor_exp.sweeps.frozen import Sweep, only_one, owner, thaw
 from corridor_exp.sweeps.status import Look, look
-from corridor_exp.sweeps.worker import LOG
 
 if TYPE_CHECKING:
     from corridor_exp.sweeps.request import Request
 
 logger = logging.getLogger(__name__)
-FINISHED = ("completed", "diverged")
-RETRIED = ("failed", "lost")
-UNSOUND = (*RETRIED, "diverged")
+RETRIED = (Status.FAILED, Status.LOST)
+UNSOUND = (*RETRIED, Status.DIVERGED)
 Outcome = Literal["ended", "stopped", "submitted", "queued"]
 
 HELP = """\
@@ -70,7 +68,7 @@ saving.
 
 
 @steady_streams()
-def main(argv: list[str] | None = None) -> NoReturn:
+def main(argv: list[str] | None = None) -> None:
     """The command. Exits with the codes of the contract."""
     parser = Parser(
         prog="corridor-sweep",
@@ -84,16 +82,23 @@ def main(argv: list[str] | None = None) -> NoReturn:
     what.add_argument("--status", action="store_true", help="a table of the runs: state, step, loss, time to go")
     what.add_argument("--cancel", action="store_true", help="stop the sweep; its runs save first, and can go on")
     what.add_argument("--estimate", action="store_true", help="say what the runs would take, from a few steps of each")
+    what.add_argument("--shell-completion", "-sc", action="store_true", help="as of corridor-train, for both commands")
     what.add_argument("--retry-failed", action="store_true", help="run only what has failed or was lost")
     parser.add_argument("--config-dir", metavar="DIR", help="a folder with options of your own, laid out as conf/ is")
     parser.add_argument("arguments", nargs="*", metavar="KEY=VALUE", help=argparse.SUPPRESS)
+    parser.set_defaults(flags=parser.flags)
     parser.carry_out(_main, argv)
 
 
 def _main(args: argparse.Namespace) -> int:
     from corridor_exp.sweeps.request import Request  # Hydra, only now
 
-    request = Request(targets.take(args.arguments), args.config_dir)
+    if args.shell_completion:
+        from corridor_exp.config.completion import Completion
+
+        Completion(args.flags, of_sweep=True).carry_out(args.arguments)
+        return 0
+    request = Request(args.arguments, args.config_dir)
     if args.estimate:
         estimate(request)
     elif not (args.status or args.cancel):
@@ -134,12 +139,12 @@ def run(sweep: Sweep, settings: Settings, retry_failed: bool) -> int:
     bad = [(folder, seen) for folder, seen in zip(sweep.folders, looks, strict=True) if seen.state in UNSOUND]
     if bad:
         print(f"\n{len(bad)} of {len(looks)} runs failed, diverged or were lost:")
-        rows = [[seen.state, seen.remark, str(folder / LOG)] for folder, seen in bad]
+        rows = [[seen.state, seen.remark, str(folder / LOG_FILE)] for folder, seen in bad]
         print(beside_differences([folder for folder, _ in bad], ["state", "why", "log"], rows))
-    if how == "stopped" or any(seen.state == "preempted" for seen in looks):
+    if how == "stopped" or any(seen.state == Status.PREEMPTED for seen in looks):
         logger.info("stopped; the same command goes on from here")
-        return STOPPED
-    return 1 if bad else 0
+        return ExitCode.STOPPED
+    return ExitCode.FAILED if bad else ExitCode.DONE
 
 
 def start(sweep: Sweep, settings: Settings, retry_failed: bool = False) -> Outcome:
@@ -148,7 +153,7 @@ def start(sweep: Sweep, settings: Settings, retry_failed: bool = False) -> Outco
     todo = [
         folder
         for folder, seen in zip(sweep.folders, looks, strict=True)
-        if not seen.queued and (seen.state in RETRIED if retry_failed else seen.state not in FINISHED)
+        if not seen.queued and (seen.state in RETRIED if retry_failed else seen.state not in ENDED)
     ]
     if queued := sum(seen.queued for seen in looks):
         logger.info("%d runs are in Slurm's queue already", queued)
@@ -170,7 +175,7 @@ def start(sweep: Sweep, settings: Settings, retry_failed: bool = False) -> Outco
 
 def look_at(sweep: Sweep) -> list[Look]:
     jobs: dict[str, str] = {}
-    if (sweep.directory / SUBMITTED).exists() and which("sacct") and find_spec("submitit"):
+    if (sweep.directory / SLURM_JOBS_FILE).exists() and which("sacct") and find_spec("submitit"):
         from corridor_exp.sweeps import slurm
 
         jobs = slurm.states(sweep)

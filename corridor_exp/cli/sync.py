@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import threading
 from collections.abc import Callable
@@ -11,11 +12,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from corridor_exp.cli.arguments import Parser
-from corridor_exp.config.secrets import clean
-from corridor_exp.errors import RunError
+from corridor_exp.errors import ExitCode, RunError, UsageError
 from corridor_exp.loggers import wandb
-from corridor_exp.runs import reading, records
+from corridor_exp.runs import layout, reading
+from corridor_exp.runs.layout import RECORDS_FILE, Status
 from corridor_exp.streams import steady_streams
+
+logger = logging.getLogger(__name__)
 
 
 @steady_streams()
@@ -27,40 +30,43 @@ def main(argv: list[str] | None = None) -> None:
         "were mirrored offline, that lost their network, or that W&B has never heard of. What W&B has already is not "
         "sent again, so that the command can be repeated. It needs a key: WANDB_API_KEY, or `wandb login`.",
         epilog="Examples: corridor-sync outputs/cifar10-resnet18/clr-seed0-1a2b3c4d; corridor-sync outputs "
-        "--project corridor. Exit codes: 0 done, 1 W&B could not be reached or a run not be read, 2 bad usage.",
+        "--project corridor. Exit codes: 0 done, 1 W&B or a run could not be read, 2 bad usage, 75 stopped.",
     )
     parser.add_argument("directory", type=Path, nargs="+", metavar="DIR", help="a run directory, or a folder of them")
     parser.add_argument("--project", metavar="NAME", help="instead of the project that the run's config.yaml names")
     parser.add_argument("--entity", metavar="NAME", help="instead of the entity that the run's config.yaml names")
     parser.add_argument("--follow", action="store_true", help=argparse.SUPPRESS)  # used by logger.wandb.mode=online
-    args = parser.parse_args(argv)
-    runs = [run for place in args.directory for run in reading.find(place)]
-    if not runs:
-        parser.error(f"no run lies in {', '.join(map(str, args.directory))}: none has a {records.RECORDS_FILE}")
+    parser.carry_out(_main, argv)
+
+
+def _main(args: argparse.Namespace) -> int:
+    folders = [folder for place in args.directory for folder in layout.find(place)]
+    if not folders:
+        raise UsageError(f"no run lies in {', '.join(map(str, args.directory))}: none has a {RECORDS_FILE}")
     if not wandb.has_key():
-        parser.error("no W&B key found: set WANDB_API_KEY, or run `wandb login`")
+        raise UsageError("no W&B key found: set WANDB_API_KEY, or run `wandb login`")
     how_it_ended = _as_standard_input_says() if args.follow else lambda: ""
     complaints = []
-    for run in tqdm(runs, unit="run", disable=len(runs) == 1):
-        stored = reading.read(run)
-        if stored.faults:
-            complaints.append(stored.complaint)
-        elif stored.records or args.follow:
+    for folder in tqdm(folders, unit="run", disable=len(folders) == 1):
+        run = reading.read(folder)
+        if run.faults:
+            complaints.append(run.complaint)
+        elif run.records or args.follow:
             try:
-                sent = wandb.upload(stored, args.project, args.entity, how_it_ended)
+                sent = wandb.upload(run, args.project, args.entity, how_it_ended)
             except RunError as error:  # W&B, or the network: the next run would fare no better
                 complaints.append(str(error))
                 break
-            tqdm.write(f"{run}: {sent} records uploaded")
+            tqdm.write(f"{folder}: {sent} records uploaded")
     for complaint in complaints:
-        print(f"corridor-sync: {clean(complaint)}", file=sys.stderr)
-    sys.exit(1 if complaints else 0)
+        logger.error("%s", complaint)
+    return ExitCode.FAILED if complaints else ExitCode.DONE
 
 
 def _as_standard_input_says() -> Callable[[], str | None]:
     """How the run has ended, once whoever trains it has said so and closed the pipe; or died."""
     said: list[str] = []
-    threading.Thread(target=lambda: said.append(sys.stdin.read() or "failed"), daemon=True).start()
+    threading.Thread(target=lambda: said.append(sys.stdin.read() or Status.FAILED), daemon=True).start()
     return lambda: said[0] if said else None
 
 

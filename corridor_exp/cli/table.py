@@ -9,6 +9,7 @@ from typing import Any
 
 from corridor_exp.config.differences import varied_keys, written_keys
 from corridor_exp.runs import reading, records
+from corridor_exp.runs.layout import Status
 
 COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "status": lambda summary: summary["status"],
@@ -22,7 +23,7 @@ COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
 def table(directories: list[Path]) -> str:
     """One line a run: how it ended, and the keys in which the runs differ. Runs that never started are there too."""
     summaries = [reading.read_summary(directory) for directory in directories]
-    rows = [[column(s) for column in COLUMNS.values()] if s else ["not started"] for s in summaries]
+    rows = [[column(s) for column in COLUMNS.values()] if s else [str(Status.NOT_STARTED)] for s in summaries]
     return beside_differences(directories, list(COLUMNS), rows)
 
 

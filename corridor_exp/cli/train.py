@@ -8,25 +8,20 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
-import yaml
-
-from corridor_exp import __version__
-from corridor_exp.cli.arguments import STOPPED, Parser
-from corridor_exp.config import targets
+from corridor_exp.cli.arguments import Parser
 from corridor_exp.config.logs import log_to_stderr
 from corridor_exp.config.options import SBATCH, our_groups
-from corridor_exp.config.places import refuse_place, refuse_to_start, run_directory
 from corridor_exp.config.schema import Config
 from corridor_exp.config.settings import NO_HYDRA, is_of_a_sweep
-from corridor_exp.errors import UsageError
+from corridor_exp.errors import ExitCode, UsageError
+from corridor_exp.files import to_yaml
 from corridor_exp.launcher import rank_size_and_local
+from corridor_exp.runs.places import refuse_place, refuse_to_start, run_directory
 from corridor_exp.signals import StopSignals
 from corridor_exp.streams import steady_streams
 
 logger = logging.getLogger(__name__)
-EXIT_CODES = {"completed": 0, "preempted": STOPPED}
 # Hydra's flags that mean nothing where Hydra only composes, and those instead of which there is --config-dir.
 NO_FLAGS = ("--info", "-i", "--hydra-help", "--package", "-p", "--resolve", "--run", "-r", "--experimental-rerun")
 NO_CONFIG = ("--config-name", "-cn", "--config-path", "-cp")
@@ -38,7 +33,8 @@ HELP = """corridor-train: train a network under the corridor learning rate, or a
 Examples
   corridor-train dataset=digits model=mlp                        no download, under a minute on a laptop
   corridor-train dataset=breast_cancer model=logistic l2=0.1     a convex problem, no download
-  corridor-train model=resnet18 optim=clr                        CIFAR-10; downloaded to ./data if it is not there
+  corridor-train model=resnet18_haiku optim=clr                  CIFAR-10; downloaded to ./data if it is not there
+  corridor-train model=resnet18 optim=clr                        the same with 3×3 stem: 16 times the arithmetic
   corridor-train model=resnet18 optim=clr dataset.root=DIR       CIFAR-10 from DIR (release, or train/<class>/*.jpg)
   corridor-train optim=sgd optim.lr=0.5 optim/schedule=cosine optim.schedule.warmup=200
   corridor-train -m optim=sgd optim.lr=0.01,0.1,1 seed=0,1,2     nine runs, into out_dir/0 … out_dir/8: a sweep
@@ -63,7 +59,7 @@ Flags
   --estimate                train a few steps, look once, and say what the whole would take: time, images/s, memory
   --cfg job                 print the configuration and stop
   --config-dir DIR          a folder with options of your own, laid out as conf/ is
-  --shell-completion install=bash|zsh|fish   prints what to evaluate for tab completion
+  --shell-completion install=bash|zsh|fish   prints what to evaluate for tab completion, also of corridor-sweep
   --sbatch                  print where the script is that runs one command as a Slurm job:
                             sbatch "$(corridor-train --sbatch)" model=resnet18 optim=clr
   --version, --help
@@ -75,16 +71,15 @@ signal after saving.
 
 
 @steady_streams()
-def main(argv: list[str] | None = None) -> NoReturn:
+def main(argv: list[str] | None = None) -> None:
     """The command. Exits with the codes of the contract."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if "--help" in argv or "-h" in argv:
         print(HELP.format(groups=_groups()), end="")
-        sys.exit(0)
+        sys.exit(ExitCode.DONE)
     parser = Parser(prog="corridor-train", add_help=False)
     parser.add_argument("--multirun", "-m", action="store_true")
     parser.add_argument("--config-dir", "-cd", metavar="DIR")
-    parser.add_argument("--version", action="version", version=f"corridor-exp {__version__}")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--cfg", "-c", metavar="job")
     what.add_argument("--estimate", action="store_true")
@@ -96,19 +91,19 @@ def main(argv: list[str] | None = None) -> NoReturn:
             parser.error(f"{flag} {NO_HYDRA}")
         if flag in NO_CONFIG:
             parser.error(f"{flag} is not supported; add options of your own with --config-dir")
+    parser.set_defaults(flags=[*parser.flags, "--help"])
     parser.carry_out(_main, argv)
 
 
 def _main(args: argparse.Namespace) -> int:
     if args.cfg not in (None, "job"):
         raise UsageError(f"--cfg {args.cfg} {NO_HYDRA}; --cfg job prints the configuration")
-    args.overrides = targets.take(args.overrides)
     if args.sbatch:
         print(SBATCH)
     elif args.shell_completion:
-        from corridor_exp.config.completion import complete
+        from corridor_exp.config.completion import Completion
 
-        complete(args.overrides)
+        Completion(args.flags).carry_out(args.overrides)
     elif args.multirun:
         return _sweep(args)
     else:
@@ -161,12 +156,12 @@ def _start(config: Config, directory: Path) -> int:
     with StopSignals() as stop:
         from corridor_exp.engine.run import run  # torch, only now
 
-        return EXIT_CODES.get(run(config, directory, lambda: stop.asked), 1)
+        return run(config, directory, lambda: stop.asked).exit_code
 
 
 def _print(configs: Sequence[Config]) -> None:
     for config in configs:
-        print(yaml.safe_dump(config.public(), sort_keys=False, allow_unicode=True), end="")
+        print(to_yaml(config.public()), end="")
 
 
 def _groups() -> str:

@@ -6,18 +6,18 @@ import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from corridor_exp.cli.arguments import STOPPED, Parser
-from corridor_exp.cli.sweep import FINISHED, start
-from corridor_exp.config import targets
-from corridor_exp.config.places import refuse_place
-from corridor_exp.errors import RunError
+from corridor_exp.cli.arguments import Parser
+from corridor_exp.cli.sweep import start
+from corridor_exp.errors import ExitCode, RunError
+from corridor_exp.files import write_json
 from corridor_exp.runs import records
+from corridor_exp.runs.layout import ENDED, LOG_FILE
+from corridor_exp.runs.places import refuse_place
 from corridor_exp.streams import steady_streams
 from corridor_exp.sweeps.choosing import Setting, result, settings_of
 from corridor_exp.sweeps.frozen import only_one
-from corridor_exp.sweeps.worker import LOG
 
 if TYPE_CHECKING:
     from corridor_exp.sweeps.tuning import Search
@@ -58,7 +58,7 @@ saving.
 
 
 @steady_streams()
-def main(argv: list[str] | None = None) -> NoReturn:
+def main(argv: list[str] | None = None) -> None:
     """The command. Exits with the codes of the contract."""
     parser = Parser(
         prog="corridor-tune",
@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
 def _main(args: argparse.Namespace) -> int:
     from corridor_exp.sweeps.tuning import Search  # Hydra, only now
 
-    search = Search(targets.take(args.arguments), args.config_dir)
+    search = Search(args.arguments, args.config_dir)
     assert search.directory
     refuse_place(search.directory)
     with only_one(search.directory):
@@ -94,16 +94,17 @@ def carry_out(search: Search) -> int:
         how = start(sweep, search.settings)
         if how != "ended":
             logger.info("the same command goes on %s", "from here" if how == "stopped" else "once these have ended")
-            return STOPPED if how == "stopped" else 0
+            return ExitCode.STOPPED if how == "stopped" else ExitCode.DONE
         settings = settings_of(sweep.folders, search.keys, search.tuning.metric)
         if study:
             study.tell(settings)
-        failed = [run.directory for setting in settings for run in setting.runs if run.status not in FINISHED]
+        failed = [run.directory for setting in settings for run in setting.runs if run.status not in ENDED]
         if not failed and study and study.propose(search.settings.processes):
             continue
         print(table(settings))
         if failed:
-            raise RunError(f"{len(failed)} runs failed; {failed[0] / LOG} says why, and the same command tries again")
+            log = failed[0] / LOG_FILE
+            raise RunError(f"{len(failed)} runs failed; {log} says why, and the same command tries again")
         return conclude(sweep.directory, result(settings, search.tuning.metric), search.tuning.metric)
 
 
@@ -123,7 +124,7 @@ def conclude(directory: Path, found: dict[str, Any] | None, metric: str) -> int:
     """Say which setting is best, and write it to `tune.json`. Returns the exit code."""
     if not found:
         raise RunError(f"no setting has a {metric} to choose by")
-    records.write_atomically(directory / RESULT, (records.to_json(found, indent=2) + "\n").encode())
+    write_json(directory / RESULT, found)
     print(f"\n{in_words(found)}")
     return 0
 

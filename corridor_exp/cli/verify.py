@@ -6,12 +6,13 @@ import argparse
 import logging
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from corridor_exp.cli.arguments import Parser
-from corridor_exp.runs.records import to_json
+from corridor_exp.errors import ExitCode
+from corridor_exp.files import to_json
 from corridor_exp.streams import steady_streams
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 @steady_streams()
-def main(argv: list[str] | None = None) -> NoReturn:
+def main(argv: list[str] | None = None) -> None:
     """The command. Exits with 0 where all is as expected, 1 where a row is not, 75 where it was stopped."""
     parser = Parser(
         prog="corridor-verify",
@@ -54,7 +55,7 @@ def _main(args: argparse.Namespace) -> int:
         print(to_json([asdict(row) for row in rows], indent=2))
     else:
         print(f"\n{len(rows) - slips - red} statements hold, {red} fail; {slips} slips of the print, as expected")
-    return 1 if red else 0
+    return ExitCode.FAILED if red else ExitCode.DONE
 
 
 def line(row: Row) -> str:

@@ -10,11 +10,31 @@ from typing import Any
 from corridor_exp.config import secrets, targets
 
 NOT_IDENTITY = ("out_dir", "resume", targets.SETTING)  # where a run lies, and whether a change is forgiven
+# Keys that older runs lack, at the value that stands for those.
+NEWER = {
+    "loss": "auto",
+    "dataset.label_noise": 0.0,
+    "dataset.held_out": None,
+    "probe.corridor.hessian": True,
+    "probe.until": None,
+}
 
 
 def identity(stored: Mapping[str, Any]) -> dict[str, Any]:
     """What makes two runs the same run, of a configuration as a file holds it, without secrets."""
+    return _without_newer(_written(stored))
+
+
+def _written(stored: Mapping[str, Any]) -> dict[str, Any]:
     return secrets.redact({key: value for key, value in stored.items() if key not in NOT_IDENTITY})
+
+
+def _without_newer(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    return {
+        key: _without_newer(value, f"{prefix}{key}.") if isinstance(value, Mapping) else value
+        for key, value in tree.items()
+        if (f"{prefix}{key}", value) not in NEWER.items()
+    }
 
 
 def fingerprint(configs: list[dict[str, Any]]) -> str:
@@ -50,7 +70,7 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 def written_keys(stored: Mapping[str, Any]) -> dict[str, str]:
     """A configuration as a run directory holds it, flat and as text, without what is not identity."""
-    return {key: str(value) for key, value in leaves(identity(stored))}
+    return {key: str(value) for key, value in leaves(_written(stored))}
 
 
 def varied_keys(configs: Iterable[Mapping[str, str]]) -> list[str]:

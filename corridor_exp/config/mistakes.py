@@ -25,7 +25,7 @@ def first_problem(error: ValidationError, known: Mapping[str, Any]) -> str:
     if problem["type"] == "extra_forbidden":
         return unknown_key(key, known)
     if problem["type"] == "missing":
-        return f"{key}: Field required; it can be neither deleted nor left out"
+        return f"{key} is required: it can be neither deleted nor left out"
     reason = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
     value = problem["input"]
     group, _, name = key.rpartition(".")

@@ -34,6 +34,7 @@ from corridor_exp.config.values import (
     HeldOut,
     ImageSize,
     Interval,
+    LossName,
     Means,
     NonNegative,
     OpenFraction,
@@ -99,6 +100,7 @@ class Dataset(Component):
     train_size: Count | None = ABSENT
     test_size: Count | None = ABSENT
     held_out: HeldOut | None = ABSENT
+    label_noise: Fraction = ABSENT
     image_size: ImageSize = ABSENT
     augment: bool = ABSENT
     drop_last: bool = ABSENT
@@ -121,10 +123,10 @@ class Model(Component):
 
 class Schedule(Strict):
     name: Literal["constant", "cosine"]
-    warmup: Whole = 0
-    period: Count | None = None
-    period_factor: Count = 1
-    min_lr: NonNegative = 0.0
+    warmup: Whole = ABSENT
+    period: Count | None = ABSENT
+    period_factor: Count = ABSENT
+    min_lr: NonNegative = ABSENT
 
 
 class Optimizer(Component):
@@ -168,6 +170,8 @@ class Optimizer(Component):
 class Probe(Component):
     images: Literal["batch", "fixed", "train"] = ABSENT
     layers: bool = ABSENT
+    hessian: bool = ABSENT
+    batches: Count = ABSENT
     count: Count = ABSENT
     tolerance: Positive = ABSENT
     max_restarts: Count = ABSENT
@@ -190,6 +194,7 @@ class Probes(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True, strict=True, defer_build=True)
     __pydantic_extra__: dict[str, Probe]
     every: Count
+    until: Count | None = None
 
     def components(self) -> dict[str, Probe]:
         return dict(self.__pydantic_extra__)
@@ -225,6 +230,7 @@ class Config(Strict):
     epochs: Count
     max_steps: Count | None
     target_loss: Positive | None
+    loss: LossName = "auto"
     l2: NonNegative
     log_every: Count
     eval_every: Count
@@ -254,6 +260,8 @@ class Config(Strict):
             raise UsageError(first_problem(error, composed)) from None
         if config.optim.adaptive and config.batch_size != "full":
             raise UsageError("optim.adaptive=true needs the whole loss at every step: set batch_size=full")
+        if "." in config.loss:
+            targets.check(config.loss, (), "loss")
         for key, component in config.components().items():
             targets.check(component.target, our_targets(), f"{key}._target_")
             for name in _unknown(key, component, choices or {}):

@@ -11,6 +11,8 @@ from corridor_exp.config.mistakes import first_problem
 from corridor_exp.config.values import Count, PathStr, Whole
 from corridor_exp.errors import UsageError
 
+UNION = "+"  # begins a grid
+SCALES_OF_FIGURES = ("full", "mini")  # scales without a file: each figure alone says what they add
 NO_HYDRA = (
     "has no meaning here, because Hydra only composes: executor=local|slurm and processes=N start the runs of -m, "
     "out_dir=DIR places them, and corridor-sweep runs a union of grids"

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from corridor_exp.config.threads import MOST_THREADS
-from corridor_exp.runs.records import SAFE_NAME
+from corridor_exp.files import SAFE_NAME
 
 TOO_MANY = 2**31  # images, steps, units: what a tensor cannot count, or a user cannot mean
 
@@ -44,6 +44,12 @@ def _held_out(value: int | float) -> int | float:
     return value
 
 
+def _loss(text: str) -> str:
+    if text not in ("auto", "cross_entropy", "mse") and "." not in text:
+        raise ValueError("must be auto, cross_entropy, mse, or the dotted name of a function or class")
+    return text
+
+
 def _float32(value: float) -> float:
     if abs(value) > 3.4e38:
         raise ValueError("must be at most 3.4e38, as float32 has no larger number")
@@ -59,6 +65,7 @@ def _device(text: str) -> str:
 Slug = Annotated[str, AfterValidator(_slug)]
 PathStr = Annotated[str, AfterValidator(_path)]
 Device = Annotated[str, AfterValidator(_device)]
+LossName = Annotated[str, AfterValidator(_loss)]
 BatchSize = Annotated[int | str, AfterValidator(_batch_size)]
 HeldOut = Annotated[int | float, AfterValidator(_held_out)]
 Interval = Annotated[int | str, AfterValidator(_interval)]

@@ -72,6 +72,24 @@ def balanced_subset(labels: np.ndarray, size: int | None, key: str) -> np.ndarra
     return np.sort(chosen)
 
 
+def with_wrong_labels(labels: np.ndarray, share: float, classes: int, seed: int) -> np.ndarray:
+    """A copy of the labels in which round(share · N) of them are wrong: each is another class, all equally likely.
+
+    It depends on the arguments alone. A larger share keeps the wrong labels of a smaller one. Raises `RunError` if the
+    labels are no classes.
+    """
+    if not share:
+        return labels
+    if labels.dtype.kind != "i":
+        raise RunError(f"dataset.label_noise={share:g}: these targets are numbers and no classes")
+    generator = torch.Generator().manual_seed(mixed_seed("labels", seed))
+    chosen = torch.randperm(len(labels), generator=generator).numpy()[: round(share * len(labels))]
+    shifts = torch.randint(1, classes, (len(labels),), generator=generator).numpy()
+    wrong = labels.copy()
+    wrong[chosen] = (labels[chosen] + shifts[chosen]) % classes
+    return wrong
+
+
 def renumbered(labels: np.ndarray, names: Sequence[str], training: Sequence[str], where: object) -> np.ndarray:
     """The labels of a split, with each class numbered as in training.
 

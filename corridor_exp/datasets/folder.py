@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +25,7 @@ from corridor_exp.datasets.base import (
     epoch_order,
     mixed_seed,
     refuse_one_class,
+    with_wrong_labels,
 )
 from corridor_exp.datasets.crops import UNREADABLE, central_crop, random_crop
 from corridor_exp.datasets.sources import Source, find_source, training_numbers
@@ -33,6 +34,8 @@ from corridor_exp.objective import Batch
 from corridor_exp.objective.batches import DataShape, LocalBatch, Loss
 from corridor_exp.objective.ranks import ALONE
 from corridor_exp.signals import StopSignals
+
+log = logging.getLogger(__name__)
 
 
 def imagefolder(**options: Any) -> FolderDataset:
@@ -62,6 +65,7 @@ class FolderDataset:
         channels_last: bool = False,
         train_size: int | None = None,
         test_size: int | None = None,
+        label_noise: float = 0.0,
         drop_last: bool = False,
         skip_corrupt: bool = False,
     ) -> None:
@@ -81,11 +85,14 @@ class FolderDataset:
         if test is not None:
             test.labels = training_numbers(test, train)
         else:
-            print(f"corridor-train: {folder} has no val or test folder, so there are no test metrics", file=sys.stderr)
+            log.warning("%s has no val or test folder, so there are no test metrics", folder)
         self.train = _Crops(train, image_size, seed if augment else None)
         self.test = _Crops(test, image_size) if test else None
         self.train_indices = balanced_subset(train.labels, train_size, "dataset.train_size")
         self.test_indices = balanced_subset(test.labels, test_size, "dataset.test_size") if test else np.arange(0)
+        chosen = train.labels[self.train_indices]
+        train.labels = train.labels.copy()
+        train.labels[self.train_indices] = with_wrong_labels(chosen, label_noise, len(train.names), seed)
         self.train_size, self.test_size = len(self.train_indices), len(self.test_indices)
         self.shape = DataShape(3, image_size, len(train.names), "imagenet")
         self.loss: Loss = F.cross_entropy
@@ -122,7 +129,7 @@ class FolderDataset:
             if not images:
                 raise RunError(f"{corrupt[0]}; no other image of its batch can be read either")
             for error in sorted(set(corrupt) - self.skipped):
-                print(f"corridor-train: left out: {error}", file=sys.stderr)
+                log.warning("left out: %s", error)
             self.skipped.update(corrupt)
             x, y = images
             whole = len(x) if self.ranks.size == 1 else len(batch)

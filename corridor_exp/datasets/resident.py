@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from corridor_exp.datasets.base import balanced_subset, batch_count, epoch_order, mixed_seed
+from corridor_exp.datasets.base import balanced_subset, batch_count, epoch_order, mixed_seed, with_wrong_labels
 from corridor_exp.errors import RunError
 from corridor_exp.objective import Batch
 from corridor_exp.objective.batches import DataShape, LocalBatch, Loss
@@ -107,6 +107,7 @@ class ResidentDataset(Resident):
 
     `held_out` training images (below 1: a share of them) replace the test set, for instance to choose a learning rate
     without the test set.
+    `label_noise` is the share of the training labels that are wrong: see `with_wrong_labels`.
     """
 
     def __init__(
@@ -121,6 +122,7 @@ class ResidentDataset(Resident):
         test_size: int | None = None,
         held_out: float | None = None,
         image_size: int | None = None,
+        label_noise: float = 0.0,
         augment: Augmentation | None = None,
         drop_last: bool = False,
     ) -> None:
@@ -130,6 +132,7 @@ class ResidentDataset(Resident):
         if held_out:
             train, test = train.split(held_out, "dataset.held_out")
         train = _resized(train.subset(train_size, "dataset.train_size"), image_size)
+        train = train._replace(y=with_wrong_labels(train.y, label_noise, classes, seed))
         test = _resized(test.subset(test_size, "dataset.test_size"), image_size)
         shape = DataShape(train.x.shape[1], train.x.shape[2], classes, "small")
         super().__init__(train, test, shape, F.cross_entropy, device=device, seed=seed, drop_last=drop_last)
@@ -147,7 +150,7 @@ class NumericDataset(Resident):
     `held_out` is as in `ResidentDataset`.
 
     `standardise` uses the mean and deviation of each feature over the training rows, in float64. A feature that is
-    constant there becomes 0 everywhere. `channels_last` has no effect on numbers.
+    constant there becomes 0 everywhere. `channels_last` has no effect on numbers. `label_noise` is for two classes.
     """
 
     def __init__(
@@ -164,12 +167,14 @@ class NumericDataset(Resident):
         train_size: int | None = None,
         test_size: int | None = None,
         held_out: float | None = None,
+        label_noise: float = 0.0,
         drop_last: bool = False,
     ) -> None:
         if held_out:
             train, test = train.split(held_out, "dataset.held_out")
         test = (test or Arrays(train.x[:0], train.y[:0])).subset(test_size, "dataset.test_size")
         train = train.subset(train_size, "dataset.train_size")
+        train = train._replace(y=with_wrong_labels(train.y, label_noise, 2, seed))
         if standardise:
             varies = np.ptp(train.x, axis=0) > 0  # exact, while the deviation of a constant may be a rounding error
             mean, deviation = train.x.mean(0), np.where(varies, train.x.std(0), np.inf)

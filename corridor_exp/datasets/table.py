@@ -7,22 +7,13 @@ import zlib
 from typing import Any
 
 import numpy as np
-import torch.nn.functional as F
-from torch import Tensor
 
 from corridor_exp.datasets.base import data_path
 from corridor_exp.datasets.resident import Arrays, NumericDataset
 from corridor_exp.errors import RunError
 from corridor_exp.files import regular
 from corridor_exp.objective.batches import DataShape
-
-
-def logistic_loss(outputs: Tensor, y: Tensor) -> Tensor:
-    """The mean of log(1 + exp(−ỹz)), where z is the only logit and ỹ = 2y − 1 = ±1 for labels y of 0 or 1.
-
-    A network with one logit for each class has the same loss as a function of their difference, and twice the ‖g‖².
-    """
-    return F.binary_cross_entropy_with_logits(outputs.squeeze(1), y.to(outputs.dtype))
+from corridor_exp.objective.losses import logistic_loss
 
 
 def breast_cancer(**options: Any) -> NumericDataset:

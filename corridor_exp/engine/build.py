@@ -7,6 +7,7 @@ import math
 from typing import Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
@@ -18,7 +19,8 @@ from corridor_exp.engine.loop import Engine, Plan
 from corridor_exp.errors import RunError, UsageError
 from corridor_exp.models.haiku import DebiasedBatchNorm2d
 from corridor_exp.objective import Objective
-from corridor_exp.objective.batches import DataShape
+from corridor_exp.objective.batches import DataShape, Loss
+from corridor_exp.objective.losses import half_squared_error, logistic_loss
 from corridor_exp.objective.ranks import ALONE, Ranks, shard
 from corridor_exp.optim import GuardedOptimizer, build_schedule, guarded
 
@@ -67,7 +69,7 @@ def build_engine(config: Config, ranks: Ranks = ALONE, **outlets: Any) -> Engine
     return Engine(
         Objective(
             model,
-            dataset.loss,
+            _loss(config.loss, dataset),
             l2=config.l2,
             micro_batch=settings.micro_batch,
             precision=AUTOCAST[precision],
@@ -111,6 +113,18 @@ def _over_ranks(config: Config, model: nn.Module, ranks: Ranks) -> nn.Module:
     return model
 
 
+def _loss(name: str, dataset: Dataset) -> Loss:
+    """The loss of that name. A class is built without arguments. Raises `RunError` for classes that the data lack."""
+    if name == "mse":
+        return half_squared_error
+    if name == "cross_entropy" and dataset.loss not in (F.cross_entropy, logistic_loss):
+        raise RunError("loss=cross_entropy needs classes, and this data set has numbers to fit: take loss=mse")
+    if "." not in name:
+        return dataset.loss
+    loss = Component(_target_=name)
+    return loss.build() if isinstance(loss.factory(), type) else loss.factory()
+
+
 def _plan(config: Config, batch_size: int) -> Plan:
     every = config.checkpoint.every
     return Plan(
@@ -121,6 +135,7 @@ def _plan(config: Config, batch_size: int) -> Plan:
         log_every=config.log_every,
         eval_every=config.eval_every,
         probe_every=config.probe.every,
+        probe_until=config.probe.until or math.inf,
         save_every=every if isinstance(every, int) else None,
         save_minutes=math.inf if isinstance(every, int) else float(every.removesuffix("min")),
         best=config.checkpoint.best,
@@ -200,7 +215,9 @@ def build_optimizer(
     schedule = option.schedule
     if schedule is None:
         return optimizer, None
-    return optimizer, build_schedule(optimizer, config.epochs * steps_per_epoch, **schedule.model_dump())
+    return optimizer, build_schedule(
+        optimizer, config.epochs * steps_per_epoch, **schedule.model_dump(exclude_unset=True)
+    )
 
 
 def computes_bf16(device: torch.device) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 import time
@@ -66,7 +67,7 @@ def estimate(config: Config, begins: Callable[[str], object] = lambda phase: Non
         step=step,
         steps=steps,
         look=look,
-        looks=-(-steps // plan.probe_every) if probes else 0,
+        looks=math.ceil(min(steps, plan.probe_until) / plan.probe_every) if probes else 0,
         evaluation=a_test * dataset.test_size / TEST_BATCH if dataset.test_size > TEST_BATCH else a_test,
         evaluations=-(-epochs // plan.eval_every) if dataset.test_size else 0,
         memory=torch.cuda.max_memory_allocated(objective.device) if is_cuda else resident,

@@ -1,6 +1,6 @@
 """The training loop. Reads from top to bottom; knows no configuration, no files, no figures.
 
-For each batch: probes look, E and its gradient are computed, the optimizer steps, a record is emitted now and then.
+For each batch: E and its gradient are computed, probes look, the optimizer steps, a record is emitted now and then.
 Between two records nothing waits for the device.
 """
 
@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,16 +21,15 @@ from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
 from corridor_exp.datasets.base import Dataset
-from corridor_exp.engine import state
-from corridor_exp.engine.state import Progress, Renewed, State
+from corridor_exp.engine.state import Progress, Resumable
 from corridor_exp.objective import Batch, Objective
 from corridor_exp.objective.cost import in_gradients
 from corridor_exp.optim import guarded, scalar
 from corridor_exp.probes.base import Probe
 from corridor_exp.runs import records
+from corridor_exp.runs.layout import Status
 from corridor_exp.runs.records import Metrics, Record
 
-Status = Literal["completed", "diverged", "preempted"]
 Measured = dict[str, Tensor | float]
 TEST_BATCH = 1000
 
@@ -46,12 +45,13 @@ class Plan:
     log_every: int = 10
     eval_every: int = 1
     probe_every: int = 50
+    probe_until: float = math.inf
     save_every: int | None = 500
     save_minutes: float = math.inf
     best: str | None = None  # the metric whose best epoch is saved apart
 
 
-class Engine:
+class Engine(Resumable):
     """Trains `objective` on `dataset` with `optimizer` until the plan, a divergence or a stop ends it.
 
     `emit` takes each record. `save` takes the state of a checkpoint, which it must copy, and "best" as a second
@@ -110,7 +110,7 @@ class Engine:
             while status is None:
                 status = self._epoch(bar)
         if not self.sound:  # seen or not yet seen by a record: what came after is not worth going on from
-            return "diverged"
+            return Status.DIVERGED
         self.save(self.state_dict())
         return status
 
@@ -118,7 +118,7 @@ class Engine:
         """Train from the current position to the end of the epoch. How the run ended, or None if it goes on."""
         progress = self.progress
         if progress.step >= self.total_steps and not progress.pending:
-            return "completed"
+            return Status.COMPLETED
         for batch in self.dataset.train_batches(progress.epoch, self.plan.batch_size, self.position):
             measured = self._step(batch)
             bar.update()
@@ -129,12 +129,12 @@ class Engine:
                 if diverged or not ends_epoch:  # an epoch's last record waits for the evaluation
                     self._record(bar)
                 if diverged:
-                    return "diverged"
+                    return Status.DIVERGED
             stop, due = self.ranks.any(self.should_stop(), self._is_due())
             if stop:
-                return "preempted"
+                return Status.PREEMPTED
             if progress.step == self.total_steps and not ends_epoch:
-                return "completed"
+                return Status.COMPLETED
             if due and self.sound:
                 self.save(self.state_dict())
                 self.saved = time.perf_counter()
@@ -143,19 +143,23 @@ class Engine:
     def _step(self, batch: Batch) -> Measured:
         """One iteration, without a host sync. What it measured, still on the device; empty if it is not recorded."""
         plan, progress = self.plan, self.progress
-        looks = bool(self.probes) and progress.step % plan.probe_every == 0
+        looks = bool(self.probes) and progress.step % plan.probe_every == 0 and progress.step < plan.probe_until
         is_last = self.position + 1 == self.steps_per_epoch or progress.step + 1 == self.total_steps
         recorded = looks or is_last or progress.step % plan.log_every == 0
-        seen = [probe.look(self.objective, batch) for probe in self.probes] if looks else []
 
-        before = self.objective.passes  # without the looks
+        spent = self.objective.passes  # a look counts on its own
         self.optimizer.prepare(self.objective, batch)
+        before = self.objective.before() if looks else None
         loss, correct = self.objective.backward(batch, self.scaler, count=recorded)
+        seen = []
+        if before:
+            past = self.objective.as_before(before, batch, loss)
+            seen = [probe.look(past, batch) for probe in self.probes]
         if self.scaler:
             self.scaler.unscale_(self.optimizer)
         self.optimizer.step(loss=loss)
         norm_sq, h = self.optimizer.grad_norm_sq, self.optimizer.step_taken
-        progress.passes += self.objective.passes - before
+        progress.passes += self.objective.passes - spent
 
         self.loss_sum.add_(loss, alpha=batch.images)
         self.sound &= self._is_sound(loss, norm_sq)
@@ -207,14 +211,14 @@ class Engine:
         if ends or (progress.epoch + 1) % plan.eval_every == 0:
             tested = self.evaluate()
         if tested is None:
-            return "preempted"
+            return Status.PREEMPTED
         metrics = progress.pending = {**progress.pending, records.TRAIN_EPOCH_LOSS: loss, **tested}
         self._record(bar)
         self.loss_sum.zero_()
         progress.epoch, progress.images, progress.seen = progress.epoch + 1, 0, 0
         if self._is_best(metrics) and self.sound:
             self.save(self.state_dict(), "best")
-        return "completed" if ends else None
+        return Status.COMPLETED if ends else None
 
     def evaluate(self) -> Metrics | None:
         """Mean loss, and accuracy if there are classes, over the test set, in evaluation mode.
@@ -282,9 +286,3 @@ class Engine:
             disable=hidden or not self.show_progress,
             mininterval=0.2 if sys.stderr.isatty() else 30.0,
         )
-
-    def state_dict(self) -> State:
-        return state.state_dict(self)
-
-    def load_state_dict(self, saved: State, renewed: Renewed = Renewed()) -> None:  # noqa: B008, as it is frozen
-        state.load_state_dict(self, saved, renewed)

@@ -10,7 +10,7 @@ from typing import Any
 from corridor_exp.config.schema import Config
 from corridor_exp.engine.state import State
 from corridor_exp.loggers import Mirrors
-from corridor_exp.runs import checkpoint, records
+from corridor_exp.runs import checkpoint, layout, records
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Output:
                 "%s bytes of records are newer than the checkpoint: dropped, and trained again",
                 f"{self.writer.dropped:,}",
             )
-        folder, keep = self.directory / records.CHECKPOINTS, self.config.checkpoint.keep
+        folder, keep = self.directory / layout.CHECKPOINTS, self.config.checkpoint.keep
         self.saver = checkpoint.Saver(folder, keep, before=self.writer.sync)
         self.stack.callback(self.saver.close)
         self.mirrors = Mirrors([option.build() for option in self.config.logger.values()], log.warning)

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
-from filelock import FileLock, Timeout
 
 import corridor_exp
 from corridor_exp.config import secrets
-from corridor_exp.config.differences import NOT_IDENTITY, changes, difference
-from corridor_exp.config.places import refuse_to_start
+from corridor_exp.config.differences import changes, difference, identity
 from corridor_exp.config.schema import Config
 from corridor_exp.engine.build import build_engine
 from corridor_exp.engine.loop import Engine
@@ -24,16 +21,19 @@ from corridor_exp.engine.memory import fit_to_memory
 from corridor_exp.engine.output import Output
 from corridor_exp.engine.state import Renewed
 from corridor_exp.errors import RunError, UsageError, in_words
+from corridor_exp.files import to_yaml, write_atomically, write_json
 from corridor_exp.objective import ranks as distributed
 from corridor_exp.objective.ranks import Ranks
-from corridor_exp.runs import checkpoint, reading, records
+from corridor_exp.runs import checkpoint, layout, reading, records
+from corridor_exp.runs.layout import Status, held, write_total_steps
+from corridor_exp.runs.places import refuse_to_start
 from corridor_exp.runs.provenance import git_commit
 
 log = logging.getLogger(__name__)
 EXPECTED = (RunError, OSError, torch.OutOfMemoryError)  # told without a traceback
 
 
-def run(config: Config, directory: Path, should_stop: Callable[[], bool], patience: float = 1.0) -> str:
+def run(config: Config, directory: Path, should_stop: Callable[[], bool], patience: float = 1.0) -> Status:
     """Begin or go on with the run of `directory`. Returns its status, which `summary.json` has too.
 
     `completed`, `diverged`, `preempted` (stopped by a signal after saving; the same command goes on) or `failed`.
@@ -54,42 +54,32 @@ def run(config: Config, directory: Path, should_stop: Callable[[], bool], patien
         log.error(
             "%s; nothing that was saved is lost: once it can be written, the same command goes on", in_words(problem)
         )
-        return "failed"
+        return Status.FAILED
 
 
 def _begin_or_go_on(
     config: Config, directory: Path, should_stop: Callable[[], bool], patience: float, ranks: Ranks
-) -> str:
+) -> Status:
     with distributed.connected(ranks), ExitStack() as stack:
         with ranks.together():
             if ranks.is_first:
-                stack.enter_context(_held(directory, patience))
+                directory.mkdir(parents=True, exist_ok=True)
+                busy = f"{directory} is in use by another process; wait for it, or choose another out_dir"
+                stack.enter_context(held(directory / layout.LOCK_FILE, busy, patience))
                 refuse_to_start(config, directory)
         old = reading.read_summary(directory).get("status")
         ranks.wait()  # until all have read it: the first one is about to remove it
-        if old in ("completed", "diverged") and not config.resume.override:
-            log.info("this run has %s before; see %s", old, directory / records.SUMMARY_FILE)
-            return str(old)
+        if old in layout.ENDED and not config.resume.override:
+            log.info("this run has %s before; see %s", old, directory / layout.SUMMARY_FILE)
+            return Status(old)
         return _run(config, directory, should_stop, ranks)
 
 
-@contextmanager
-def _held(directory: Path, patience: float) -> Iterator[None]:
-    """While this is open no other process runs in the directory."""
-    directory.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(directory / records.LOCK_FILE, timeout=patience):
-            yield
-    except Timeout:
-        raise UsageError(f"{directory} is in use by another process; wait for it, or choose another out_dir") from None
-
-
-def _run(config: Config, directory: Path, should_stop: Callable[[], bool], ranks: Ranks) -> str:
+def _run(config: Config, directory: Path, should_stop: Callable[[], bool], ranks: Ranks) -> Status:
     if ranks.is_first:
-        written = yaml.safe_dump(config.public(), sort_keys=False, allow_unicode=True)
-        records.write_atomically(directory / records.CONFIG_FILE, written.encode())
-        (directory / records.SUMMARY_FILE).unlink(missing_ok=True)  # of a former start: a run that is killed has none
-    status, engine, problem = "failed", None, None
+        write_atomically(directory / layout.CONFIG_FILE, to_yaml(config.public()).encode())
+        (directory / layout.SUMMARY_FILE).unlink(missing_ok=True)  # of a former start: a run that is killed has none
+    status, engine, problem = Status.FAILED, None, None
     output = Output(config, directory)
     try:
         engine = build_engine(
@@ -113,8 +103,7 @@ def _run(config: Config, directory: Path, should_stop: Callable[[], bool], ranks
         summary = {"status": status, "error": error, **environment(), **(outcome(engine) if engine else {})}
         if engine and config.fork_from:
             summary["parent"] = {"run": secrets.redact(config.fork_from), "step": engine.progress.began}
-        content = records.to_json(summary, indent=2) + "\n"
-        records.write_atomically(directory / records.SUMMARY_FILE, content.encode())
+        write_json(directory / layout.SUMMARY_FILE, summary)
         log.info(_farewell(status, directory, summary, records_lost))
     return status
 
@@ -126,15 +115,15 @@ def _cause(problem: Exception) -> str:
     return in_words(problem) if isinstance(problem, EXPECTED) else f"{type(problem).__name__}: {problem}"
 
 
-def _train(engine: Engine, config: Config, output: Output) -> str:
+def _train(engine: Engine, config: Config, output: Output) -> Status:
     """Load what a former start has saved, train, and keep records, mirrors and checkpoints."""
-    saved = checkpoint.load_newest(output.directory / records.CHECKPOINTS)
+    saved = checkpoint.load_newest(output.directory / layout.CHECKPOINTS)
     if saved:
         _refuse_another_machine(saved["environment"], engine, config)
         _go_on_from(saved, engine, config)
         log.info("going on at step %d of %d", engine.progress.step, engine.total_steps)
     elif parent := config.parent():
-        _go_on_from(checkpoint.load_one(parent[0] / records.CHECKPOINTS, parent[1]), engine, config)
+        _go_on_from(checkpoint.load_one(parent[0] / layout.CHECKPOINTS, parent[1]), engine, config)
         engine.progress.began = step = engine.progress.step
         log.info("forked from %s at step %d, going on to %d", config.fork_from, step, engine.total_steps)
         if step >= engine.total_steps:
@@ -143,9 +132,10 @@ def _train(engine: Engine, config: Config, output: Output) -> str:
         fit_to_memory(engine)
     if not engine.ranks.is_first:
         return engine.train()
-    status = "failed"
+    status = Status.FAILED
     try:
         output.open(numerics(engine), keep_bytes=saved["records_bytes"] if saved else 0)
+        write_total_steps(output.directory, engine.total_steps)
         log.info(_greeting(engine, output.directory))
         status = engine.train()
         output.check()
@@ -156,11 +146,7 @@ def _train(engine: Engine, config: Config, output: Output) -> str:
 
 def _go_on_from(saved: dict[str, Any], engine: Engine, config: Config) -> None:
     """Let the engine go on from a checkpoint, of this run or of another, but for what has changed since."""
-    changed = {
-        key
-        for key in changes(secrets.redact(saved["config"]), config.public())
-        if key.partition(".")[0] not in (*NOT_IDENTITY, "fork_from")
-    }
+    changed = {key for key in changes(identity(saved["config"]), config.identity()) if key != "fork_from"}
     renewed = Renewed(
         micro_batch="engine.micro_batch" in changed,
         random_numbers="seed" in changed,
@@ -240,7 +226,7 @@ def _greeting(engine: Engine, directory: Path) -> str:
     )
 
 
-def _farewell(status: str, directory: Path, summary: dict[str, Any], records_lost: bool) -> str:
+def _farewell(status: Status, directory: Path, summary: dict[str, Any], records_lost: bool) -> str:
     metrics = summary.get("metrics", {})
     values = ", ".join(
         f"{key} {metrics[key]:.4g}"
@@ -248,9 +234,10 @@ def _farewell(status: str, directory: Path, summary: dict[str, Any], records_los
         if isinstance(metrics.get(key), float)
     )
     at = f" at step {summary['step']}" if "step" in summary else ""
+    again = "" if records_lost else ", the same command tries again"
     advice = {
-        "preempted": "; the same command goes on from here",
-        "diverged": "; θ kept its last finite values",
-        "failed": f"; see {directory / records.SUMMARY_FILE}{'' if records_lost else ', the same command tries again'}",
+        Status.PREEMPTED: "; the same command goes on from here",
+        Status.DIVERGED: "; θ kept its last finite values",
+        Status.FAILED: f"; see {directory / layout.SUMMARY_FILE}{again}",
     }.get(status, "")
     return f"{status}{at}{': ' + values if values else ''}{advice}"

@@ -6,15 +6,17 @@ import math
 import time
 import warnings
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor
+from torch.amp import GradScaler
+from torch.optim.lr_scheduler import LRScheduler
 
+from corridor_exp.objective import Objective
 from corridor_exp.objective.ranks import cut_like, whole
+from corridor_exp.optim import GuardedOptimizer
 from corridor_exp.runs.records import Metrics
-
-if TYPE_CHECKING:
-    from corridor_exp.engine.loop import Engine
 
 State = dict[str, Any]
 
@@ -49,58 +51,67 @@ class Renewed:
     schedule: bool = False  # and with it the learning rate
 
 
-def state_dict(engine: Engine) -> State:
-    """The state as tensors and plain values only. All ranks call it alike."""
-    objective, device, ranks = engine.objective, engine.objective.device, engine.ranks
-    engine.progress.seconds = time.perf_counter() - engine.started
-    return {
-        "progress": asdict(engine.progress),
-        "micro_batch": objective.micro_batch,
-        "loss_sum": engine.loss_sum,
-        "model": whole(objective.model.state_dict()),
-        "optimizer": whole(engine.optimizer.state_dict()),
-        "schedule": engine.schedule.state_dict() if engine.schedule else None,
-        "scaler": engine.scaler.state_dict() if engine.scaler else None,
-        "rng": ranks.gathered(torch.get_rng_state()),
-        "cuda_rng": ranks.gathered(torch.cuda.get_rng_state(device)) if device.type == "cuda" else None,
-    }
+class Resumable:
+    """The part of an `Engine` that a checkpoint holds."""
 
+    objective: Objective
+    optimizer: GuardedOptimizer
+    schedule: LRScheduler | None
+    scaler: GradScaler | None
+    progress: Progress
+    loss_sum: Tensor
+    started: float
 
-def load_state_dict(engine: Engine, state: State, renewed: Renewed) -> None:
-    """Let the engine go on from a state, but for what is `renewed`."""
-    objective = engine.objective
-    engine.progress = Progress(**state["progress"])
-    engine.loss_sum.copy_(state["loss_sum"])
-    if not renewed.micro_batch:
-        objective.micro_batch = state["micro_batch"]
-    params = dict(objective.model.named_parameters())
-    objective.model.load_state_dict({k: cut_like(v, params.get(k)) for k, v in state["model"].items()})
-    if not renewed.optimizer:
-        _load_optimizer(engine, state["optimizer"], renewed)
-    if engine.schedule and renewed.schedule:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch expects a step of the optimizer before each of the schedule
-            for _ in range(engine.progress.step):
-                engine.schedule.step()
-    elif engine.schedule:
-        engine.schedule.load_state_dict(state["schedule"])
-    if engine.scaler and state["scaler"]:
-        engine.scaler.load_state_dict(state["scaler"])
-    if not renewed.random_numbers and len(state["rng"]) == engine.ranks.size:
-        torch.set_rng_state(state["rng"][engine.ranks.rank])
-        if state["cuda_rng"] is not None and objective.device.type == "cuda":
-            torch.cuda.set_rng_state(state["cuda_rng"][engine.ranks.rank], objective.device)
+    def state_dict(self) -> State:
+        """The state as tensors and plain values only. All ranks call it alike."""
+        objective, device, ranks = self.objective, self.objective.device, self.objective.ranks
+        self.progress.seconds = time.perf_counter() - self.started
+        return {
+            "progress": asdict(self.progress),
+            "micro_batch": objective.micro_batch,
+            "loss_sum": self.loss_sum,
+            "model": whole(objective.model.state_dict()),
+            "optimizer": whole(self.optimizer.state_dict()),
+            "schedule": self.schedule.state_dict() if self.schedule else None,
+            "scaler": self.scaler.state_dict() if self.scaler else None,
+            "rng": ranks.gathered(torch.get_rng_state()),
+            "cuda_rng": ranks.gathered(torch.cuda.get_rng_state(device)) if device.type == "cuda" else None,
+        }
 
+    def load_state_dict(self, state: State, renewed: Renewed = Renewed()) -> None:
+        """Let the engine go on from a state, but for what is `renewed`."""
+        objective = self.objective
+        self.progress = Progress(**state["progress"])
+        self.loss_sum.copy_(state["loss_sum"])
+        if not renewed.micro_batch:
+            objective.micro_batch = state["micro_batch"]
+        params = dict(objective.model.named_parameters())
+        objective.model.load_state_dict({k: cut_like(v, params.get(k)) for k, v in state["model"].items()})
+        if not renewed.optimizer:
+            self._load_optimizer(state["optimizer"], renewed)
+        if self.schedule and renewed.schedule:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch expects a step of the optimizer before each of the schedule
+                for _ in range(self.progress.step):
+                    self.schedule.step()
+        elif self.schedule:
+            self.schedule.load_state_dict(state["schedule"])
+        if self.scaler and state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
+        if not renewed.random_numbers and len(state["rng"]) == objective.ranks.size:
+            torch.set_rng_state(state["rng"][objective.ranks.rank])
+            if state["cuda_rng"] is not None and objective.device.type == "cuda":
+                torch.cuda.set_rng_state(state["cuda_rng"][objective.ranks.rank], objective.device)
 
-def _load_optimizer(engine: Engine, state: State, renewed: Renewed) -> None:
-    """The optimizer's memory, sharded as the parameters are that it belongs to, and the options of its groups."""
-    own_groups = engine.optimizer.param_groups
-    params = [p for group in own_groups for p in group["params"]]
-    memory = {
-        i: {key: cut_like(value, params[i]) for key, value in of_one.items()} if isinstance(i, int) else of_one
-        for i, of_one in state["state"].items()
-    }
-    engine.optimizer.load_state_dict({**state, "state": memory})
-    options = renewed.options | ({"lr", "initial_lr"} if renewed.schedule else set())
-    for loaded, own in zip(engine.optimizer.param_groups, own_groups, strict=True):
-        loaded.update({key: own[key] for key in options & own.keys()})
+    def _load_optimizer(self, state: State, renewed: Renewed) -> None:
+        """The optimizer's memory, sharded as the parameters are that it belongs to, and the options of its groups."""
+        own_groups = self.optimizer.param_groups
+        params = [p for group in own_groups for p in group["params"]]
+        memory = {
+            i: {key: cut_like(value, params[i]) for key, value in of_one.items()} if isinstance(i, int) else of_one
+            for i, of_one in state["state"].items()
+        }
+        self.optimizer.load_state_dict({**state, "state": memory})
+        options = renewed.options | ({"lr", "initial_lr"} if renewed.schedule else set())
+        for loaded, own in zip(self.optimizer.param_groups, own_groups, strict=True):
+            loaded.update({key: own[key] for key in options & own.keys()})

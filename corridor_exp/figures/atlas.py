@@ -12,7 +12,10 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from corridor_exp.figures import style
 from corridor_exp.runs import records
+from corridor_exp.runs.groups import images_of
+from corridor_exp.runs.reading import Run
 from corridor_exp.runs.records import Record
 
 PHASES = 10
@@ -121,6 +124,15 @@ COLOURS = {
 }
 
 
+def title_of(run: Run) -> str:
+    """Which run it is, and what was trained on what: a picture leaves the folder of its run."""
+    place = run.directory.resolve()
+    named = [run.config.get(f"{group}.name") for group in ("dataset", "model", "optim")]
+    batch = run.summary.get("batch_size") or run.config.get("batch_size")
+    facts = [*named, images_of([run]), f"batch {batch}" if batch else "", f"seed {run.seed}"]
+    return f"{place.parent.name}/{place.name}\n{', '.join(str(fact) for fact in facts if fact)}"
+
+
 def draw(looks: Sequence[Record], atlas: list[Phase], title: str) -> Figure:
     """Three panels over the steps of training: both indices, both ratios, each layer's share of ‖Hg‖²."""
     has_layers = any(phase.layers for phase in atlas)
@@ -135,7 +147,10 @@ def draw(looks: Sequence[Record], atlas: list[Phase], title: str) -> Figure:
     ):
         _points(axes[0], steps, looks, key, label)
     axes[0].axhline(0.5, color="0.3", linewidth=0.8, linestyle="--")
-    axes[0].set(yscale="log", ylabel="corridor index")
+    axes[0].set(yscale="log", ylabel="corridor index (0: corridor)")
+    low, high = axes[0].get_ylim()
+    if high < 100 * low:
+        style.plain_ticks(axes[0])
     axes[0].text(1.0, 0.5, " ½", transform=axes[0].get_yaxis_transform(), va="center", color="0.3")
     _legend(axes[0])
     _points(axes[1], steps, looks, records.GRADIENT_ALIGNMENT, "alignment at the midpoint")

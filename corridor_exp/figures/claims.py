@@ -22,8 +22,9 @@ from corridor_exp.figures.run_statistics import (
     step_sizes,
     steps_to,
 )
-from corridor_exp.figures.runs import Run, Runs
 from corridor_exp.figures.verdicts import Claim, Statistic
+from corridor_exp.runs.groups import Runs
+from corridor_exp.runs.reading import Run
 
 ByScale = tuple[dict[str, float], float]  # a value by the scale that has its own, and that of any other
 

@@ -12,19 +12,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import takewhile
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from corridor_exp.config.differences import leaves
-from corridor_exp.config.options import our_option
 from corridor_exp.figures import style
 from corridor_exp.figures.run_statistics import gradients_to
-from corridor_exp.figures.runs import WORDS, Run, Runs
 from corridor_exp.runs import records
-from corridor_exp.runs.series import band
+from corridor_exp.runs.groups import WORDS, Runs, images_of, seeds_of
+from corridor_exp.runs.layout import Status
+from corridor_exp.runs.reading import Run
+from corridor_exp.runs.series import band, newest
 
+Defaults = Mapping[str, Mapping[str, Any]]  # of the keys of each optimizer, by its name
 METRICS = (records.TRAIN_EPOCH_LOSS, records.TEST_ACCURACY)
 FURTHEST = 100.0  # factor of the best up to which a profile is drawn
 
@@ -65,20 +67,24 @@ class Row:
 class Method:
     """The runs of a method on a problem."""
 
-    def __init__(self, problem: str, name: str, runs: Sequence[Run], target: float) -> None:
+    def __init__(
+        self, problem: str, name: str, runs: Sequence[Run], target: float, defaults: Mapping[str, Any]
+    ) -> None:
         self.problem, self.name, self.runs, self.target = problem, name, runs, target
-        defaults = {f"optim.{key}": value for key, value in leaves(our_option("optim", name))}
-        values = {key: {repr(run.config.get(key)) for run in runs} for key in defaults}
+        values = {key: {repr(run.config.get(f"optim.{key}")) for run in runs} for key in defaults}
         varied = [key for key, seen in values.items() if len(seen) > 1]
-        self.key = varied[0] if varied else ""
-        self.default = defaults.get(self.key)
+        self.setting = varied[0] if varied else ""
+        self.default = defaults.get(self.setting)
+
+    def setting_of(self, run: Run) -> float | None:
+        return run.config.get(f"optim.{self.setting}")
 
     @cached_property
     def settings(self) -> dict[float | None, list[Run]]:
         """The runs of each value of the main setting, from the smallest; None, as of a bound, comes last."""
         found: dict[float | None, list[Run]] = {}
-        for run in sorted(self.runs, key=lambda run: math.inf if (v := run.config.get(self.key)) is None else v):
-            found.setdefault(run.config.get(self.key), []).append(run)
+        for run in sorted(self.runs, key=lambda run: math.inf if (v := self.setting_of(run)) is None else v):
+            found.setdefault(self.setting_of(run), []).append(run)
         return found
 
     def median(self, setting: float | None, of: Callable[[Run], float]) -> float:
@@ -107,14 +113,14 @@ class Method:
     @property
     def search(self) -> float:
         """What one run of each setting has cost."""
-        return sum(spent(runs[0]) for runs in self.settings.values())
+        return sum(newest(runs[0].records, records.TRAIN_EVALUATIONS) or 0.0 for runs in self.settings.values())
 
     def row(self) -> Row:
         missed = sum(math.isinf(self.gradients(setting)) for setting in self.settings)
         return Row(
             self.problem,
             WORDS.get(self.name, self.name),
-            self.key.removeprefix("optim."),
+            self.setting,
             self.default,
             self.median(self.default, last_loss),
             self.gradients(self.default),
@@ -133,14 +139,14 @@ class Method:
                 known = [value for value in values if value is not None]
                 if known:
                     name = WORDS.get(self.name, self.name)
-                    yield Point(self.problem, name, self.key, setting, metric, *band(known))
+                    yield Point(self.problem, name, self.setting, setting, metric, *band(known))
 
 
 def last(run: Run, metric: str) -> float | None:
     """The last value of a metric; the loss of a run that did not complete is infinite, its accuracy unknown."""
-    if run.status != "completed":
+    if run.status != Status.COMPLETED:
         return math.inf if metric == records.TRAIN_EPOCH_LOSS else None
-    return next((r[metric] for r in reversed(run.records) if r.get(metric) is not None), None)
+    return newest(run.records, metric)
 
 
 def last_loss(run: Run) -> float:
@@ -148,12 +154,7 @@ def last_loss(run: Run) -> float:
     return math.inf if value is None or math.isnan(value) else value
 
 
-def spent(run: Run) -> float:
-    found = (r[records.TRAIN_EVALUATIONS] for r in reversed(run.records) if records.TRAIN_EVALUATIONS in r)
-    return next(found, 0.0)
-
-
-def methods_of(runs: Runs, targets: Mapping[str, float]) -> list[Method]:
+def methods_of(runs: Runs, targets: Mapping[str, float], defaults: Defaults) -> list[Method]:
     """The methods on the problems that have a target, by problem in the order of the targets."""
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in runs.runs:
@@ -162,7 +163,7 @@ def methods_of(runs: Runs, targets: Mapping[str, float]) -> list[Method]:
             groups.setdefault((problem, str(run.config.get("optim.name"))), []).append(run)
     order = list(targets)
     return [
-        Method(problem, name, members, targets[problem])
+        Method(problem, name, members, targets[problem], defaults.get(name, {}))
         for (problem, name), members in sorted(groups.items(), key=lambda group: order.index(group[0][0]))
     ]
 
@@ -178,9 +179,9 @@ def profile(costs: Mapping[str, Mapping[str, float]]) -> dict[str, list[float]]:
     return {name: sorted(values) for name, values in factors.items()}
 
 
-def draw(runs: Runs, targets: Mapping[str, float], title: str) -> tuple[Figure, list[Point]]:
+def draw(runs: Runs, targets: Mapping[str, float], defaults: Defaults, title: str) -> tuple[Figure, list[Point]]:
     """The figure: how runs end against the main setting, a column a problem; below, the two performance profiles."""
-    methods = methods_of(runs, targets)
+    methods = methods_of(runs, targets, defaults)
     points = [point for method in methods for point in method.points()]
     rows = [method.row() for method in methods]
     problems = list(dict.fromkeys(row.problem for row in rows))
@@ -202,7 +203,8 @@ def draw(runs: Runs, targets: Mapping[str, float], title: str) -> tuple[Figure, 
             axis = figure.add_subplot(grid[2, half * columns : (half + 1) * columns])
             _profile(axis, rows, f"{kind}_gradients", looks)
             axis.set(title="at the default" if kind == "default" else "tuned, without the cost of the search")
-        style.finish(figure, f"{title}\n{runs.facts()}", [])
+        facts = [images_of(runs.runs), seeds_of(runs.runs), "median over the seeds"]
+        style.finish(figure, title, facts, [])
     return figure, points
 
 
@@ -213,7 +215,7 @@ def _sensitivity(
         name = WORDS.get(method.name, method.name)
         line = [p for p in points if p.method == name and p.setting is not None and math.isfinite(p.median)]
         unit = method.default if isinstance(method.default, float) and method.default > 0 else 1.0
-        if line and method.key:
+        if line and method.setting:
             x = [p.setting / unit for p in line if p.setting is not None]
             axis.plot(x, [p.median for p in line], marker=".", label=name, **looks[name])
         elif line or (line := [p for p in points if p.method == name and math.isfinite(p.median)]):
@@ -233,11 +235,13 @@ def _profile(axis: Axes, rows: Sequence[Row], cost: str, looks: Mapping[str, sty
     axis.set_ylabel("share of problems")
 
 
-def table(runs: Runs, targets: Mapping[str, float]) -> str:
+def table(runs: Runs, targets: Mapping[str, float], defaults: Defaults) -> str:
     """One line a method and problem, as Markdown."""
     names = [field.name for field in fields(Row)]
     lines = [[name.replace("_", " ") for name in names], ["---"] * len(names)]
-    lines += [[_shown(getattr(row, name)) for name in names] for row in (m.row() for m in methods_of(runs, targets))]
+    lines += [
+        [_shown(getattr(row, name)) for name in names] for row in (m.row() for m in methods_of(runs, targets, defaults))
+    ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

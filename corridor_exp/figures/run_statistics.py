@@ -8,8 +8,9 @@ import sys
 from collections.abc import Sequence
 
 from corridor_exp.figures import atlas
-from corridor_exp.figures.runs import Run
 from corridor_exp.runs import records
+from corridor_exp.runs.layout import Status
+from corridor_exp.runs.reading import Run
 from corridor_exp.runs.records import Record
 
 BINS = 10
@@ -34,7 +35,7 @@ def epoch_ends(run: Run) -> list[int]:
 def epoch_losses(run: Run) -> list[float]:
     """An epoch's mean training loss; a divergence is one more, infinite."""
     losses = [r[records.TRAIN_EPOCH_LOSS] for r in run.records if records.TRAIN_EPOCH_LOSS in r]
-    return [*losses, math.inf] if run.status == "diverged" else losses
+    return [*losses, math.inf] if run.status == Status.DIVERGED else losses
 
 
 def steps_to(tau: float, run: Run) -> float:
@@ -67,7 +68,7 @@ def on_its_way(run: Run) -> bool:
 
 def final_accuracy(run: Run) -> float:
     """Mean test accuracy over the last tenth of the epochs, in points; −∞ for a run that diverged."""
-    if run.status == "diverged":
+    if run.status == Status.DIVERGED:
         return -math.inf
     tested = [(r["epoch"], r[records.TEST_ACCURACY]) for r in run.records if records.TEST_ACCURACY in r]
     if not tested:

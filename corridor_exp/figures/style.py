@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypedDict
@@ -20,6 +20,7 @@ from corridor_exp.runs import records
 WIDTH, NARROW = 6.9, 4.2  # inches: the text of a two-column paper, and a single panel
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe & Ito
 FEW_RATES = 3  # up to here each has a colour of its own
+FEW_SEEDS = 3  # up to here each is drawn
 DASHES = ("-", "--", ":", "-.")
 RC: Any = {
     "font.size": 8,
@@ -42,12 +43,31 @@ AXIS = {  # of a panel, by its first metric
     records.HG_NORM: "‖Hg‖₂, all parameters",
     records.CORRIDOR_INDEX: "corridor index (0: corridor)",
 }
+DATASETS = {
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "mnist": "MNIST",
+    "fashion_mnist": "Fashion-MNIST",
+    "imagenet": "ImageNet",
+}
 NAMES = {  # of a metric that shares its panel
     records.HG_NORM: "autodiff",
     records.SECANT_HG_NORM: "secant to CLR's midpoint",
     records.CORRIDOR_INDEX: "autodiff",
     records.SECANT_CORRIDOR_INDEX: "secant to CLR's midpoint",
 }
+
+
+def are_few(groups: Iterable[Sequence[Any]]) -> bool:
+    """Whether each run of the groups is drawn, and not a median."""
+    return max(map(len, groups), default=0) <= FEW_SEEDS
+
+
+def how_drawn(groups: Collection[Sequence[Any]]) -> str:
+    """What a line stands for, where there are several seeds."""
+    if all(len(runs) == 1 for runs in groups):
+        return ""
+    return "one line per seed" if are_few(groups) else "line: median, band: lowest to highest"
 
 
 class Look(TypedDict):
@@ -63,7 +83,7 @@ def look(number: int) -> Look:
 
 
 def looks(rates: Mapping[str, float | None]) -> dict[str, Look]:
-    """A look for each label. Many learning rates have one map of colours from low to high.
+    """A look for each label. Many learning rates have one map of colours from low to high, and what has none is dashed.
 
     Labels of the same rate, as of two optimizers, have the same colour and another dash.
     """
@@ -74,7 +94,7 @@ def looks(rates: Mapping[str, float | None]) -> dict[str, Look]:
     others = (look(n) for n in range(len(rates)))
     dashes = {rate: iter(DASHES) for rate in ordered}
     return {
-        label: next(others)
+        label: Look(color=next(others)["color"], linestyle="--")
         if rate is None
         else Look(color=tuple(colours[ordered.index(rate)]), linestyle=next(dashes[rate], DASHES[-1]))
         for label, rate in rates.items()
@@ -92,20 +112,26 @@ def set_scale(axis: Axes, metric: str, values: Sequence[float]) -> None:
     if span >= 3 and "accuracy" not in metric:
         axis.set_yscale("log")
         if span < 10:
-            axis.yaxis.set_major_formatter("{x:g}")
-            axis.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
-            axis.yaxis.set_minor_formatter("{x:g}")
+            plain_ticks(axis)
 
 
-def finish(figure: Figure, title: str, problems: Sequence[str]) -> None:
-    """Title, the one legend below, and under it every run that did not end well."""
+def plain_ticks(axis: Axes) -> None:
+    """Numbers instead of powers of ten at a short logarithmic axis."""
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
+    axis.yaxis.set_minor_formatter("{x:g}")
+
+
+def finish(figure: Figure, title: str, facts: Sequence[str], problems: Sequence[str]) -> None:
+    """Title and facts, the one legend below, and under it every run that a reader could miss."""
     handles: dict[str, Any] = {}
     for axis in figure.axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
     width = round(17 * figure.get_figwidth())  # in letters
-    note = textwrap.fill("Not complete: " + "; ".join(problems), width) if problems else None
-    figure.suptitle("\n".join(textwrap.fill(line, round(0.8 * width)) for line in title.splitlines()), fontsize=9)
+    note = textwrap.fill("Runs to note: " + "; ".join(problems), width) if problems else None
+    lines = filter(None, [title, "; ".join(filter(None, facts))])
+    figure.suptitle("\n".join(textwrap.fill(line, round(0.8 * width)) for line in lines), fontsize=9)
     columns = min(4 if figure.get_figwidth() > NARROW else 3, max(1, len(handles)))
     legend = figure.legend(
         list(handles.values()), list(handles), loc="outside lower center", ncols=columns,

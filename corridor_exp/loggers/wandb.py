@@ -6,6 +6,7 @@ not have yet. Online that is done during training by a process of its own, so th
 
 from __future__ import annotations
 
+import logging
 import netrc
 import os
 import re
@@ -21,12 +22,13 @@ from urllib.parse import urlsplit
 
 from corridor_exp.config.secrets import redact
 from corridor_exp.errors import RunError
-from corridor_exp.files import regular
+from corridor_exp.files import regular, write_atomically
 from corridor_exp.runs import records
-from corridor_exp.runs.reading import Stored
+from corridor_exp.runs.layout import RECORDS_FILE, UPLOAD_LOG_FILE, WANDB_ID_FILE, Status
+from corridor_exp.runs.reading import Run
 from corridor_exp.runs.records import Record
 
-RUN_ID_FILE = "wandb_run_id"
+logger = logging.getLogger(__name__)
 PATIENCE = 20.0  # seconds that the end of a run waits for its upload
 PAUSE = 1.0  # seconds at least between two deliveries: W&B's own thread is asleep by then, and slow to wake
 
@@ -54,7 +56,7 @@ class Wandb:
     def start(self, directory: Path, config: dict[str, Any], name: str) -> None:
         self.directory = directory
         if self.online and not (self.api_key or has_key()):
-            print("corridor-train: no W&B key found (set WANDB_API_KEY); staying offline", file=sys.stderr)
+            logger.warning("no W&B key found (set WANDB_API_KEY); staying offline")
             self.online = False
         if not self.online:
             self.run = _open(directory, config, name, "offline", self.project, self.entity)
@@ -64,7 +66,7 @@ class Wandb:
         environment = {key: value for key, value in os.environ.items() if key != "WANDB_SERVICE"}  # it has its own
         if self.api_key:
             environment["WANDB_API_KEY"] = self.api_key
-        with open(directory / "upload.log", "ab") as log:
+        with open(directory / UPLOAD_LOG_FILE, "ab") as log:
             self.uploader = subprocess.Popen(
                 [*command, str(directory)],
                 stdin=subprocess.PIPE,
@@ -100,7 +102,7 @@ class Wandb:
 
 
 def upload(
-    run: Stored,
+    run: Run,
     project: str | None = None,
     entity: str | None = None,
     how_it_ended: Callable[[], str | None] = lambda: "",
@@ -112,11 +114,11 @@ def upload(
     """
     import wandb
 
-    configured = run.config.get("logger", {}).get("wandb", {})
-    project, entity = project or configured.get("project"), entity or configured.get("entity")
+    project = project or run.config.get("logger.wandb.project")
+    entity = entity or run.config.get("logger.wandb.entity")
     name = f"{run.config.get('name', 'run')}/{run.directory.name}"
     try:
-        mirror = _open(run.directory, redact(run.config), name, "online", project, entity)
+        mirror = _open(run.directory, redact(run.tree), name, "online", project, entity)
     except wandb.Error as error:
         raise RunError(f"W&B: {' '.join(str(error).split())}") from None
     sent = 0
@@ -129,7 +131,7 @@ def upload(
 
 
 def _records_until(how_it_ended: Callable[[], str | None], directory: Path) -> Iterator[Record]:
-    with open(directory / records.RECORDS_FILE, "rb") as file:
+    with open(directory / RECORDS_FILE, "rb") as file:
         while True:
             last = how_it_ended() is not None  # asked before the file is read: all was written by then
             while (line := file.readline()).endswith(b"\n"):
@@ -150,7 +152,7 @@ def _open(
         project=project,
         entity=entity,
         name=name,
-        id=_run_id(directory / RUN_ID_FILE),
+        id=_run_id(directory / WANDB_ID_FILE),
         resume="allow",
         dir=directory.absolute(),
         config=config,
@@ -170,13 +172,13 @@ def _run_id(file: Path) -> str:
     if re.fullmatch(r"[\w-]{1,64}", kept):
         return kept
     new = uuid.uuid4().hex[:12]
-    records.write_atomically(file, new.encode())
+    write_atomically(file, new.encode())
     return new
 
 
 def _finish(run: Any, status: str) -> None:
     run.summary["status"] = status
-    run.finish(exit_code=1 if status in ("failed", "diverged") else 0)
+    run.finish(exit_code=1 if status in (Status.FAILED, Status.DIVERGED) else 0)
 
 
 def has_key() -> bool:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import torch.utils.checkpoint as checkpointing
 from torch import Tensor, nn
 
 from corridor_exp.errors import RunError
+
+
+class Before(NamedTuple):
+    """What the coming `backward` finds beside θ: the states of the generators, and the values of the buffers."""
+
+    generators: list[Tensor]
+    buffers: dict[Tensor, Tensor]
 
 
 @contextmanager

@@ -13,11 +13,12 @@ before any norm is taken.
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -30,11 +31,10 @@ from torch.nn.parallel import DistributedDataParallel
 from corridor_exp.errors import RunError
 from corridor_exp.objective.batches import Batch, Loss, Stream
 from corridor_exp.objective.cost import FORWARD, GRADIENT, HESSIAN_PRODUCT
+from corridor_exp.objective.derivatives import Vector, grad, product
 from corridor_exp.objective.double_backward import own_double_backward
-from corridor_exp.objective.looking import borrowed
+from corridor_exp.objective.looking import Before, borrowed
 from corridor_exp.objective.ranks import ALONE, Ranks
-
-Vector = tuple[Tensor, ...]
 
 
 class Evaluation(NamedTuple):
@@ -78,6 +78,8 @@ class Objective:
         self.theta: Vector = params
         self.device = self.theta[0].device
         self.ranks, self.passes = ranks, 0
+        self.past: Before | None = None
+        self.known: tuple[Batch, Tensor, Vector] | None = None  # a batch with E and g at θ
         self.forward: Callable[[Tensor], Tensor] = model if forward is None else forward
         self.is_sharded = isinstance(self.theta[0], DTensor)
         if ranks.size > 1 and not self.is_sharded:
@@ -156,28 +158,43 @@ class Objective:
 
         In its precision, and with the random numbers that it is about to draw, whenever the function is called.
         """
-        generators = [torch.get_rng_state()]
-        if self.device.type == "cuda":
-            generators.append(torch.cuda.get_rng_state(self.device))
+        past = copy.copy(self)
+        past.past = Before(self._generators(), {})
 
         def loss(theta: Sequence[Tensor]) -> Tensor:
             self.passes += FORWARD
-            with torch.no_grad(), self._looking(theta, self.precision):
-                torch.set_rng_state(generators[0])
-                if self.device.type == "cuda":
-                    torch.cuda.set_rng_state(generators[1], self.device)
+            with torch.no_grad(), past._looking(theta, self.precision):
                 return self._total(batch)
 
         return loss
 
+    def before(self) -> Before:
+        """What `as_before` needs of the moment before a `backward`."""
+        return Before(self._generators(), {b: b.detach().clone() for b in self.model.buffers()})
+
+    def as_before(self, before: Before, batch: Batch, E: Tensor) -> Objective:
+        """The objective as the last `backward`, of that batch, found it; E is what it returned.
+
+        It only looks, and θ must still be where it was. If training computed what a look would (without autocast, by
+        the model itself), `gradient` of that batch is training's.
+        """
+        past = copy.copy(self)
+        past.past = before
+        if self.precision is None and self.forward is self.model:
+            g = tuple(torch.zeros_like(p) if p.grad is None else p.grad for p in self.theta)
+            past.known = batch, E, g
+        return past
+
     def gradient(self, batch: Batch | Stream, theta: Sequence[Tensor] | None = None) -> tuple[Tensor, Vector]:
         """E and g at θ, or at another point."""
+        if theta is None and self.known and batch is self.known[0]:
+            return self.known[1], tuple(t.clone() for t in self.known[2])  # training's own stay as they are
         self.passes += GRADIENT
         E = torch.zeros((), device=self.device)
         with self._looking(theta):
             g = tuple(torch.zeros_like(p) for p in self.theta)
             for share in self._losses(batch):
-                torch._foreach_add_(g, _grad(share, self.theta))
+                torch._foreach_add_(g, grad(share, self.theta))
                 E = E + share.detach()
         E, *total = self.ranks.added_up([E, *g])
         return E, tuple(total)
@@ -188,8 +205,8 @@ class Objective:
         total = tuple(torch.zeros_like(p) for p in self.theta)
         with self._looking(), own_double_backward():
             for share in self._losses(batch):
-                g = _grad(share, self.theta, create_graph=True)
-                torch._foreach_add_(total, _product(g, v, self.theta))
+                g = grad(share, self.theta, create_graph=True)
+                torch._foreach_add_(total, product(g, v, self.theta))
         return tuple(self.ranks.added_up(total))
 
     def gradient_and_hg(self, batch: Batch | Stream) -> tuple[Tensor, Vector, Vector]:
@@ -205,21 +222,21 @@ class Objective:
         self.passes += HESSIAN_PRODUCT
         with self._looking(), own_double_backward():
             (E,) = self._losses(batch)
-            g = _grad(E, self.theta, create_graph=True)
+            g = grad(E, self.theta, create_graph=True)
             E, *constant = self.ranks.added_up([E.detach(), *(t.detach() for t in g)])
-            return E, tuple(constant), tuple(self.ranks.added_up(_product(g, constant, self.theta)))
+            return E, tuple(constant), tuple(self.ranks.added_up(product(g, constant, self.theta)))
 
     def fits(self, batch: Batch, hessian: bool) -> bool:
         """Whether this rank has the memory for its part of a batch, in training or, with `hessian`, for Hg too."""
         try:
             with self._looking(precision=self.precision):
                 for share in self._losses(batch):
-                    _grad(share, self.theta)
+                    grad(share, self.theta)
             if hessian:
                 with self._looking(), own_double_backward():
                     for share in self._losses(batch):
-                        g = _grad(share, self.theta, create_graph=True)
-                        _product(g, [t.detach() for t in g], self.theta)
+                        g = grad(share, self.theta, create_graph=True)
+                        product(g, [t.detach() for t in g], self.theta)
         except torch.OutOfMemoryError:
             return False
         return True
@@ -246,10 +263,19 @@ class Objective:
             raise RunError("engine.shard=true: no rank has the whole θ to look at; set probe=none, and take optim=clr")
         devices = [self.device] if self.device.type == "cuda" else []
         values = {} if theta is None else dict(zip(self.theta, theta, strict=True))
+        values |= self.past.buffers if self.past else {}
         # The cache would know a parameter again, wherever it stands.
         autocast = torch.autocast(self.device.type, precision, enabled=precision is not None, cache_enabled=False)
         with borrowed(self.model, values), torch.random.fork_rng(devices), autocast:
+            if self.past:
+                torch.set_rng_state(self.past.generators[0])
+                if devices:
+                    torch.cuda.set_rng_state(self.past.generators[1], self.device)
             yield
+
+    def _generators(self) -> list[Tensor]:
+        cuda = [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
+        return [torch.get_rng_state(), *cuda]
 
     def _cut(self, batch: Batch | Stream) -> Iterator[tuple[Batch, float]]:
         """This rank's micro-batches, each with its share of all images."""
@@ -265,42 +291,6 @@ class Objective:
 
 def _weighted(weight: float, E: Tensor) -> Tensor:
     return E if weight == 1 else weight * E  # a small model's step costs little more than its nodes
-
-
-def _grad(E: Tensor, point: Vector, create_graph: bool = False) -> Vector:
-    return torch.autograd.grad(E, point, create_graph=create_graph, materialize_grads=True)
-
-
-def _product(g: Vector, v: Sequence[Tensor], point: Vector) -> Vector:
-    """The gradient of ⟨g, v⟩. Where g does not depend on θ, as for a linear loss, it is zero."""
-    pairs: list[tuple[Any, Any]] = [(a, b) for a, b in zip(g, v, strict=True) if a.requires_grad]
-    if not pairs:
-        return tuple(torch.zeros_like(p) for p in point)
-    outputs, weights = zip(*pairs, strict=True)
-    try:
-        _refuse_cut_graph(g)
-        return torch.autograd.grad(outputs, point, grad_outputs=weights, materialize_grads=True)
-    except RuntimeError as error:
-        if "derivative" not in str(error) and "differentiate twice" not in str(error):
-            raise
-        reason = str(error).splitlines()[0]
-        raise RunError(f"this model has no second derivatives ({reason}), so no Hessian: set probe=none") from error
-
-
-def _refuse_cut_graph(g: Vector) -> None:
-    """Raise `RuntimeError`, as torch does for its own functions, if a `once_differentiable` one cuts g off from θ.
-
-    torch would go on without a word, and Hg would lack a part.
-    """
-    stack = [t.grad_fn for t in g if t.grad_fn is not None]
-    seen = set(stack)
-    while stack:
-        node = stack.pop()
-        if node.name().endswith("Error"):
-            raise RuntimeError("trying to differentiate twice a function that was marked with @once_differentiable")
-        following = [after for after, _ in node.next_functions if after is not None and after not in seen]
-        seen.update(following)
-        stack.extend(following)
 
 
 def _wide(outputs: Tensor) -> Tensor:

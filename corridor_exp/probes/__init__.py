@@ -3,6 +3,7 @@
 from corridor_exp.probes.base import Probe
 from corridor_exp.probes.corridor import Corridor
 from corridor_exp.probes.drift import Drift
+from corridor_exp.probes.noise import Noise
 from corridor_exp.probes.sharpness import Sharpness
 
-__all__ = ["Corridor", "Drift", "Probe", "Sharpness"]
+__all__ = ["Corridor", "Drift", "Noise", "Probe", "Sharpness"]

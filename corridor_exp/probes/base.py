@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from torch import Tensor
 
-from corridor_exp.datasets.base import Dataset
 from corridor_exp.objective import Batch, Objective
 from corridor_exp.objective.batches import Stream
+
+if TYPE_CHECKING:
+    from corridor_exp.datasets.base import Dataset
 
 Quantities = dict[str, Tensor]
 ImageChoice = Literal["batch", "fixed", "train"]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
-from corridor_exp.datasets.base import Dataset
 from corridor_exp.objective import Batch, Objective
 from corridor_exp.probes.base import ImageChoice, ProbeData, Quantities
 from corridor_exp.runs import records
 from corridor_exp.theory import measures, stepsizes
+from corridor_exp.theory.measures import Vector
 from corridor_exp.theory.vectors import inner, norm
+
+if TYPE_CHECKING:
+    from corridor_exp.datasets.base import Dataset
 
 
 class Corridor:
@@ -36,44 +41,61 @@ class Corridor:
     Under momentum or Adam this step is hypothetical. `version` 2 names these definitions. Records without a version
     compared the gradient at the end of the step, where a corridor has none.
 
+    Without `hessian` there is no Hg: no tangent quantity and no `secant_cosine`. Then a look at the step's batch costs
+    one gradient and one forward pass, if training computes E and g as a look does: without autocast and compilation,
+    on one rank. Elsewhere it costs one gradient more.
+
     In a network of ReLUs autodiff sees the linear pieces but not the kinks between them. The secant sees both. Autocast
     is off, and norms are in float64.
     """
 
     def __init__(
-        self, images: ImageChoice = "batch", layers: bool = True, *, dataset: Dataset | None = None, batch_size: int = 0
+        self,
+        images: ImageChoice = "batch",
+        layers: bool = True,
+        hessian: bool = True,
+        *,
+        dataset: Dataset | None = None,
+        batch_size: int = 0,
     ) -> None:
-        self.data, self.layers = ProbeData(images, dataset, batch_size), layers
+        self.data, self.layers, self.hessian = ProbeData(images, dataset, batch_size), layers, hessian
         self.relative_hg = torch.zeros(())
 
     def look(self, objective: Objective, batch: Batch) -> Quantities:
         data = self.data.of(batch)
-        E, g, hg = objective.gradient_and_hg(data)
-        g_norm, hg_norm = norm(g), norm(hg)
-        self.relative_hg = hg_norm / g_norm
-        h = stepsizes.clr(E.double(), g_norm.square())
+        if self.hessian:
+            E, g, hg = objective.gradient_and_hg(data)
+        else:
+            E, g = objective.gradient(data)
+        h = stepsizes.clr(E.double(), norm(g).square())
         _, g_midpoint = objective.gradient(data, measures.after(measures.MIDPOINT, objective.theta, g, h))
         change = torch._foreach_sub(g, g_midpoint)
         is_above_rounding = 100 * torch.finfo(E.dtype).eps < E
         decrease = measures.decrease_ratio(E, objective.loss(data, measures.after(1.0, objective.theta, g, h)))
         quantities = {
             records.PROBE_VERSION: torch.tensor(records.MIDPOINT_VERSION),
-            records.HG_NORM: hg_norm,
-            records.CORRIDOR_INDEX: measures.corridor_index(E, g, hg),
-            records.GRADIENT_CURVATURE: inner(g, hg, torch.float64) / g_norm.square(),
             records.CLR_STEP: h,
             records.SECANT_HG_NORM: norm(change) / (measures.MIDPOINT * h),
-            records.SECANT_COSINE: inner(change, hg, torch.float64) / (norm(change) * hg_norm),
             records.SECANT_CORRIDOR_INDEX: measures.secant_corridor_index(g, g_midpoint),
             records.DECREASE_RATIO: torch.where(is_above_rounding, decrease, torch.nan),
             records.GRADIENT_ALIGNMENT: measures.gradient_alignment(g, g_midpoint),
         }
-        return quantities | self._by_layer(objective.names, hg)
+        return quantities | (self._tangent(E, g, hg, change, objective.names) if self.hessian else {})
+
+    def _tangent(self, E: Tensor, g: Vector, hg: Vector, change: Vector, names: tuple[str, ...]) -> Quantities:
+        g_norm, hg_norm = norm(g), norm(hg)
+        self.relative_hg = hg_norm / g_norm
+        return {
+            records.HG_NORM: hg_norm,
+            records.CORRIDOR_INDEX: measures.corridor_index(E, g, hg),
+            records.GRADIENT_CURVATURE: inner(g, hg, torch.float64) / g_norm.square(),
+            records.SECANT_COSINE: inner(change, hg, torch.float64) / (norm(change) * hg_norm),
+        } | self._by_layer(names, hg)
 
     def at_step(self, h: Tensor | float | None) -> Quantities:
-        return {} if h is None else {records.HG_RATIO: h * self.relative_hg}
+        return {records.HG_RATIO: h * self.relative_hg} if self.hessian and h is not None else {}
 
-    def _by_layer(self, names: tuple[str, ...], hg: tuple[Tensor, ...]) -> Quantities:
+    def _by_layer(self, names: tuple[str, ...], hg: Vector) -> Quantities:
         parts: dict[str, list[Tensor]] = {}
         if self.layers:
             for name, part in zip(names, hg, strict=True):

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from corridor_exp.datasets.base import Dataset
 from corridor_exp.objective import Batch, Objective
 from corridor_exp.probes.base import ImageChoice, ProbeData, Quantities
 from corridor_exp.runs import records
 from corridor_exp.theory import flows, stepsizes
 from corridor_exp.theory.vectors import flat, like
+
+if TYPE_CHECKING:
+    from corridor_exp.datasets.base import Dataset
 
 
 @dataclass

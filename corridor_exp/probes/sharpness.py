@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import sys
+import logging
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 from torch import Tensor
 
-from corridor_exp.datasets.base import Dataset
 from corridor_exp.objective import Batch, Objective
 from corridor_exp.objective.batches import Stream
 from corridor_exp.probes.base import ImageChoice, ProbeData, Quantities
 from corridor_exp.runs import records
 from corridor_exp.theory.vectors import flat, like
+
+if TYPE_CHECKING:
+    from corridor_exp.datasets.base import Dataset
+
+log = logging.getLogger(__name__)
 
 
 class Sharpness:
@@ -48,8 +53,8 @@ class Sharpness:
         try:
             values, self.start = self._largest(objective, self.data.of(batch))
         except (ArpackError, ValueError, MemoryError) as error:
-            if not self.warned and objective.ranks.is_first:
-                print(f"corridor-train: probe=sharpness has no answer, and goes on as null: {error}", file=sys.stderr)
+            if not self.warned:
+                log.warning("probe=sharpness has no answer, and goes on as null: %s", error)
             self.warned = True
         names = [records.SHARPNESS, *(f"{records.SHARPNESS}_{i}" for i in range(2, self.count + 1))]
         return {name: torch.tensor(value) for name, value in zip(names, values, strict=True)}

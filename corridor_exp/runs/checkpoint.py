@@ -21,8 +21,7 @@ import torch
 from torch import Tensor
 
 from corridor_exp.errors import RunError, UsageError, in_words
-from corridor_exp.files import regular
-from corridor_exp.runs.records import write_atomically
+from corridor_exp.files import regular, write_atomically
 
 log = logging.getLogger(__name__)
 Kind = Literal["step", "best"]

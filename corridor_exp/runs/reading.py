@@ -1,6 +1,6 @@
 """What a run directory holds, as far as it can be read.
 
-Reading raises nothing, whatever lies there: a file may be missing, cut, garbled, or be no file at all. What cannot be
+`read` raises nothing, whatever lies there: a file may be missing, cut, garbled, or be no file at all. What cannot be
 read is a fault, one line that names the file; the rest is read. So one broken folder never hides the others.
 """
 
@@ -8,31 +8,29 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from corridor_exp.errors import in_words
+from corridor_exp.config.differences import leaves
+from corridor_exp.errors import UsageError, in_words
 from corridor_exp.files import parse_yaml, regular
-from corridor_exp.runs.records import CHECKPOINTS, CONFIG_FILE, RECORDS_FILE, SUMMARY_FILE, Record, from_json, restored
-
-MANIFEST = "sweep.json"
-NOT_RUNS = (CHECKPOINTS, "wandb")  # folders inside a run, which hold a config.yaml of their own or nothing of use
-UNFINISHED, NOT_STARTED, UNREADABLE = "unfinished", "not started", "unreadable"
+from corridor_exp.runs.layout import CONFIG_FILE, MANIFEST, RECORDS_FILE, SUMMARY_FILE, Status
+from corridor_exp.runs.records import Record, from_json, restored
+from corridor_exp.runs.series import Epochs
 
 
 @dataclass(frozen=True)
-class Stored:
+class Run:
     """A run as its directory holds it. What is missing is empty; `faults` say what cannot be read, and why."""
 
     directory: Path
-    config: dict[str, Any]
+    tree: dict[str, Any]  # the configuration
     summary: dict[str, Any]
     records: list[Record]  # up to the first line that is none
     torn: bool = False  # whether the last line was cut by a kill; it is left out
@@ -42,35 +40,50 @@ class Stored:
     def status(self) -> str:
         """That of the summary; without one `unfinished` or `not started`; `unreadable` where there is a fault."""
         if self.faults:
-            return UNREADABLE
-        return str(self.summary.get("status", UNFINISHED if self.records else NOT_STARTED))
+            return Status.UNREADABLE
+        return str(self.summary.get("status", Status.UNFINISHED if self.records else Status.NOT_STARTED))
 
     @property
     def complaint(self) -> str:
         """The faults in one line that names the directory; empty where there are none."""
         return f"{self.directory}: {'; '.join(self.faults)}" if self.faults else ""
 
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """Every value of the configuration by its dotted key."""
+        return dict(leaves(self.tree))
 
-def find(directory: Path) -> list[Path]:
-    """The run directories in a folder, itself included, `run/2` before `run/10`. Links are not followed."""
-    found = []
-    for folder, inner, files in os.walk(directory):
-        inner[:] = [name for name in inner if name not in NOT_RUNS and not name.startswith(".")]
-        if not {RECORDS_FILE, CONFIG_FILE, SUMMARY_FILE}.isdisjoint(files):
-            found.append(Path(folder))
-    return sorted(found, key=lambda path: [int(t) if t.isdecimal() else t for t in re.split(r"(\d+)", str(path))])
+    @property
+    def seed(self) -> int | None:
+        return self.config.get("seed")
+
+    @cached_property
+    def epochs(self) -> Epochs:
+        return Epochs(self.records)
+
+    def series(self, metric: str) -> dict[float, float]:
+        """The finite values of a metric by the epochs done after its step.
+
+        A run shorter than an epoch is drawn as if it were one.
+        """
+        whole = max((r["step"] + 1 for r in self.records), default=1)
+        return {
+            self.epochs.done(steps := r["step"] + 1) or steps / whole: r[metric]
+            for r in self.records
+            if r.get(metric) is not None and math.isfinite(r[metric])
+        }
 
 
-def read(directory: Path) -> Stored:
+def read(directory: Path) -> Run:
     """All of a run. One that has completed, and whose records end before that, has a fault too."""
     config, faults = read_config(directory)
     summary, more = _read(directory / SUMMARY_FILE, json.loads, _Summary)
     written, torn, worse = _read_records(directory / RECORDS_FILE)
     faults += [*more, *worse]
     steps = written[-1]["step"] + 1 if written else 0
-    if not faults and summary.get("status") == "completed" and steps < summary.get("step", 0):
+    if not faults and summary.get("status") == Status.COMPLETED and steps < summary.get("step", 0):
         faults.append(f"{RECORDS_FILE} ends at step {steps}, and the run at step {summary['step']}")
-    return Stored(directory, config, summary, written, torn, faults)
+    return Run(directory, config, summary, written, torn, faults)
 
 
 def read_config(directory: Path) -> tuple[dict[str, Any], list[str]]:
@@ -79,14 +92,25 @@ def read_config(directory: Path) -> tuple[dict[str, Any], list[str]]:
     return config, faults if config or faults else [f"no {CONFIG_FILE}"]
 
 
+def config_of(directory: Path) -> dict[str, Any]:
+    """The same configuration. Raises `UsageError` where it cannot be read."""
+    config, faults = read_config(directory)
+    if faults:
+        raise UsageError(f"{directory}: {faults[0]}")
+    return config
+
+
 def read_summary(directory: Path) -> dict[str, Any]:
     """How a run ended; empty where it did not, or where that cannot be read."""
     return _read(directory / SUMMARY_FILE, json.loads, _Summary)[0]
 
 
-def read_manifest(directory: Path) -> tuple[dict[str, Any], list[str]]:
-    """What a sweep consists of, and the faults of its file; empty where there is no sweep."""
-    return _read(directory / MANIFEST, json.loads, _Manifest)
+def manifest_of(directory: Path) -> dict[str, Any]:
+    """What a sweep consists of; empty where there is none. Raises `UsageError` where its file cannot be read."""
+    manifest, faults = _read(directory / MANIFEST, json.loads, _Manifest)
+    if faults:
+        raise UsageError(f"{directory}: {faults[0]}")
+    return manifest
 
 
 # -------------------------------------------------------------------- what is relied on

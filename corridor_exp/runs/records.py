@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from corridor_exp.errors import RunError, UsageError
+from corridor_exp.errors import RunError
+from corridor_exp.files import to_json
+from corridor_exp.runs.layout import RECORDS_FILE
 
 Record: TypeAlias = dict[str, Any]
 Metrics: TypeAlias = dict[str, float | None]
@@ -46,30 +47,16 @@ STABILITY_EDGE: Final = "probe/stability_edge"
 DRIFT_DESCENT: Final = "probe/drift_descent"
 DRIFT_CLR: Final = "probe/drift_clr"
 FLOW_STRAIGHTNESS: Final = "probe/flow_straightness"
+BATCH_GRAD_NORM_SQ: Final = "probe/batch_grad_norm_sq"
+FULL_GRAD_NORM_SQ: Final = "probe/full_grad_norm_sq"
+GROWTH_RATIO: Final = "probe/growth_ratio"
+NOISE_SCALE: Final = "probe/noise_scale"
+BATCH_SHARPNESS: Final = "probe/batch_sharpness"
 
 SECANTS: Final = (SECANT_HG_NORM, SECANT_COSINE, SECANT_CORRIDOR_INDEX, GRADIENT_ALIGNMENT)
 MIDPOINT_VERSION: Final = 2  # of the secants: the gradient is compared at the midpoint of CLR's step, before at its end
 
-RECORDS_FILE: Final = "records.jsonl"
-SUMMARY_FILE: Final = "summary.json"
-CONFIG_FILE: Final = "config.yaml"
-LOCK_FILE: Final = ".lock"
-CHECKPOINTS: Final = "checkpoints"  # the folder
-SAFE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # of a folder: one component, and never `..`
 NON_FINITE: Final = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
-
-
-def to_json(value: Any, indent: int | None = None) -> str:
-    """Standard JSON: a non-finite number becomes the string "nan", "inf" or "-inf"."""
-    return json.dumps(_spelled(value), allow_nan=False, ensure_ascii=False, indent=indent)
-
-
-def _spelled(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {key: _spelled(v) for key, v in value.items()}
-    return [_spelled(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 class RecordsLostError(RunError):
@@ -154,30 +141,3 @@ def from_json(line: str | bytes) -> Record:
 def restored(metrics: Mapping[str, Any]) -> Record:
     """The same metrics, the non-finite ones as numbers again, secants of an older probe left out."""
     return current({k: NON_FINITE.get(v, v) if isinstance(v, str) else v for k, v in metrics.items()})
-
-
-def run_folders(sweep: Path, runs: Iterable[Any]) -> list[Path]:
-    """The folders of the runs that a manifest names. Raises `UsageError` for a name that could lead out of `sweep`."""
-    names = list(runs)
-    for name in names:
-        if not isinstance(name, str) or not SAFE_NAME.fullmatch(name):
-            raise UsageError(f"the manifest of {sweep} is damaged: {name!r} is no folder of a run")
-    return [sweep / name for name in names]
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write, flush to the disk, rename: a reader sees the old file or the new one, never half of it.
-
-    Raises `RunError` where that cannot be done; the old file is as it was.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()  # on a full disk half a file is in everyone's way
-        raise RunError(f"cannot write {path} ({len(content):,} bytes): {error.strerror}") from error

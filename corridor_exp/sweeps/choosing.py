@@ -10,6 +10,8 @@ from typing import Any
 
 from corridor_exp.config.differences import written_keys
 from corridor_exp.runs import reading, records
+from corridor_exp.runs.layout import Status
+from corridor_exp.runs.series import newest
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class Setting:
     """One setting of the searched keys, and its runs, which differ in their seed alone."""
 
     values: dict[str, str]
-    runs: list[reading.Stored]
+    runs: list[reading.Run]
     metric: str
 
     @property
@@ -41,26 +43,26 @@ class Setting:
         return sum(spent(run) for run in self.runs)
 
 
-def end(run: reading.Stored, metric: str) -> float | None:
+def end(run: reading.Run, metric: str) -> float | None:
     """The last value of a metric of a completed run; of its cost only if it has reached its `target_loss`."""
     metrics = run.summary.get("metrics", {})
     value, loss = metrics.get(metric), metrics.get(records.TRAIN_EPOCH_LOSS)
-    target = run.config.get("target_loss")
+    target = run.tree.get("target_loss")
     if metric == records.TRAIN_EVALUATIONS and not (target and loss is not None and loss <= target):
         return None
-    return value if run.status == "completed" and value is not None and math.isfinite(value) else None
+    return value if run.status == Status.COMPLETED and value is not None and math.isfinite(value) else None
 
 
-def spent(run: reading.Stored) -> float:
-    found = [r[records.TRAIN_EVALUATIONS] for r in run.records[::-1] if records.TRAIN_EVALUATIONS in r]
-    return max([*found[:1], run.summary.get("metrics", {}).get(records.TRAIN_EVALUATIONS) or 0.0])
+def spent(run: reading.Run) -> float:
+    """What a run has cost so far, in gradients of a batch."""
+    return newest(run.records, records.TRAIN_EVALUATIONS) or 0.0
 
 
 def settings_of(folders: Sequence[Path], keys: Sequence[str], metric: str) -> list[Setting]:
     """The settings that were tried, in the order of their first runs."""
-    groups: dict[tuple[str, ...], list[reading.Stored]] = {}
+    groups: dict[tuple[str, ...], list[reading.Run]] = {}
     for run in map(reading.read, folders):
-        config = written_keys(run.config)
+        config = written_keys(run.tree)
         groups.setdefault(tuple(config.get(key, "–") for key in keys), []).append(run)
     return [Setting(dict(zip(keys, values, strict=True)), runs, metric) for values, runs in groups.items()]
 

@@ -14,31 +14,30 @@ from pydantic import Field, ValidationError, model_validator
 
 from corridor_exp.config.mistakes import first_problem, suggestion
 from corridor_exp.config.schema import Strict
+from corridor_exp.config.settings import SCALES_OF_FIGURES, UNION
 from corridor_exp.errors import UsageError
 from corridor_exp.files import load_yaml
-
-UNION = "+"
-SCALES_OF_FIGURES = ("full", "mini")  # scales without a file: each figure alone says what they add
 
 
 class Figure(Strict):
     """The runs of a figure, `conf/figure/NAME.yaml`: overrides as one would type them, a line a grid; and its panels.
 
-    A scale is one line for all grids, or a list with a line for each. `runs` names other figures, as words of one
-    line, whose runs this one shows beside its own; `optim` restricts them to one optimizer. A panel is a metric of
-    `records` over the epochs, or several, as words of one line.
+    Each grid is joined with each of the `settings`, lines of overrides too, setting by setting. A scale is one line for
+    all grids, or a list with a line for each. `runs` names other figures, as words of one line, whose runs this one
+    shows beside its own; `optim` restricts them to one optimizer. A panel is a metric of `records` over the epochs, or
+    several, as words of one line.
 
-    Each grid is done on each of the `problems`, overrides that give the runs a `name`. With `targets`, the mean
-    training loss to reach on each problem, by name, the figure is a benchmark (`figures.rivals`).
+    With `targets`, the figure is a benchmark (`figures.rivals`): each setting gives its runs a `name`, and the targets
+    say by name which mean training loss is to be reached.
     """
 
     title: str = ""
     runs: str = ""
     optim: str | None = None
     common: str = ""
-    problems: list[str] = Field(default_factory=lambda: [""])
     targets: dict[str, float] = Field(default_factory=dict)
     grids: list[str] = Field(default_factory=list)
+    settings: list[str] = Field(default_factory=lambda: [""])
     scales: dict[str, str | list[str]] = Field(default_factory=dict)
     panels: list[str] = Field(default_factory=list)
 
@@ -54,8 +53,8 @@ class Figure(Strict):
         added = self.scales.get(scale or "", "")
         lines = added if isinstance(added, list) else [added] * len(self.grids)
         split = [
-            shlex.split(f"{self.common} {problem} {common} {line} {grid}")
-            for problem in self.problems
+            shlex.split(f"{self.common} {common} {line} {setting} {grid}")
+            for setting in self.settings
             for line, grid in zip(lines, self.grids, strict=True)
         ]
         return [words for words in split if optim is None or f"optim={optim}" in words]

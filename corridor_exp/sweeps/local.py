@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections import deque
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
@@ -21,6 +22,7 @@ from tqdm import tqdm
 
 from corridor_exp.config import targets
 from corridor_exp.signals import StopSignals
+from corridor_exp.sweeps.status import share_done
 from corridor_exp.sweeps.worker import fail, last_line, work
 
 LIBRARIES = (
@@ -37,10 +39,9 @@ def run_here(folders: list[Path], processes: int) -> bool:
     context.set_forkserver_preload(list(PRELOAD))
     waiting = deque(folders)
     active: dict[int, tuple[ForkServerProcess, Path]] = {}
-    interval = 0.2 if sys.stderr.isatty() else 30.0
     with (
         StopSignals("corridor-sweep: {}: stopping; waiting for the runs to save") as stop,
-        tqdm(total=len(folders), unit="run", mininterval=interval) as bar,
+        Progress(folders) as progress,
     ):
         try:
             while active or (waiting and not stop.asked):
@@ -52,18 +53,50 @@ def run_here(folders: list[Path], processes: int) -> bool:
                 if stop.asked:  # again and again, for the run that has only just begun
                     for process, _ in active.values():
                         process.terminate()
-                bar.set_postfix_str(f"running {' '.join(folder.name for _, folder in active.values())}", refresh=False)
+                progress.show([folder for _, folder in active.values()], len(waiting))
                 for sentinel in wait(list(active), timeout=0.5):
                     assert isinstance(sentinel, int)
                     process, folder = active.pop(sentinel)
                     process.join()
                     if process.exitcode and not stop.asked:
                         fail(folder, _cause(process.exitcode, folder))
-                    bar.update()
+                progress.show([folder for _, folder in active.values()], len(waiting))
         finally:
             for process, _ in active.values():
                 process.terminate()
     return not stop.asked
+
+
+class Progress:
+    """A line that says how many runs have ended, which ones run, and the time to go as soon as the runs know theirs.
+
+    In a terminal it is renewed every two seconds, in a log file every half minute.
+    """
+
+    FORMAT = "{percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+
+    def __init__(self, folders: list[Path]) -> None:
+        self.total = len(folders)
+        self.interval = 2.0 if sys.stderr.isatty() else 30.0
+        self.shown = 0.0  # when
+        done = sum(map(share_done, folders))  # of runs that go on
+        self.bar = tqdm(total=self.total, initial=done, smoothing=0, mininterval=0, bar_format=self.FORMAT)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def show(self, active: list[Path], waiting: int) -> None:
+        """Renew the line if it is time, or once no run is left."""
+        left = len(active) + waiting
+        if left and time.monotonic() < self.shown + self.interval:
+            return
+        self.shown = time.monotonic()
+        self.bar.n = self.total - left + sum(map(share_done, active))
+        running = f", running {' '.join(folder.name for folder in active)}" if active else ""
+        self.bar.set_postfix_str(f"{self.total - left} of {self.total} runs ended{running}")
 
 
 def _child(folder: Path, allow_targets: tuple[str, ...]) -> None:

@@ -17,6 +17,7 @@ from corridor_exp.config.schema import Config
 from corridor_exp.config.settings import Settings
 from corridor_exp.config.threads import available_threads
 from corridor_exp.errors import UsageError, extra
+from corridor_exp.runs.layout import Status
 from corridor_exp.sweeps import grids
 from corridor_exp.sweeps.frozen import Sweep, thaw
 from corridor_exp.sweeps.status import look
@@ -95,10 +96,19 @@ class Request:
     def frozen(self) -> Sweep:
         """The sweep of the folder, frozen now if it is new; a command whose runs begin with the folder's adds to it."""
         sweep = Sweep.open(self.directory)
-        if sweep and self._is_command_of(sweep):
+        if sweep and self._is_command_of(sweep) and not self._adds_to(sweep):
             self._tell_what_was_edited_since(sweep)
             return sweep
         return Sweep.freeze(self.directory, self._runs(sweep), self.command)
+
+    def _adds_to(self, sweep: Sweep) -> bool:
+        """Whether its command has got further runs, because a figure or an option was edited, and all others stand."""
+        try:
+            now = self.configs if self.command else []
+        except UsageError:
+            return False
+        pairs = zip(map(_frozen, sweep.folders), now, strict=False)
+        return len(now) > len(sweep.runs) and not any(old is None or _changes(old, new) for old, new in pairs)
 
     def _is_command_of(self, sweep: Sweep) -> bool:
         return not self.command or sweep.command == self.command
@@ -115,7 +125,7 @@ class Request:
             lines = _changes(frozen, runs[number])
             if not lines:
                 runs[number] = frozen
-            elif not (runs[number].resume.override or look(folder).state == "failed"):
+            elif not (runs[number].resume.override or look(folder).state == Status.FAILED):
                 raise self._another(sweep, f": run {folder.name}: {lines[0]}; resume.override=true goes on with it")
         return runs
 

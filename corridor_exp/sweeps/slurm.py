@@ -22,9 +22,10 @@ import submitit
 
 from corridor_exp.config import targets
 from corridor_exp.config.settings import Slurm
-from corridor_exp.errors import RunError, UsageError, in_words
-from corridor_exp.runs import records
-from corridor_exp.sweeps.frozen import SUBMITTED, Sweep
+from corridor_exp.errors import ExitCode, RunError, UsageError, in_words
+from corridor_exp.files import write_json
+from corridor_exp.runs.layout import SLURM_JOBS_FILE, Status
+from corridor_exp.sweeps.frozen import Sweep
 from corridor_exp.sweeps.worker import work
 
 UNREACHABLE = re.compile(r"slurm controller|configuration source|munge|timed out|zero bytes", re.IGNORECASE)
@@ -36,11 +37,11 @@ class Task(submitit.helpers.Checkpointable):
     def __call__(self, folder: str, allow_targets: tuple[str, ...]) -> None:
         status = work(Path(folder), allow_targets)
         job = submitit.JobEnvironment()
-        if status == "preempted" and _is_wanted(job.job_id):
+        if status == Status.PREEMPTED and _is_wanted(job.job_id):
             # The run has answered the signal by saving. Now submitit's handler may have it: it counts and requeues.
             signal.raise_signal(signal.Signals[f"SIG{job.USR_SIG}"])
-        if status != "completed":
-            sys.exit(1)
+        if status != Status.COMPLETED:
+            sys.exit(ExitCode.FAILED)
 
 
 def _is_wanted(job: str) -> bool:
@@ -51,7 +52,7 @@ def _is_wanted(job: str) -> bool:
 
 def submit(sweep: Sweep, folders: list[Path], settings: Slurm) -> str:
     """Submit the runs of `folders` as one array job, and return its id without waiting for it."""
-    executor = submitit.SlurmExecutor(folder=(sweep.directory / SUBMITTED).parent, max_num_timeout=settings.requeues)
+    executor = submitit.SlurmExecutor(_folder(sweep), max_num_timeout=settings.requeues)
     options: dict[str, Any] = {
         "job_name": sweep.directory.name,
         "partition": settings.partition,
@@ -75,7 +76,7 @@ def submit(sweep: Sweep, folders: list[Path], settings: Slurm) -> str:
     newest = _jobs(sweep) | {folder.name: job.job_id for folder, job in zip(folders, jobs, strict=True)}
     job = jobs[0].job_id.partition("_")[0]
     try:
-        records.write_atomically(sweep.directory / SUBMITTED, records.to_json(newest, indent=2).encode())
+        write_json(sweep.directory / SLURM_JOBS_FILE, newest)
     except RunError as error:
         raise RunError(f"Slurm has job {job}, but --status and --cancel do not know of it: {error}") from None
     return job
@@ -83,9 +84,8 @@ def submit(sweep: Sweep, folders: list[Path], settings: Slurm) -> str:
 
 def states(sweep: Sweep) -> dict[str, str]:
     """What Slurm says of the newest job of each run; nothing of those that it has forgotten."""
-    folder = (sweep.directory / SUBMITTED).parent
     jobs: dict[str, submitit.SlurmJob[None]] = {
-        run: submitit.SlurmJob(folder, job) for run, job in _jobs(sweep).items()
+        run: submitit.SlurmJob(_folder(sweep), job) for run, job in _jobs(sweep).items()
     }
     said = {run: job.state.upper() for run, job in jobs.items()}
     return {run: state for run, state in said.items() if state != "UNKNOWN"}
@@ -113,9 +113,13 @@ def _refusal(command: str, said: str) -> UsageError:
     )
 
 
+def _folder(sweep: Sweep) -> Path:
+    return (sweep.directory / SLURM_JOBS_FILE).parent
+
+
 def _jobs(sweep: Sweep) -> dict[str, str]:
     try:
-        jobs = json.loads((sweep.directory / SUBMITTED).read_text())
+        jobs = json.loads((sweep.directory / SLURM_JOBS_FILE).read_text())
         return {str(run): str(job) for run, job in jobs.items()}
     except (OSError, ValueError, AttributeError):
         return {}

@@ -7,9 +7,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from corridor_exp.runs import reading, records
-from corridor_exp.runs.series import Epochs
-from corridor_exp.sweeps.frozen import is_locked
-from corridor_exp.sweeps.worker import LOG, last_line
+from corridor_exp.runs.layout import LOCK_FILE, LOG_FILE, Status, is_held, total_steps
+from corridor_exp.sweeps.worker import last_line
 
 SLURM_WAITS = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "SUSPENDED", "RESV_DEL_HOLD")
 SLURM_RUNS = ("RUNNING", "CONFIGURING", "COMPLETING", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED")
@@ -21,7 +20,7 @@ FOR_EVER = 1e10  # seconds: some 300 years
 class Look:
     """What is known of a run now. `queued`: Slurm runs it, or will."""
 
-    state: str  # waiting | running | completed | diverged | failed | preempted | lost
+    state: str  # a `Status`, or what a foreign summary says
     queued: bool = False
     step: int | None = None
     loss: float | None = None
@@ -40,35 +39,38 @@ class Look:
 
 def look(folder: Path, job: str = "") -> Look:
     """Look at a run; `job` is the state of its newest Slurm job, where it has one and Slurm still knows it."""
-    stored = reading.read(folder)
-    seen = _progress(stored)
-    if is_locked(folder / records.LOCK_FILE) or job in SLURM_RUNS:
-        return replace(seen, state="running", queued=job in SLURM_RUNS)
+    run = reading.read(folder)
+    seen = _progress(run)
+    if is_held(folder / LOCK_FILE) or job in SLURM_RUNS:
+        return replace(seen, state=Status.RUNNING, queued=job in SLURM_RUNS)
     seen = replace(seen, eta=None)
     if job in SLURM_WAITS:
         return replace(seen, queued=True, remark=f"Slurm: {job}")
-    if stored.faults:
-        return replace(seen, state="lost", remark="; ".join(stored.faults))
-    if summary := stored.summary:
+    if run.faults:
+        return replace(seen, state=Status.LOST, remark="; ".join(run.faults))
+    if summary := run.summary:
         return replace(seen, state=summary["status"], remark=summary.get("error") or "")
     if job and job != "COMPLETED" and not job.startswith("CANCELLED"):
-        return replace(seen, state="failed", remark=f"Slurm: {job}; {last_line(folder)}")
-    if (folder / LOG).exists():
-        return replace(seen, state="lost", remark=last_line(folder))
+        return replace(seen, state=Status.FAILED, remark=f"Slurm: {job}; {last_line(folder)}")
+    if (folder / LOG_FILE).exists():
+        return replace(seen, state=Status.LOST, remark=last_line(folder))
     return seen
 
 
-def _progress(stored: reading.Stored) -> Look:
+def share_done(folder: Path) -> float:
+    """The part of a run's steps that is done, from 0 to 1."""
+    written, steps = reading.read(folder).records, total_steps(folder)
+    return min((written[-1]["step"] + 1) / steps, 1.0) if steps and written else 0.0
+
+
+def _progress(run: reading.Run) -> Look:
     """Step, loss and time to go, as the records tell them."""
     step, loss, seconds = None, None, 0.0
-    for record in stored.records:
+    for record in run.records:
         step, seconds = record["step"] + 1, record["time"]  # its step is done when it is written
         loss = record.get(records.TRAIN_EPOCH_LOSS, record.get(records.TRAIN_LOSS, loss))
     if not step:
-        return Look("waiting")
-    # Before its first epoch ends, a run that is not bounded by max_steps does not know how long it is.
-    epochs = stored.config.get("epochs")
-    bounds = [stored.config.get("max_steps"), epochs and Epochs(stored.records).steps_of(epochs)]
-    total = min((bound for bound in bounds if bound), default=None)
+        return Look(Status.WAITING)
+    total = total_steps(run.directory)
     eta = None if total is None else seconds / step * (total - step)
-    return Look("waiting", step=step, loss=loss, eta=eta)
+    return Look(Status.WAITING, step=step, loss=loss, eta=eta)

@@ -9,30 +9,28 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from corridor_exp.config import secrets, targets
 from corridor_exp.config.logs import log_to_stderr
 from corridor_exp.errors import RunError, UsageError, in_words
-from corridor_exp.files import regular
-from corridor_exp.runs import records
+from corridor_exp.files import regular, write_json
+from corridor_exp.runs import layout
+from corridor_exp.runs.layout import LOG_FILE, Status, held
 from corridor_exp.signals import StopSignals
 from corridor_exp.streams import steady_streams
 from corridor_exp.sweeps.frozen import thaw
 
 logger = logging.getLogger(__name__)
-LOG = "log.txt"
 PATIENCE = 60.0
 
 
-def work(folder: Path, allow_targets: tuple[str, ...] = ()) -> str:
+def work(folder: Path, allow_targets: tuple[str, ...] = ()) -> Status:
     """Begin or go on with the run of `folder`, all output to its log. Returns its status.
 
     `allow_targets` is what the sweep's command line trusts.
     """
     with steady_streams(), StopSignals() as stop:
         try:
-            _write_to(folder / LOG)
+            _write_to(folder / LOG_FILE)
             log_to_stderr("corridor-train")  # a run writes what that command would print
             from corridor_exp.engine.run import run  # torch, only now
 
@@ -43,7 +41,7 @@ def work(folder: Path, allow_targets: tuple[str, ...] = ()) -> str:
             log_to_stderr("corridor-sweep")
             logger.error("%s", in_words(error))
             fail(folder, in_words(error))
-            return "failed"
+            return Status.FAILED
 
 
 def _write_to(log: Path) -> None:
@@ -57,15 +55,15 @@ def _write_to(log: Path) -> None:
 
 def fail(folder: Path, error: str) -> None:
     """Write the summary of a run that could not do so itself; unless another process is running it, or nothing can."""
-    summary = records.to_json({"status": "failed", "error": secrets.clean(error)}, indent=2) + "\n"
-    with suppress(Timeout, OSError, RunError), FileLock(folder / records.LOCK_FILE, timeout=0):
-        records.write_atomically(folder / records.SUMMARY_FILE, summary.encode())
+    summary = {"status": Status.FAILED, "error": secrets.clean(error)}
+    with suppress(UsageError, OSError, RunError), held(folder / layout.LOCK_FILE, "it runs"):
+        write_json(folder / layout.SUMMARY_FILE, summary)
 
 
 def last_line(folder: Path) -> str:
     """What the run said last, or nothing."""
     try:
-        lines = regular(folder / LOG).read_text(errors="replace").split("\n")
+        lines = regular(folder / LOG_FILE).read_text(errors="replace").split("\n")
     except OSError:
         return ""
     said = [line.rpartition("\r")[2].strip() for line in lines if line.strip()]

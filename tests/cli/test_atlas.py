@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import csv
 import math
+import random
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from corridor_exp.cli.atlas import looks_at_checkpoints, main
-from corridor_exp.figures import atlas
+from corridor_exp.figures import atlas, growth
 from corridor_exp.runs import records
 
 
@@ -137,3 +140,44 @@ def test_the_atlas_downloads_no_data_set(corridor_train, monkeypatch, capsys, tm
     (line,) = capsys.readouterr().err.splitlines()
     assert "no MNIST under" in line
     assert line.endswith("corridor-atlas downloads no data: dataset.root in run/config.yaml says where they lie")
+
+
+# ------------------------------------------------------------------- the growth condition
+
+
+def tightest(full: list[float], batch: list[float]) -> float:
+    """The least mean of (ρ full + δ)/batch over all corners: lines through two points, of slope 0, or through 0."""
+    slopes = [0.0, *(y / x for x, y in zip(full, batch, strict=True))]
+    slopes += [(batch[i] - batch[j]) / (full[i] - full[j]) for i in range(len(full)) for j in range(i)]
+    corners = [(rho, max(0.0, *(y - rho * x for x, y in zip(full, batch, strict=True)))) for rho in slopes if rho >= 0]
+    return min(mean_bound(*corner, full, batch) for corner in corners)
+
+
+def mean_bound(rho: float, delta: float, full: list[float], batch: list[float]) -> float:
+    return sum((rho * x + delta) / y for x, y in zip(full, batch, strict=True)) / len(full)
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 2**31), decades=st.integers(1, 12))
+def test_the_growth_condition_is_the_tightest_that_holds(seed: int, decades: int) -> None:
+    draw = random.Random(seed)
+    full = [10 ** draw.uniform(-decades, 0) for _ in range(12)]
+    batch = [x * draw.uniform(1, 3) + draw.uniform(0, 0.1) * 10**-decades for x in full]
+    rho, delta = growth.growth_condition(full, batch)
+    assert all(y <= (rho * x + delta) * (1 + 1e-6) for x, y in zip(full, batch, strict=True))
+    assert mean_bound(rho, delta, full, batch) == pytest.approx(tightest(full, batch), rel=1e-6)
+
+
+def test_where_the_growth_condition_holds_with_equality_it_is_found() -> None:
+    full = [1e-9, 1e-5, 0.1, 3.0]
+    assert growth.growth_condition(full, [2 * x + 1e-7 for x in full]) == pytest.approx((2, 1e-7), rel=1e-6)
+    assert growth.growth_condition(full, [4 * x for x in full]) == pytest.approx((4, 0), rel=1e-6)
+    assert growth.growth_condition([3.0], [5.0])[0] == pytest.approx(5 / 3)
+
+
+def test_the_atlas_tells_the_growth_condition_of_a_run_with_noise(digits_run, capsys) -> None:
+    common = ["max_steps=4", "dataset.train_size=100", "batch_size=20", "probe.every=1"]
+    assert digits_run(*common, "probe=[corridor,noise]", "out_dir=run") == 0
+    main(["run"])
+    assert "growth condition at 4 looks: E‖g_B‖² ≤ " in capsys.readouterr().out
+    assert growth.sentence([{"step": 0, records.GROWTH_RATIO: None}]) is None

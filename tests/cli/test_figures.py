@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from corridor_exp.cli.figures import PAPER, main
-from corridor_exp.figures.report import read_claims
+from corridor_exp.report.pictures import read_claims
 from tests.conftest import unpack_cifar10, unpack_imagenet
 from tests.figures.synthetic import SEEDS, as_figure, write_run
 
@@ -35,10 +35,8 @@ def test_the_newest_sweep_is_drawn_with_a_caption(fig5: Path, tmp_path: Path, ca
     assert (out / "fig5.png").stat().st_size > 10_000
     assert (out / "fig5.pdf").read_bytes().startswith(b"%PDF")
     rows = list(csv.DictReader((out / "fig5.csv").open()))
-    assert [(row["epoch"], row["median"], row["runs"]) for row in rows] == [
-        ("1.0", "1.0", "3"),
-        ("2.0", "0.05", "3"),
-        ("3.0", "0.04", "3"),
+    assert [(row["seed"], row["epoch"], row["median"]) for row in rows] == [
+        (str(seed), epoch, loss) for seed in SEEDS for epoch, loss in (("1.0", "1.0"), ("2.0", "0.05"), ("3.0", "0.04"))
     ]
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from corridor_exp.runs import checkpoint, records
+from corridor_exp.runs import checkpoint, layout, records
 
 Run = Callable[..., int]
 SGD = ["optim=sgd", "optim.momentum=0.9", "dataset.train_size=200", "batch_size=50", "log_every=1", "probe=none"]
 
 
 def states(directory: str) -> dict:
-    newest = checkpoint.load_newest(Path(directory) / records.CHECKPOINTS)
+    newest = checkpoint.load_newest(Path(directory) / layout.CHECKPOINTS)
     assert newest is not None
     return newest["engine"]
 

@@ -17,8 +17,9 @@ import yaml
 
 from corridor_exp.errors import UsageError
 from corridor_exp.runs import reading, records
+from corridor_exp.runs.layout import is_held
 from corridor_exp.sweeps import slurm
-from corridor_exp.sweeps.frozen import Sweep, is_locked
+from corridor_exp.sweeps.frozen import Sweep
 
 COMMAND = [sys.executable, "-m", "corridor_exp.cli.sweep"]
 MULTIRUN = [sys.executable, "-m", "corridor_exp.cli.train", "-m"]
@@ -158,7 +159,9 @@ def test_a_union_of_grids_is_frozen_run_and_summed_up(corridor_sweep: Run, digit
         ["2", "sgd", "0.1", "completed", "3", *out.splitlines()[3].split()[5:]],
     ]
     assert "3 completed" in out
-    assert "3/3" in err  # the progress bar
+    last = err.rstrip().rpartition("\r")[2]
+    assert "3 of 3 runs ended" in last
+    assert "running" not in last
     manifest = json.loads((tmp_path / "out/sweep.json").read_text())
     assert manifest["command"] == argv
     assert manifest["runs"] == ["0", "1", "2"]
@@ -239,6 +242,23 @@ def test_row_23_a_yaml_edited_afterwards_has_no_effect_and_that_is_said(corridor
     assert corridor_sweep(f"out_dir={folder}") == 0
 
 
+def test_a_figure_with_a_further_grid_adds_its_runs_to_the_sweep(corridor_sweep: Run, capsys, tmp_path) -> None:
+    figure = tmp_path / "conf/figure/mine.yaml"
+    figure.parent.mkdir(parents=True)
+    figure.write_text(f"common: {' '.join(SHORT)}\ngrids:\n  - optim=clr\n")
+    argv = ["figure=mine", "--config-dir", "conf", "out_dir=out"]
+    assert corridor_sweep(*argv) == 0
+    with figure.open("a") as grids:
+        grids.write("  - optim=sgd optim.lr=0.1,0.2\n")
+    assert corridor_sweep(*argv) == 0
+    said = capsys.readouterr().err
+    assert "2 of 3 runs to do" in said
+    assert "edited" not in said
+    figure.write_text(f"common: {' '.join(SHORT)}\ngrids:\n  - optim=sgd optim.lr=0.1,0.2,0.3,0.4\n")
+    assert corridor_sweep(*argv) == 0  # other runs than the folder's: it stays as it was frozen
+    assert "conf/ was edited since (3 → 4 runs and" in capsys.readouterr().err
+
+
 def test_a_diverged_run_is_reported_and_not_run_again(corridor_sweep: Run, capsys, tmp_path) -> None:
     argv = [*SHORT, "optim=sgd", "optim.lr=0.1,1e30", "model.activation=softplus", "out_dir=out"]
     assert corridor_sweep(*argv) == 1
@@ -300,7 +320,7 @@ def test_a_signal_to_the_whole_group_at_once_is_waited_for_until_the_runs_have_s
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 75
     assert "1 preempted, 1 waiting" in said
-    assert not is_locked(tmp_path / "out/0/.lock")
+    assert not is_held(tmp_path / "out/0/.lock")
     assert summary(tmp_path / "out/0")["status"] == "preempted"
     assert not has_records(tmp_path / "out/1")
 
@@ -329,7 +349,7 @@ def test_runs_whose_sweep_is_killed_save_and_are_taken_up_by_the_next(
     process.kill()  # the sweep alone: its runs notice
     process.wait()
     assert corridor_sweep(*argv, "out_dir=out") == 0
-    assert not is_locked(tmp_path / "out/0/.lock")
+    assert not is_held(tmp_path / "out/0/.lock")
     assert "going on at step" in (tmp_path / "out/0/log.txt").read_text()
     assert corridor_sweep(*argv, "out_dir=whole") == 0
     for run in "01":

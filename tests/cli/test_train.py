@@ -38,15 +38,6 @@ def test_help_names_groups_keys_and_examples(corridor_train: Run, capsys) -> Non
         assert word in out
 
 
-def test_control_c_before_a_run_begins_is_one_line_and_75(corridor_train: Run, capsys, monkeypatch) -> None:
-    def stopped(*_: object) -> int:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("corridor_exp.cli.train._run", stopped)
-    assert corridor_train("seed=0") == 75
-    assert capsys.readouterr().err.count("\n") == 1
-
-
 def test_the_slurm_template_is_found_and_asks_for_what_every_node_has(corridor_train: Run, capsys) -> None:
     assert corridor_train("--sbatch") == 0
     template = Path(capsys.readouterr().out.rstrip("\n"))
@@ -71,14 +62,26 @@ def test_cfg_job_prints_the_configuration_without_secrets(corridor_train: Run, c
         ("corridor-train --estimate optim/sch", ["optim/schedule="]),
         ("corridor-train hydra", []),
         ("corridor-train figure", []),
+        ("corridor-train -m figure", []),
+        ("corridor-train exec", []),
+        ("corridor-train -m exec", ["executor="]),
+        ("corridor-train --co", ["--config-dir"]),
+        ("corridor-train --config-dir /tmp opt", ["optim.", "optim="]),
+        ("corridor-sweep figure=fi", [f"figure=fig{number}" for number in range(1, 10)]),
+        ("corridor-sweep figure=fig2 scale=", ["scale=full", "scale=mini", "scale=smoke"]),
+        ("corridor-sweep processes=2 optim=clr + optim=sgd optim.l", ["optim.lr="]),
+        ("corridor-sweep --st", ["--status"]),
+        ("corridor-sweep slurm.ti", ["slurm.time="]),
+        ("corridor-sweep executor=", ["executor=local", "executor=slurm"]),
         ("corridor-train optim=[ optim=sg", []),
-        ("corridor-train --bogus optim=sg", []),
+        ("corridor-train --bogus optim=sg", ["optim=sgd"]),
     ],
 )
-def test_tab_completion_offers_what_the_command_takes(corridor_train: Run, capsys, monkeypatch, line, words) -> None:
+def test_tab_completion_offers_what_the_command_takes(request, capsys, monkeypatch, line, words) -> None:
     monkeypatch.setenv("COMP_LINE", line)
+    command = request.getfixturevalue(line.split()[0].replace("-", "_"))
     for shell in ("bash", "zsh", "fish"):
-        assert corridor_train("-sc", f"query={shell}") == 0
+        assert command("-sc", f"query={shell}") == 0
         out, err = capsys.readouterr()
         assert out.split() == words
         assert err == ""
@@ -89,6 +92,20 @@ def test_tab_completion_is_installed_for_each_shell(corridor_train: Run, capsys)
         assert corridor_train("--shell-completion", f"install={shell}") == 0
         assert "-sc query=" in capsys.readouterr().out
         assert corridor_train("--shell-completion", f"uninstall={shell}") == 0
+
+
+def test_a_tab_in_bash_prints_nothing_into_the_prompt(tmp_path: Path) -> None:
+    for name in ("train", "sweep"):
+        command = tmp_path / f"corridor-{name}"
+        command.write_text(f'#!/bin/sh\nexec {sys.executable} -m corridor_exp.cli.{name} "$@"\n')
+        command.chmod(0o755)
+    script = """eval "$(corridor-train -sc install=bash)"
+    for COMP_LINE in 'corridor-train --co' 'corridor-sweep figure=exa'; do
+        COMP_CWORD=1; $(complete -p "${COMP_LINE%% *}" | sed 's/.*-F \\([a-z_]*\\).*/\\1/'); echo "${COMPREPLY[@]}"
+    done"""
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True)
+    assert (done.stdout.split("\n"), done.stderr) == (["--config-dir", "figure=example", ""], "")
 
 
 def test_help_and_mistakes_answer_quickly_since_torch_stays_out() -> None:
@@ -130,6 +147,7 @@ def test_a_run_directory_has_what_the_contract_says(digits_run: Run, tmp_path) -
     assert {f.split("/")[0] for f in files(tmp_path)} == {"out"}
     assert {f.split("/")[0] for f in files(out)} == {
         ".lock",
+        ".steps",
         "config.yaml",
         "records.jsonl",
         "summary.json",
@@ -187,12 +205,13 @@ def test_row_22_a_precision_that_another_machine_would_choose_is_refused(
     """engine.precision=auto is bf16 for convolutions where the device has units for it, and fp32 elsewhere."""
     from corridor_exp.engine import build
     from corridor_exp.engine.loop import Engine
+    from corridor_exp.runs.layout import Status
 
     argv = ["dataset=digits", "dataset.train_size=40", "model=resnet18", "model.width=2", "logger=jsonl", "probe=none"]
     argv += ["batch_size=20", "epochs=2", "out_dir=out"]
     monkeypatch.setattr(build, "computes_bf16", lambda device: True)
     with monkeypatch.context() as stopped:
-        stopped.setattr(Engine, "_end_epoch", lambda engine, bar: "preempted")
+        stopped.setattr(Engine, "_end_epoch", lambda engine, bar: Status.PREEMPTED)
         assert corridor_train(*argv) == 75
     monkeypatch.setattr(build, "computes_bf16", lambda device: False)
     assert corridor_train(*argv) == 2

@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from corridor_exp.cli import tune
-from corridor_exp.runs import records
+from corridor_exp.files import to_json
+from corridor_exp.runs import layout, records
 from corridor_exp.sweeps.frozen import Sweep
 from corridor_exp.sweeps.tuning import Interval, Tuning
 
@@ -29,18 +30,18 @@ class Pretended:
         self.outcome, self.stop_after, self.rounds = outcome, stop_after, list[int]()
 
     def __call__(self, sweep: Sweep, settings: object) -> str:
-        todo = [folder for folder in sweep.folders if not (folder / records.SUMMARY_FILE).exists()]
+        todo = [folder for folder in sweep.folders if not (folder / layout.SUMMARY_FILE).exists()]
         self.rounds.append(len(todo))
         for folder in todo:
             if not self.stop_after:
                 return "stopped"
             self.stop_after -= 1
-            config = yaml.safe_load((folder / records.CONFIG_FILE).read_text())
+            config = yaml.safe_load((folder / layout.CONFIG_FILE).read_text())
             metrics = self.outcome(config)
             status = {"status": "completed" if metrics else "diverged", "metrics": metrics or {}}
             record = {"step": 9, "epoch": 0, "time": 1.0, records.TRAIN_EVALUATIONS: 10.0}
-            (folder / records.RECORDS_FILE).write_text(records.to_json(record) + "\n")
-            (folder / records.SUMMARY_FILE).write_text(records.to_json(status))
+            (folder / layout.RECORDS_FILE).write_text(to_json(record) + "\n")
+            (folder / layout.SUMMARY_FILE).write_text(to_json(status))
         return "ended"
 
 
@@ -72,7 +73,7 @@ def found() -> dict[str, Any]:
 def tried(key: str = "optim.lr") -> list[float]:
     option, _, name = key.partition(".")
     folders = Sweep.open(Path("search").absolute()).folders
-    return [yaml.safe_load((f / records.CONFIG_FILE).read_text())[option][name] for f in folders]
+    return [yaml.safe_load((f / layout.CONFIG_FILE).read_text())[option][name] for f in folders]
 
 
 def test_a_list_is_trained_on_what_is_left_and_chosen_on_what_is_held_out(corridor_tune: Run, capsys) -> None:
@@ -185,7 +186,7 @@ def test_a_failed_run_ends_the_search_which_can_go_on(corridor_tune: Run, preten
 
     def broken(sweep: Sweep, settings: object) -> str:
         pretended(sweep, settings)
-        (sweep.folders[1] / records.SUMMARY_FILE).write_text('{"status": "failed", "error": "no memory"}')
+        (sweep.folders[1] / layout.SUMMARY_FILE).write_text('{"status": "failed", "error": "no memory"}')
         return "ended"
 
     monkeypatch.setattr(tune, "start", broken)

@@ -12,12 +12,11 @@ from corridor_exp import ledger
 from corridor_exp.cli.verify import main
 from corridor_exp.ledger import methods, steps
 from corridor_exp.ledger.rows import claim
+from tests.conftest import exit_code
 
 
 def verify(*argv: str) -> int:
-    with pytest.raises(SystemExit) as exit_:
-        main(list(argv))
-    return exit_.value.code
+    return exit_code(main, argv)
 
 
 def fail() -> float:
@@ -67,17 +66,6 @@ def test_it_names_the_row_that_is_being_checked(capsys, monkeypatch) -> None:
     assert "Lemma X:   0%" in shown[0]
     assert "Lemma X:  50%" in shown[1]
     assert "1/2" in shown[1]
-
-
-def test_control_c_is_one_line_and_75(capsys, monkeypatch) -> None:
-    def stop() -> float:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(ledger, "CHECKS", [claim("X", "0 = 0", at_most=0)(stop)])
-    assert verify() == 75
-    err = capsys.readouterr().err
-    assert "Traceback" not in err
-    assert err.splitlines()[-1] == "corridor-verify: stopped; the same command begins again"
 
 
 def test_it_speaks_before_torch_is_loaded() -> None:

@@ -18,7 +18,7 @@ from corridor_exp.config.compose import compose_jobs
 from corridor_exp.config.options import our_targets
 from corridor_exp.config.schema import Component, Config
 from corridor_exp.errors import UsageError
-from corridor_exp.runs import records
+from corridor_exp.runs import layout
 from corridor_exp.sweeps.frozen import Sweep, thaw
 from tests.conftest import SMALL
 
@@ -278,7 +278,7 @@ def test_a_manifest_names_runs_in_its_own_folder_only(tmp_path: Path, corridor_s
     written = {path for path in tmp_path.rglob("*") if not path.name.startswith(".")}
     assert {path for path in written if "cache" not in path.parts} == {place.parent, place, place / "sweep.json"}
     with pytest.raises(UsageError):
-        records.run_folders(place, [run])
+        layout.run_folders(place, [run])
 
 
 def test_what_is_built_is_what_was_allowed() -> None:

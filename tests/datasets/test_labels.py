@@ -69,8 +69,8 @@ WRITE: list[Write] = [as_folders, as_parquet, as_numbers, as_tar]
 ALL = dict.fromkeys(GREY, 4)
 
 
-def of_files(root: Path) -> datasets.Dataset:
-    options = {"image_size": 8, "workers": 0, "mean": [0.5] * 3, "std": [0.25] * 3}
+def of_files(root: Path, **more: object) -> datasets.Dataset:
+    options = {"image_size": 8, "workers": 0, "mean": [0.5] * 3, "std": [0.25] * 3, **more}
     return datasets.imagefolder(root=str(root), device=torch.device("cpu"), seed=0, **options)
 
 

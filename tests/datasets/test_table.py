@@ -14,10 +14,10 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from corridor_exp import datasets, models
-from corridor_exp.datasets.table import logistic_loss
 from corridor_exp.errors import RunError
 from corridor_exp.objective import Batch, Objective
 from corridor_exp.objective.batches import DataShape
+from corridor_exp.objective.losses import logistic_loss
 
 CPU = {"device": torch.device("cpu"), "seed": 0}
 

@@ -60,11 +60,12 @@ NORMS = ["model.norm=none", "model.norm=batch"]
 @pytest.mark.parametrize("optim", ["optim=clr", "optim=adam"])
 def test_a_run_with_probes_on_is_bit_identical_to_one_with_probes_off(norm: str, optim: str) -> None:
     common = ["max_steps=9", "log_every=1", optim, norm]
-    looking, seen = engine_of("probe.every=2", *common)
+    looking, seen = engine_of("probe=[corridor,noise]", "probe.every=2", *common)
     plain, unseen = engine_of("probe=none", *common)
     looking.train(), plain.train()
     assert same(weights(looking), weights(plain))
-    assert sum(records.HG_NORM in r for r in seen) == 5
+    for name in (records.HG_NORM, records.BATCH_SHARPNESS):
+        assert sum(name in r for r in seen) == 5
     unprobed = [{k: v for k, v in r.items() if not k.startswith("probe/")} for r in without_time(seen)]
     assert unprobed == without_time(unseen)
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import yaml
 
-from corridor_exp.figures.runs import Runs
-from corridor_exp.runs import records
+from corridor_exp.files import to_json
+from corridor_exp.runs import layout, records
+from corridor_exp.runs.groups import Runs
 
 SEEDS = (30, 31, 32)
 
@@ -46,7 +47,7 @@ def write_run(
         "model": model or {},
         "optim": {"name": optim, **of_optim},
     }
-    (folder / records.CONFIG_FILE).write_text(yaml.safe_dump(config))
+    (folder / layout.CONFIG_FILE).write_text(yaml.safe_dump(config))
     lines: list[records.Record] = [
         {"step": n, "epoch": n, "time": n, records.TRAIN_LOSS: loss, records.TRAIN_EPOCH_LOSS: loss}
         for n, loss in enumerate(losses)
@@ -65,9 +66,9 @@ def write_run(
         index = {records.CORRIDOR_INDEX: tangent, records.SECANT_CORRIDOR_INDEX: secant}
         index[records.PROBE_VERSION] = probe_version
         lines.append({"step": n, "epoch": 0, "time": n, records.TRAIN_LOSS: 1.0, **index})
-    (folder / records.RECORDS_FILE).write_text("".join(records.to_json(line) + "\n" for line in lines))
+    (folder / layout.RECORDS_FILE).write_text("".join(to_json(line) + "\n" for line in lines))
     if status:
-        (folder / records.SUMMARY_FILE).write_text(json.dumps({"status": status, "git_commit": "abc"}))
+        (folder / layout.SUMMARY_FILE).write_text(json.dumps({"status": status, "git_commit": "abc"}))
 
 
 def as_figure(folder: Path, figure: str, scale: str = "mini") -> Runs:

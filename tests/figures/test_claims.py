@@ -14,9 +14,10 @@ from scipy import stats
 
 from corridor_exp.figures.claims import CLAIMS
 from corridor_exp.figures.run_statistics import final_accuracy, steps_to
-from corridor_exp.figures.runs import Run, Runs
 from corridor_exp.figures.verdicts import Verdict, interval, judge
-from corridor_exp.runs import records
+from corridor_exp.runs import layout
+from corridor_exp.runs.groups import Runs
+from corridor_exp.runs.reading import read
 from tests.figures.synthetic import SEEDS, as_figure, write_run
 
 
@@ -71,11 +72,11 @@ def test_a_rate_with_one_seed_only_chooses(tmp_path: Path) -> None:
 def test_the_time_is_read_between_the_ends_of_epochs(tmp_path: Path) -> None:
     """From 0.1 after step 2 to 0.001 after step 3, ln τ lies half-way; a loss of exactly 0 is no error."""
     write_run(tmp_path / "run", [1.0, 0.1, 0.001])
-    assert steps_to(0.01, Run.read(tmp_path / "run")) == pytest.approx(2.5)
-    assert steps_to(2.0, Run.read(tmp_path / "run")) == 1
+    assert steps_to(0.01, read(tmp_path / "run")) == pytest.approx(2.5)
+    assert steps_to(2.0, read(tmp_path / "run")) == 1
     write_run(tmp_path / "zero", [1.0, 0.0])
-    assert 1 < steps_to(0.01, Run.read(tmp_path / "zero")) < 1.01
-    assert steps_to(1e-9, Run.read(tmp_path / "run")) == math.inf
+    assert 1 < steps_to(0.01, read(tmp_path / "zero")) < 1.01
+    assert steps_to(1e-9, read(tmp_path / "run")) == math.inf
 
 
 def test_sooner_is_the_logarithm_of_the_ratio_for_the_same_seed(tmp_path: Path) -> None:
@@ -120,7 +121,7 @@ def test_what_is_said_of_clr_alone_waits_for_no_other_run(tmp_path: Path) -> Non
 def test_a_smoke_test_decides_nothing(tmp_path: Path) -> None:
     for seed in SEEDS:
         write_run(tmp_path / str(seed), [1.0, 0.005], seed=seed)
-        summary = tmp_path / str(seed) / records.SUMMARY_FILE
+        summary = tmp_path / str(seed) / layout.SUMMARY_FILE
         summary.write_text(json.dumps({**json.loads(summary.read_text()), "train_images": 200}))
     row = verdict("ResNet-50 converges", as_figure(tmp_path, "fig5"))
     assert (row.verdict, row.remark) == ("undecided", "200 training images decide nothing")
@@ -177,7 +178,7 @@ def test_a_larger_rate(chosen: float, choice: dict[float, float], scale: str, sa
 @pytest.mark.parametrize(("epochs", "averaged"), [(1, 1), (10, 1), (50, 5)])
 def test_accuracy_is_the_mean_over_the_last_tenth_of_the_epochs(epochs: int, averaged: int, tmp_path: Path) -> None:
     write_run(tmp_path / "run", [1.0] * epochs, accuracy=0.0)
-    run = Run.read(tmp_path / "run")
+    run = read(tmp_path / "run")
     for number, record in enumerate(run.records, 1):
         record["test/accuracy"] = number / 100
     assert final_accuracy(run) == pytest.approx(epochs - (averaged - 1) / 2)

@@ -9,10 +9,12 @@ import pytest
 from corridor_exp.cli.figures import main
 from corridor_exp.figures import rivals
 from corridor_exp.figures.run_statistics import gradients_to
-from corridor_exp.figures.runs import Run, Runs
+from corridor_exp.runs import reading
+from corridor_exp.runs.groups import Runs
 from tests.figures.synthetic import as_figure, write_run
 
 TARGETS = {"easy": 0.1, "hard": 0.1}
+DEFAULTS = {"sgd": {"name": "sgd", "lr": 0.1, "momentum": 0.0}, "ngn": {"name": "ngn", "sigma": 1.0}}
 
 
 @pytest.fixture
@@ -37,14 +39,16 @@ def benchmark(tmp_path: Path) -> Runs:
 
 def test_the_cost_to_a_target_lies_on_a_line_between_epoch_ends(tmp_path: Path) -> None:
     write_run(tmp_path / "run", [1.0, 0.01, 0.001], gradients=8.0)
-    run = Run.read(tmp_path / "run")
+    run = reading.read(tmp_path / "run")
     assert gradients_to(0.1, run) == pytest.approx(12)  # halfway in the logarithm from 8 to 16
     assert gradients_to(2.0, run) == 8
     assert gradients_to(1e-4, run) == math.inf
 
 
 def test_a_row_has_the_default_the_tuned_setting_and_the_cost_of_the_search(benchmark: Runs) -> None:
-    rows = {(row.problem, row.method): row for row in (m.row() for m in rivals.methods_of(benchmark, TARGETS))}
+    rows = {
+        (row.problem, row.method): row for row in (m.row() for m in rivals.methods_of(benchmark, TARGETS, DEFAULTS))
+    }
     sgd = rows["easy", "SGD"]
     assert (sgd.setting, sgd.default, sgd.tuned) == ("lr", 0.1, 1.0)
     assert sgd.default_loss == 0.01
@@ -64,7 +68,7 @@ def test_a_profile_counts_the_problems_within_a_factor_of_the_best() -> None:
 
 
 def test_the_figure_shows_what_the_points_say(benchmark: Runs) -> None:
-    figure, points = rivals.draw(benchmark, TARGETS, "title")
+    figure, points = rivals.draw(benchmark, TARGETS, DEFAULTS, "title")
     losses = [p for p in points if (p.problem, p.method, p.metric) == ("easy", "SGD", "train/epoch_loss")]
     assert [(p.setting, p.median, p.runs) for p in losses] == [
         (0.001, 0.5, 1),

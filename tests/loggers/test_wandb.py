@@ -16,7 +16,7 @@ import pytest
 from corridor_exp.cli import sync
 from corridor_exp.engine.loop import Engine
 from corridor_exp.loggers import wandb
-from corridor_exp.runs import records
+from corridor_exp.runs import layout, records
 from tests.loggers.wandb_server import WandbServer
 
 Run = Callable[..., int]
@@ -78,7 +78,7 @@ def test_row_13_requeued_offline_a_run_has_one_id_and_after_sync_one_history(
     for step in (7, 15, 22, None):
         stopped_at(step)
         assert digits_run(*RUN) == (75 if step else 0)
-        ids.add(Path("out", wandb.RUN_ID_FILE).read_text())
+        ids.add(Path("out", layout.WANDB_ID_FILE).read_text())
     assert len(list(Path("out/wandb").glob("offline-run-*"))) == 4
     (run,) = ids
     assert "30 records uploaded" in synced()
@@ -95,7 +95,7 @@ def test_online_a_resumed_run_has_one_history_under_the_records_names(
         stopped_at(step)
         assert digits_run(*RUN, ONLINE) == (75 if step else 0)
     ((run, history),) = server.history.items()
-    assert run == Path("out", wandb.RUN_ID_FILE).read_text()
+    assert run == Path("out", layout.WANDB_ID_FILE).read_text()
     assert without_wandb(history) == told()
     assert server.ended[run] == 0
 

@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from corridor_exp.datasets.resident import Arrays, Resident
-from corridor_exp.engine.loop import Engine, Plan
+from corridor_exp.engine.loop import Engine
 from corridor_exp.engine.memory import fit_to_memory
-from corridor_exp.errors import RunError
-from corridor_exp.objective import Batch, Objective
+from corridor_exp.objective import Objective
 from corridor_exp.objective import ranks as distributed
-from corridor_exp.objective.batches import DataShape, LocalBatch, Stream
+from corridor_exp.objective.batches import LocalBatch, Stream
 from corridor_exp.objective.ranks import ALONE, Ranks
-from corridor_exp.optim import CLR, CLRMomentum
-from corridor_exp.probes import Corridor
-from corridor_exp.runs import checkpoint, records
+from corridor_exp.runs import records
 from tests.conftest import engine_of, small_network
-from tests.objective.ranks import exit_codes, said, started, train
-
-MLP = ["dataset=digits", "model=mlp", "model.width=16", "logger=jsonl", "dataset.train_size=200", "batch_size=50"]
-
+from tests.objective.ranks import MLP, exit_codes, said, small_engine, started, train, without_time
 
 # --------------------------------------------------------------------------- parts
 
@@ -60,33 +49,6 @@ def test_the_launcher_says_which_rank_this_is(monkeypatch, environment: dict[str
 
 
 # ------------------------------------------------------------------- the same numbers
-
-
-def small_engine(ranks: Ranks, micro_batch: int | None = None, sharded: bool = False, optim: str = "clr") -> Engine:
-    """A convolutional network in float64, 40 images in batches of 14, 14 and 12, CLR and a look at every step."""
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn(40, 1, 5, 5, generator=generator, dtype=torch.float64).numpy()
-    y = torch.randint(0, 3, (40,), generator=generator).numpy()
-    shared = {"device": torch.device("cpu"), "seed": 0, "drop_last": False}
-    data = Resident(
-        Arrays(x, y), Arrays(x[:9], y[:9]), DataShape(1, 5, 3, "none"), nn.functional.cross_entropy, **shared
-    )
-    data.ranks = ranks
-    model = small_network()
-    if sharded:
-        distributed.shard(model)
-    objective = Objective(model, micro_batch=micro_batch, ranks=ranks)
-    optimizer = OPTIMIZERS[optim](model.parameters())
-    plan = Plan(epochs=4, batch_size=14, log_every=1, probe_every=1)
-    return Engine(objective, data, optimizer, plan, probes=() if sharded or optim != "clr" else [Corridor()])
-
-
-OPTIMIZERS = {
-    "clr": lambda params: CLR(params, step_cap=1.0),
-    "clr_momentum": lambda params: CLRMomentum(params, step_cap=0.5),
-    "sgd": lambda params: torch.optim.SGD(params, lr=0.1, momentum=0.9),
-    "adam": lambda params: torch.optim.Adam(params, lr=0.01),
-}
 
 
 def trajectory(engine: Engine) -> tuple[list[records.Record], list[Tensor]]:
@@ -213,10 +175,6 @@ def test_a_run_of_two_ranks_is_one_run_directory_and_resumes_to_its_own_bits() -
     assert exit_codes(started(1, train, *argv, "epochs=7", "out_dir=out")) == [2]
 
 
-def without_time(folder: str) -> list[records.Record]:
-    return [{k: v for k, v in r.items() if k != "time"} for r in records.read_records(Path(folder))]
-
-
 def stopped_at(step: int, *argv: str) -> None:
     """The command, told to stop at a step: on the last rank only."""
     train_ = Engine.train
@@ -228,124 +186,3 @@ def stopped_at(step: int, *argv: str) -> None:
 
     Engine.train = stopped  # type: ignore[method-assign]
     train(*argv)
-
-
-# ----------------------------------------------------------------------------- faults
-
-
-def training(folder: str) -> Iterator[None]:
-    """Wait until a run has written some records."""
-    deadline = time.monotonic() + 60
-    file = Path(folder, records.RECORDS_FILE)
-    while not file.exists() or file.stat().st_size < 2000:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    yield
-
-
-def test_row_5_a_signal_to_one_rank_stops_all_at_the_same_step() -> None:
-    argv = [*MLP, "epochs=100000", "log_every=1", "probe=none", "out_dir=out"]
-    processes = started(2, train, *argv)
-    next(training("out"))
-    os.kill(processes[1].pid, signal.SIGUSR2)
-    assert exit_codes(processes) == [75, 75]
-    summary = json.loads(Path("out/summary.json").read_text())
-    saved = checkpoint.load_newest(Path("out/checkpoints"))
-    assert summary["status"] == "preempted"
-    assert saved["engine"]["progress"]["step"] == summary["step"]
-
-
-def raising(*argv: str) -> None:
-    step = Engine._step
-
-    def broken(engine: Engine, batch: Batch) -> object:
-        if engine.ranks.rank == 1 and engine.progress.step == 20:
-            raise ValueError("a fault of this rank")
-        return step(engine, batch)
-
-    Engine._step = broken  # type: ignore[method-assign, assignment]
-    train(*argv)
-
-
-@pytest.mark.parametrize("how", ["raises", "is killed"])
-def test_row_15_where_one_rank_fails_the_others_end_and_a_restart_goes_on(how: str) -> None:
-    argv = [*MLP, "epochs=400", "log_every=1", "probe=none", "checkpoint.every=10", "out_dir=out"]
-    begun = time.monotonic()
-    processes = started(2, raising if how == "raises" else train, *argv)
-    if how == "is killed":
-        next(training("out"))
-        os.kill(processes[1].pid, signal.SIGKILL)
-    first, second = exit_codes(processes)
-    assert time.monotonic() - begun < 60
-    assert first == 1
-    assert second == (1 if how == "raises" else -signal.SIGKILL)
-    if how == "raises":
-        assert "rank 1: ValueError: a fault of this rank" in said(1)
-        assert "Traceback" in said(1)
-    assert "rank 0: " in said(0)
-    assert json.loads(Path("out/summary.json").read_text())["status"] == "failed"
-    assert exit_codes(started(2, train, *argv)) == [0, 0]
-    assert "going on at step" in said(0)
-    assert exit_codes(started(2, train, *[*argv[:-1], "out_dir=whole"])) == [0, 0]
-    assert without_time("out") == without_time("whole")
-
-
-class Memory:
-    """A device that has room for so many images at a time, on one of the ranks for fewer."""
-
-    def __init__(self, room: int) -> None:
-        self.room, self.losses = room, Objective._losses
-
-    def __enter__(self) -> None:
-        memory = self
-
-        def losses(objective: Objective, batch: Batch) -> Iterator[Tensor]:
-            for share in memory.losses(objective, batch):
-                if min(objective.micro_batch or len(batch.x), len(batch.x)) > memory.room:
-                    raise torch.OutOfMemoryError
-                yield share
-
-        Objective._losses = losses  # type: ignore[method-assign, assignment]
-
-    def __exit__(self, *_: object) -> None:
-        Objective._losses = self.losses  # type: ignore[method-assign]
-
-
-def test_row_14_out_of_memory_halves_the_micro_batch_before_anything_changes(caplog) -> None:
-    whole, expected = engine_of("epochs=2", "log_every=1")
-    engine, emitted = engine_of("epochs=2", "log_every=1")
-    before = [p.clone() for p in engine.objective.theta]
-    rng = torch.get_rng_state()
-    with Memory(room=20):
-        fit_to_memory(engine)
-    assert engine.objective.micro_batch == 16
-    assert len(caplog.messages) == 2
-    assert torch.equal(torch.get_rng_state(), rng)
-    assert all(torch.equal(a, b) for a, b in zip(before, engine.objective.theta, strict=True))
-    assert engine.train() == whole.train() == "completed"
-    assert emitted[0]["train/loss"] == pytest.approx(expected[0]["train/loss"], rel=1e-5)
-    saved = engine.state_dict()
-    resumed, _ = engine_of("epochs=2", "log_every=1")
-    resumed.load_state_dict(saved)
-    assert resumed.objective.micro_batch == 16
-
-
-def test_row_14_batch_norm_is_warned_of_and_one_image_too_many_is_an_error(caplog) -> None:
-    engine, _ = engine_of("model=resnet18", "model.width=4", "dataset.image_size=16", "probe=none")
-    with Memory(room=40):
-        fit_to_memory(engine)
-    assert any("batch norm" in line for line in caplog.messages)
-    with Memory(room=0), pytest.raises(RunError, match=r"even with engine\.micro_batch=1"):
-        fit_to_memory(engine)
-
-
-def little_memory() -> None:
-    ranks = distributed.launched()
-    with distributed.connected(ranks), Memory(room=4 if ranks.rank else 100):
-        engine = small_engine(ranks)
-        fit_to_memory(engine)
-        assert engine.objective.micro_batch == 3
-
-
-def test_row_14_all_ranks_halve_together() -> None:
-    assert exit_codes(started(2, little_memory)) == [0, 0]

@@ -18,7 +18,7 @@ from corridor_exp.objective.batches import DataShape as ImageFacts
 from corridor_exp.probes import Corridor, Probe, Sharpness
 from corridor_exp.runs import records
 from corridor_exp.theory.vectors import inner, norm
-from tests.conftest import ANY_BATCH, Surface, mean, small_batch, small_network
+from tests.conftest import ANY_BATCH, Surface, engine_of, mean, small_batch, small_network
 
 
 def look(theta: Tensor, E: Callable[[Tensor], Tensor], h: float | None = None) -> dict[str, float]:
@@ -290,3 +290,58 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
     peak = {n: int(subprocess.check_output([sys.executable, "-c", code, str(n)], env=environment)) for n in (1, 20)}
     assert peak[20] < 1.02 * peak[1]
+
+
+# ------------------------------------------------------------------------------- without Hg
+
+
+def looks_of(*overrides: str) -> tuple[list[dict], int]:
+    """The looks of a short run with dropout, and how many forward passes it took."""
+    engine, emitted = engine_of("max_steps=6", "probe.every=2", "log_every=1", "epochs=9", *overrides)
+    model, passes = engine.objective.model, []
+    model.act1 = nn.Sequential(model.act1, nn.Dropout(0.3))
+    model.hidden1.register_forward_hook(lambda *_: passes.append(1))
+    torch.manual_seed(0)
+    assert engine.train() == "completed"
+    return emitted, sum(passes)
+
+
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_without_hg_the_secants_are_the_same_for_a_gradient_and_a_forward_pass_more(norm: str) -> None:
+    model = f"model.norm={norm}"
+    (dark, steps), (plain, _) = looks_of("probe=none", model), looks_of("probe.corridor.hessian=true", model)
+    cheap, passes = looks_of("probe.corridor.hessian=false", model)
+    assert passes == steps + 2 * 3  # three looks, each with the midpoint and the end
+    tangent = {records.HG_NORM, records.CORRIDOR_INDEX, records.GRADIENT_CURVATURE, records.HG_RATIO}
+    for a, b, c in zip(plain, cheap, dark, strict=True):
+        assert a[records.TRAIN_LOSS] == b[records.TRAIN_LOSS] == c[records.TRAIN_LOSS]
+        missing = {key for key in a.keys() - b.keys() if not key.startswith(records.LAYER_HG_NORM)}
+        assert missing in (set(), tangent | {records.SECANT_COSINE})
+        for key in b.keys() - c.keys():
+            assert a[key] == pytest.approx(b[key], rel=1e-4, abs=1e-6)
+
+
+def test_under_autocast_a_look_without_hg_has_an_e_and_g_of_its_own() -> None:
+    steps = looks_of("probe=none", "engine.precision=bf16")[1]
+    assert looks_of("probe.corridor.hessian=false", "engine.precision=bf16")[1] == steps + 3 * 3
+
+
+def test_a_look_after_the_gradient_sees_the_model_as_training_found_it() -> None:
+    """Spectral norm's buffers move in every forward pass of training, and so do the random numbers."""
+    torch.manual_seed(0)
+    layer = nn.utils.parametrizations.spectral_norm(nn.Linear(4, 3))
+    objective = Objective(nn.Sequential(layer, nn.Dropout(0.5), nn.Tanh()))
+    batch = Batch(torch.randn(8, 4), torch.randint(0, 3, (8,)))
+    before = objective.before()
+    E, g = objective.gradient(batch)
+    loss = objective.backward(batch).loss
+    past = objective.as_before(before, batch, loss)
+    assert past.gradient(batch)[0] is loss
+    kept = [p.grad.clone() for p in objective.theta]
+    torch._foreach_zero_(past.gradient(batch)[1])  # as a probe of one's own may do
+    assert all(torch.equal(p.grad, k) for p, k in zip(objective.theta, kept, strict=True))
+    assert objective.loss(batch) != E
+    assert past.loss(batch) == pytest.approx(E.item(), rel=1e-6)
+    for ours, own, anew in zip(g, past.gradient(batch)[1], past.gradient(batch, objective.theta)[1], strict=True):
+        torch.testing.assert_close(own, ours)
+        torch.testing.assert_close(anew, ours)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from scipy.sparse.linalg import ArpackError
 from torch.func import functional_call
 
+from corridor_exp.config.logs import log_to_stderr
 from corridor_exp.objective import Batch, Objective
 from corridor_exp.probes import Drift, Sharpness
 from corridor_exp.runs import records
@@ -58,6 +59,7 @@ def test_the_edge_of_stability_is_two_over_the_step() -> None:
     ],
 )
 def test_where_there_is_no_sharpness_it_is_null_with_one_warning(count: int, E, capsys) -> None:
+    log_to_stderr("corridor-train")
     probe = Sharpness(images="batch", count=count)
     for _ in range(3):
         seen = probe.look(Objective(Surface(THETA, E), loss=mean), ANY_BATCH)

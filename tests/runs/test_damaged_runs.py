@@ -16,10 +16,10 @@ from corridor_exp.cli import atlas, figures, report, sweep, sync
 from corridor_exp.config.compose import compose_jobs
 from corridor_exp.engine.run import run
 from corridor_exp.loggers import wandb
-from corridor_exp.runs import reading, records
-from tests.conftest import SMALL
+from corridor_exp.runs import layout, reading
+from tests.conftest import SMALL, exit_code
 
-CONFIG, SUMMARY, RECORDS = records.CONFIG_FILE, records.SUMMARY_FILE, records.RECORDS_FILE
+CONFIG, SUMMARY, RECORDS = layout.CONFIG_FILE, layout.SUMMARY_FILE, layout.RECORDS_FILE
 Damage = Callable[[Path], object]
 
 
@@ -168,7 +168,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("good") / "0"
     (config,) = compose_jobs([*SMALL, "max_steps=6", "epochs=2", "log_every=1", "probe.every=2"], multirun=False)
     assert run(config, folder, lambda: False) == "completed"
-    shutil.rmtree(folder / records.CHECKPOINTS)
+    shutil.rmtree(folder / layout.CHECKPOINTS)
     return folder
 
 
@@ -179,7 +179,7 @@ def runs(good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in "01":
         shutil.copytree(good, folder / name)
     manifest = {"command": ["figure=fig5", "scale=mini"], "runs": ["0", "1"], "time": "2026-01-02", "git_commit": None}
-    (folder / reading.MANIFEST).write_text(json.dumps(manifest))
+    (folder / layout.MANIFEST).write_text(json.dumps(manifest))
     monkeypatch.setattr(Figure, "savefig", lambda *_, **__: None)
     monkeypatch.setattr(wandb, "has_key", lambda: True)
     monkeypatch.setattr(wandb, "upload", lambda run, *_: len(run.records))
@@ -187,11 +187,7 @@ def runs(good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def called(main: Callable[[list[str]], None], *argv: object) -> int:
-    try:
-        main([str(word) for word in argv])
-    except SystemExit as exit_:
-        return int(exit_.code or 0)
-    return 0
+    return exit_code(main, argv)
 
 
 def by_sweep(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
@@ -274,7 +270,7 @@ def test_a_damaged_manifest_hides_no_other_sweep(runs: Path, tmp_path: Path, cap
     good, bad = (tmp_path / "outputs" / "fig5-mini" / f"sweep-{number}" for number in range(2))
     shutil.copytree(runs, good)
     shutil.copytree(runs, bad)
-    (bad / reading.MANIFEST).write_text('{"runs": 3')
+    (bad / layout.MANIFEST).write_text('{"runs": 3')
     assert called(figures.main, "fig5") == 0
     out, err = capsys.readouterr()
     assert str(good.relative_to(tmp_path)) in out
@@ -297,4 +293,4 @@ def test_a_run_of_which_only_the_summary_is_left_is_found_and_named(runs: Path, 
 def test_links_that_lead_round_in_a_folder_are_not_followed(runs: Path) -> None:
     (runs / "again").symlink_to(runs)
     (runs / "self").symlink_to(runs / "self")
-    assert [path.name for path in reading.find(runs)] == ["0", "1"]
+    assert [path.name for path in layout.find(runs)] == ["0", "1"]

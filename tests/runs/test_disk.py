@@ -12,8 +12,8 @@ import pytest
 import corridor_exp.engine.run
 from corridor_exp.engine.loop import Engine
 from corridor_exp.loggers import wandb
-from corridor_exp.runs import checkpoint, reading, records
-from corridor_exp.sweeps.frozen import OWNER, Sweep
+from corridor_exp.runs import checkpoint, layout, reading
+from corridor_exp.sweeps.frozen import Sweep
 from tests.conftest import SmallDisk, without_time
 
 Run = Callable[..., int]
@@ -81,7 +81,7 @@ def test_row_11_a_sweep_whose_disk_is_full_says_so_and_is_frozen_when_there_is_s
 
 @pytest.mark.parametrize("left", ["", " ", "\0\0"])
 def test_row_13_an_id_of_wandb_that_a_crash_has_emptied_is_made_anew(tmp_path, left: str) -> None:
-    file = tmp_path / wandb.RUN_ID_FILE
+    file = tmp_path / layout.WANDB_ID_FILE
     file.write_text(left)
     new = wandb._run_id(file)
     assert len(new) == 12
@@ -91,7 +91,7 @@ def test_row_13_an_id_of_wandb_that_a_crash_has_emptied_is_made_anew(tmp_path, l
 def test_row_13_a_full_disk_leaves_no_empty_id_of_wandb(disk: SmallDisk) -> None:
     disk.fill()
     with pytest.raises(Exception, match=FULL):
-        wandb._run_id(disk.place / wandb.RUN_ID_FILE)
+        wandb._run_id(disk.place / layout.WANDB_ID_FILE)
     assert list(disk.place.iterdir()) == [disk.filler]
 
 
@@ -99,11 +99,11 @@ def test_row_13_a_full_disk_leaves_no_empty_id_of_wandb(disk: SmallDisk) -> None
 
 
 def delete_records() -> None:
-    Path("out", records.RECORDS_FILE).unlink()
+    Path("out", layout.RECORDS_FILE).unlink()
 
 
 def cut_records() -> None:
-    with open(Path("out", records.RECORDS_FILE), "r+b") as file:
+    with open(Path("out", layout.RECORDS_FILE), "r+b") as file:
         file.truncate(200)
 
 
@@ -113,7 +113,7 @@ def delete_run() -> None:
 
 def delete_checkpoints() -> None:
     """Those of steps 8 and 12, once they are written and the one of step 4 is dropped."""
-    folder, deadline = Path("out", records.CHECKPOINTS), time.monotonic() + 60
+    folder, deadline = Path("out", layout.CHECKPOINTS), time.monotonic() + 60
     while [int(path.name[5:14]) for path in sorted(folder.iterdir()) if path.suffix == ".pt"] != [8, 12]:
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -140,12 +140,12 @@ def test_row_11_records_that_go_during_a_run_are_noticed_and_it_is_not_completed
 def test_row_10_checkpoints_that_go_during_a_run_are_saved_again(digits_run: Run, monkeypatch) -> None:
     once(Engine, "_is_best", monkeypatch, delete_checkpoints)
     assert digits_run(*SHORT, "checkpoint.every=4", "out_dir=out") == 0
-    assert checkpoint.load_newest(Path("out", records.CHECKPOINTS))
+    assert checkpoint.load_newest(Path("out", layout.CHECKPOINTS))
 
 
 def test_row_22_a_run_whose_config_is_gone_is_refused_in_one_line(digits_run: Run, capsys) -> None:
     assert digits_run(*SHORT, "out_dir=out") == 0
-    Path("out", records.CONFIG_FILE).unlink()
+    Path("out", layout.CONFIG_FILE).unlink()
     capsys.readouterr()
     assert digits_run(*SHORT, "out_dir=out") == 2
     err = capsys.readouterr().err
@@ -182,6 +182,6 @@ def test_a_sweep_whose_owner_cannot_be_told_is_not_stopped_by_guesswork(tmp_path
     from corridor_exp.sweeps.frozen import only_one, owner
 
     with only_one(tmp_path):
-        (tmp_path / OWNER).write_text("")
+        (tmp_path / layout.SWEEP_OWNER_FILE).write_text("")
         with pytest.raises(UsageError, match="stop it by hand"):
             owner(tmp_path)

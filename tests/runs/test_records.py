@@ -7,7 +7,8 @@ from collections import deque
 import pytest
 
 from corridor_exp.errors import RunError
-from corridor_exp.runs import reading, records
+from corridor_exp.files import to_json
+from corridor_exp.runs import layout, reading, records
 from tests.conftest import SmallDisk
 
 
@@ -18,7 +19,7 @@ def test_records_come_back_as_they_were_and_every_line_is_standard_json(tmp_path
         writer.write(record)
     writer.close()
     assert list(records.read_records(tmp_path)) == written
-    lines = (tmp_path / records.RECORDS_FILE).read_text().splitlines()
+    lines = (tmp_path / layout.RECORDS_FILE).read_text().splitlines()
     assert json.loads(lines[1], parse_constant=pytest.fail)["train/loss"] == "inf"
 
 
@@ -26,7 +27,7 @@ def test_nan_is_written_as_a_string(tmp_path) -> None:
     writer = records.RecordWriter(tmp_path)
     writer.write({"step": 0, "train/loss": math.nan})
     writer.close()
-    assert '"nan"' in (tmp_path / records.RECORDS_FILE).read_text()
+    assert '"nan"' in (tmp_path / layout.RECORDS_FILE).read_text()
     (record,) = records.read_records(tmp_path)
     assert math.isnan(record["train/loss"])
 
@@ -36,17 +37,17 @@ def test_secants_of_an_older_probe_are_not_read(tmp_path) -> None:
     older = {"probe/hg_norm": 1.0, "probe/decrease_ratio": 0.5, **dict.fromkeys(records.SECANTS, 1.0)}
     newer = {**older, "probe/version": 2}
     lines = [{"step": 0, **older}, {"step": 1, **newer}]
-    (tmp_path / records.RECORDS_FILE).write_text("".join(records.to_json(line) + "\n" for line in lines))
+    (tmp_path / layout.RECORDS_FILE).write_text("".join(to_json(line) + "\n" for line in lines))
     first, second = records.read_records(tmp_path)
     assert first == {"step": 0, "probe/hg_norm": 1.0, "probe/decrease_ratio": 0.5}
     assert second == {"step": 1, **newer}
     for metrics, expected in ((older, {"probe/hg_norm": 1.0, "probe/decrease_ratio": 0.5}), (newer, newer)):
-        (tmp_path / records.SUMMARY_FILE).write_text(json.dumps({"status": "completed", "metrics": metrics}))
+        (tmp_path / layout.SUMMARY_FILE).write_text(json.dumps({"status": "completed", "metrics": metrics}))
         assert reading.read_summary(tmp_path) == {"status": "completed", "metrics": expected}
 
 
 def test_row_11_a_torn_last_line_is_left_out(tmp_path) -> None:
-    (tmp_path / records.RECORDS_FILE).write_text('{"step": 0}\n{"step": 1, "tra')
+    (tmp_path / layout.RECORDS_FILE).write_text('{"step": 0}\n{"step": 1, "tra')
     assert list(records.read_records(tmp_path)) == [{"step": 0}]
 
 
@@ -69,7 +70,7 @@ def test_lost_records_are_an_error_and_not_a_hole(tmp_path) -> None:
 
 
 def test_row_11_a_full_disk_is_one_clear_error(tmp_path) -> None:
-    (tmp_path / records.RECORDS_FILE).symlink_to("/dev/full")
+    (tmp_path / layout.RECORDS_FILE).symlink_to("/dev/full")
     with pytest.raises(RunError, match="No space left"):
         records.RecordWriter(tmp_path).write({"step": 0})
 
@@ -82,7 +83,7 @@ def test_row_11_on_a_full_disk_no_half_line_stays_and_there_is_a_way_on(disk: Sm
         deque(map(writer.write, ({"step": step} for step in range(10_000))))
     writer.close()
     written = list(records.read_records(disk.place))
-    assert (disk.place / records.RECORDS_FILE).stat().st_size == writer.bytes
+    assert (disk.place / layout.RECORDS_FILE).stat().st_size == writer.bytes
     assert [record["step"] for record in written] == list(range(-1, len(written) - 1))
     assert len(written) > 1
     disk.free()

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from corridor_exp.figures.claims import CLAIMS
-from corridor_exp.figures.runs import Run, Runs
 from corridor_exp.figures.verdicts import judge
 from corridor_exp.runs import records
+from corridor_exp.runs.groups import Runs
+from corridor_exp.runs.reading import read
 from tests.figures.synthetic import SEEDS, as_figure, write_run
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "thin.py"
@@ -43,7 +44,7 @@ def test_a_real_run_keeps_epochs_and_looks_whole_and_loses_no_digit(
     assert corridor_sweep(*line.split(), "+", "optim=clr", "+", "optim=sgd", "optim.lr=0.1") == 0
     thin(Path("a"), Path("b"))
     for number in ("0", "1"):
-        was, now = Run.read(Path("a", number)), Run.read(Path("b", number))
+        was, now = read(Path("a", number)), read(Path("b", number))
         assert (now.status, now.config, now.summary) == (was.status, was.config, was.summary)
         by_step = {record["step"]: record for record in now.records}
         for record in was.records:
@@ -65,4 +66,4 @@ def test_a_copy_of_a_thinned_sweep_goes_on(tmp_path: Path, corridor_sweep: Calla
     assert corridor_sweep("out_dir=b") == 0
     assert "1 of 2 runs to do" in capsys.readouterr().err
     assert Path("b/0/records.jsonl").read_bytes() == before
-    assert Run.read(Path("b/1")).status == "completed"
+    assert read(Path("b/1")).status == "completed"

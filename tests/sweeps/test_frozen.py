@@ -6,8 +6,10 @@ import pytest
 
 from corridor_exp.config.compose import compose_jobs
 from corridor_exp.errors import UsageError
+from corridor_exp.runs import layout
+from corridor_exp.runs.layout import is_held
 from corridor_exp.sweeps import frozen
-from corridor_exp.sweeps.frozen import Sweep, is_locked, only_one, owner, thaw
+from corridor_exp.sweeps.frozen import Sweep, only_one, owner, thaw
 
 
 def test_what_is_thawed_is_what_was_frozen(tmp_path: Path) -> None:
@@ -43,6 +45,6 @@ def test_only_one_sweep_a_folder_and_its_owner_is_known(tmp_path: Path) -> None:
         assert owner(tmp_path) is not None
         with pytest.raises(UsageError, match="another sweep runs in"), only_one(tmp_path):
             pass
-    assert (tmp_path / frozen.LOCK).exists()
-    assert not is_locked(tmp_path / frozen.LOCK)
+    assert (tmp_path / layout.SWEEP_LOCK_FILE).exists()
+    assert not is_held(tmp_path / layout.SWEEP_LOCK_FILE)
     assert owner(tmp_path) is None

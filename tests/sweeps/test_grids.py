@@ -87,45 +87,35 @@ SAID = {
     *("engine.precision", "engine.channels_last", "engine.micro_batch", "engine.threads"),
 }
 FIGURES = sorted(file.stem for file in CONF_DIR.glob("figure/*.yaml") if file.stem != "fig1")
+MAP = [figure for figure in FIGURES if figure.startswith("map")]
 BENCHMARKS = [name for name in FIGURES if name.startswith("rivals")]
 
 
 @pytest.mark.parametrize("scale", ["full", "mini", "smoke"])
-@pytest.mark.parametrize("figure", FIGURES)
+@pytest.mark.parametrize("figure", sorted({*FIGURES} - {*MAP}))
 def test_every_figure_composes_at_every_scale(figure: str, scale: str) -> None:
-    """CLR has the same runs for each seed. The paper's figures have three seeds, or one in a smoke test."""
+    """In the paper's figures CLR has the same runs for each seed: three seeds, or one in a smoke test."""
     grids = figure_grids([CONF_DIR], figure, scale, ["engine.threads=1"])
     if figure in BENCHMARKS:  # of which one optimizer says enough here
         compose_grids([grid for grid in grids if "optim=clr" in grid])
         return
     runs = compose_grids(grids)
-    seeds = Counter(config.seed for config in runs if config.optim.name == "clr")
-    assert len(set(seeds.values())) == 1
     if not figure.startswith("fig"):  # not the paper's
         return
+    seeds = Counter(config.seed for config in runs if config.optim.name == "clr")
+    assert len(set(seeds.values())) == 1
     assert set(seeds) == {10, 11, 12} or (scale == "smoke" and set(seeds) == {0})  # docs/rules.md
     for grid in grids:  # no default decides silently
         assert {word.partition("=")[0] for word in grid} >= SAID
-
-
-def test_each_grid_is_done_on_each_problem(folder: Path) -> None:
-    (folder / "figure" / "mine.yaml").write_text(
-        "common: epochs=30\nproblems: [name=a model=x epochs=5, name=b]\ngrids: [optim=clr, optim=sgd]\n"
-    )
-    assert figure_grids([folder], "mine", None, ["l2=1"]) == [
-        ["epochs=30", *problem, optim, "l2=1"]
-        for problem in (["name=a", "model=x", "epochs=5"], ["name=b"])
-        for optim in ("optim=clr", "optim=sgd")
-    ]
 
 
 @pytest.mark.parametrize("name", ["rivals_small", "rivals_cifar"])
 def test_a_benchmark_has_methods_at_their_default_and_at_five_settings_a_decade_apart(name: str) -> None:
     """Three seeds at the default, one at the others, alike on all problems, each of which has a target."""
     grids, figure = figure_grids([CONF_DIR], name, "full", ["engine.threads=1"]), load_figure([CONF_DIR], name)
-    first = figure.problems[0].split()
-    assert [f"name={target}" for target in figure.targets] == [problem.split()[0] for problem in figure.problems]
-    assert len(grids) == len(figure.problems) * len(figure.grids)
+    first = figure.settings[0].split()
+    assert [f"name={target}" for target in figure.targets] == [problem.split()[0] for problem in figure.settings]
+    assert len(grids) == len(figure.settings) * len(figure.grids)
     runs = compose_grids([grid for grid in grids if first[0] in grid])
     methods = {config.optim.name for config in runs}
     assert methods == set(option_groups([CONF_DIR])["optim"]) - {"polyak"} or name == "rivals_cifar"
@@ -138,6 +128,31 @@ def test_a_benchmark_has_methods_at_their_default_and_at_five_settings_a_decade_
         assert len(tried) == 5
         assert all(b / a == pytest.approx(10) for a, b in pairwise(tried))
         assert default is None or default in tried
+
+
+@pytest.mark.parametrize("figure", MAP)
+def test_a_setting_of_the_map_has_the_nine_runs_of_its_rules(figure: str) -> None:
+    """docs/when-clr-works.md: two under CLR, one with a cap, one under clr_trust, five rates; of the last settings."""
+    runs = [config for grid in figure_grids([CONF_DIR], figure, None, [])[-4:] for config in compose_jobs(grid, True)]
+    settings = Counter(repr((run.dataset, run.model, run.batch_size, run.max_steps)) for run in runs)
+    assert set(settings.values()) == {9}
+    methods = Counter((run.optim.name, run.optim.step_cap, run.seed, bool(run.probe.components())) for run in runs)
+    clr, capped = ("clr", None, 0, True), ("clr", 1, 0, False)
+    others = {
+        clr: 1,
+        ("clr", None, 1, True): 1,
+        capped: 1,
+        ("clr_trust", None, 0, False): 1,
+        ("sgd", None, 0, False): 5,
+    }
+    assert methods == {method: count * len(settings) for method, count in others.items()}
+    assert all(run.probe.until == run.max_steps // 20 for run in runs if run.probe.components())
+
+
+def test_each_setting_of_a_figure_meets_each_of_its_grids(folder: Path) -> None:
+    (folder / "figure" / "pairs.yaml").write_text("common: a=1\nsettings: [b=1, b=2]\ngrids: [c=1, c=2]\n")
+    found = figure_grids([folder], "pairs", None, ["d=1"])
+    assert [line[1:] for line in found] == [[f"b={b}", f"c={c}", "d=1"] for b in (1, 2) for c in (1, 2)]
 
 
 def test_a_figure_without_grids_is_swept_by_those_whose_runs_it_shows(folder: Path) -> None:

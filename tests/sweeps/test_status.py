@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from corridor_exp.runs import records
-from corridor_exp.sweeps.status import look
+from corridor_exp.files import to_json
+from corridor_exp.sweeps.status import look, share_done
 
 
 @pytest.fixture
@@ -16,9 +16,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def write(folder: Path, *lines: dict[str, object], summary: dict[str, object] | None = None) -> None:
-    (folder / "records.jsonl").write_text("".join(records.to_json(line) + "\n" for line in lines))
+    (folder / "records.jsonl").write_text("".join(to_json(line) + "\n" for line in lines))
     if summary:
-        (folder / "summary.json").write_text(records.to_json(summary))
+        (folder / "summary.json").write_text(to_json(summary))
 
 
 FIRST = {"step": 4, "epoch": 0, "time": 3.0, "train/loss": 2.0}
@@ -36,14 +36,16 @@ def test_a_locked_run_is_running_and_says_how_long(folder: Path) -> None:
     with FileLock(folder / ".lock"):
         write(folder, FIRST)
         assert (look(folder).state, look(folder).step, look(folder).loss) == ("running", 5, 2.0)
-        assert look(folder).eta is None  # how long an epoch is, only its end tells
+        assert look(folder).eta is None
+        assert share_done(folder) == 0.0
+        (folder / ".steps").write_text("20")
+        assert look(folder).eta == pytest.approx(3.0 / 5 * 15)
+        assert share_done(folder) == 0.25
         write(folder, FIRST, LAST_OF_EPOCH)
         assert look(folder).loss == 1.7
         write(folder, FIRST, LAST_OF_EPOCH, SECOND)
         assert look(folder).loss == 1.0
-        assert look(folder).eta == pytest.approx(9.0 / 15 * (40 - 15))
-        (folder / "config.yaml").write_text("max_steps: 20\nepochs: 4\nresume: {override: false}\n")
-        assert look(folder).eta == pytest.approx(9.0 / 15 * 5)
+        assert share_done(folder) == 0.75
         assert look(folder).row == ["running", "15", "1", "0:00:03", ""]
 
 

@@ -1,0 +1,1 @@
+"""The report: a folder of runs as one HTML page."""

@@ -1,0 +1,113 @@
+"""What lies in the folder of a run and in that of a sweep, under which names; how a run stands; who uses the folder."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+from filelock import FileLock, Timeout
+
+from corridor_exp.errors import ExitCode, UsageError
+from corridor_exp.files import SAFE_NAME, regular, write_atomically
+
+CONFIG_FILE: Final = "config.yaml"
+RECORDS_FILE: Final = "records.jsonl"
+SUMMARY_FILE: Final = "summary.json"
+CHECKPOINTS: Final = "checkpoints"  # a folder
+LOCK_FILE: Final = ".lock"
+LOG_FILE: Final = "log.txt"  # what a run of a sweep would print
+STEPS_FILE: Final = ".steps"  # how many the whole run takes, for whoever asks for the time to go
+WANDB: Final = "wandb"  # the folder of W&B's own files
+WANDB_ID_FILE: Final = "wandb_run_id"
+UPLOAD_LOG_FILE: Final = "upload.log"  # of W&B, online
+
+MANIFEST: Final = "sweep.json"
+SWEEP_LOCK_FILE: Final = ".sweep.lock"
+SWEEP_OWNER_FILE: Final = ".sweep.owner"  # host and process of the sweep that holds the lock
+SLURM_JOBS_FILE: Final = Path("slurm", "jobs.json")  # the newest Slurm job of each run, beside what submitit writes
+
+
+class Status(StrEnum):
+    """How a run stands. Its summary holds one of the first four; a reader finds the others where there is none."""
+
+    COMPLETED = "completed"
+    DIVERGED = "diverged"
+    PREEMPTED = "preempted"  # a signal stopped it after saving
+    FAILED = "failed"
+
+    UNFINISHED = "unfinished"  # it has records
+    NOT_STARTED = "not started"
+    UNREADABLE = "unreadable"
+
+    RUNNING = "running"  # the last three are those of a sweep's table
+    WAITING = "waiting"
+    LOST = "lost"  # its process ended without a summary
+
+    @property
+    def exit_code(self) -> ExitCode:
+        return {Status.COMPLETED: ExitCode.DONE, Status.PREEMPTED: ExitCode.STOPPED}.get(self, ExitCode.FAILED)
+
+
+ENDED: Final = (Status.COMPLETED, Status.DIVERGED)  # there is nothing left to train
+
+
+def write_total_steps(directory: Path, steps: int) -> None:
+    """Tell how many steps the whole run takes. Raises as `write_atomically`."""
+    write_atomically(directory / STEPS_FILE, b"%d" % steps)
+
+
+def total_steps(directory: Path) -> int | None:
+    """The steps that the whole run takes; None before its training begins."""
+    try:
+        return int(regular(directory / STEPS_FILE).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def find(directory: Path) -> list[Path]:
+    """The run directories in a folder, itself included, `run/2` before `run/10`. Links are not followed."""
+    found = []
+    for folder, inner, files in os.walk(directory):
+        inner[:] = [name for name in inner if name not in (CHECKPOINTS, WANDB) and not name.startswith(".")]
+        if not {RECORDS_FILE, CONFIG_FILE, SUMMARY_FILE}.isdisjoint(files):
+            found.append(Path(folder))
+    return sorted(found, key=lambda path: [int(t) if t.isdecimal() else t for t in re.split(r"(\d+)", str(path))])
+
+
+def run_folders(sweep: Path, runs: Sequence[Any]) -> list[Path]:
+    """The folders of the runs that a manifest names. Raises `UsageError` for a name that could lead out of `sweep`."""
+    for name in runs:
+        if not isinstance(name, str) or not SAFE_NAME.fullmatch(name):
+            raise UsageError(f"the manifest of {sweep} is damaged: {name!r} is no folder of a run")
+    return [sweep / name for name in runs]
+
+
+@contextmanager
+def held(lock: Path, refusal: str, patience: float = 0.0) -> Iterator[None]:
+    """While this is open no other process holds the lock.
+
+    Raises `UsageError(refusal)` where another process holds it for longer than `patience` seconds.
+    """
+    try:
+        with FileLock(lock, timeout=patience):
+            yield
+    except Timeout:
+        raise UsageError(refusal) from None
+
+
+def is_held(lock: Path) -> bool:
+    """Whether a living process holds the lock. The file alone says nothing: it outlives the process that held it."""
+    if not lock.exists():
+        return False
+    try:
+        with held(lock, ""):
+            return False
+    except UsageError:
+        return True
+    except OSError:  # it is no file, or somebody else's
+        return False

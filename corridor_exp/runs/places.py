@@ -1,0 +1,56 @@
+"""Where a run lies, and whether it may begin there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from corridor_exp.config.differences import difference, identity
+from corridor_exp.config.schema import Config
+from corridor_exp.errors import UsageError
+from corridor_exp.runs import reading
+from corridor_exp.runs.layout import CHECKPOINTS, RECORDS_FILE
+
+
+def run_directory(config: Config) -> Path:
+    """Where a run lies: in out_dir, or in outputs/<name>/<run id>."""
+    if config.out_dir is not None:
+        return Path(config.out_dir).expanduser().absolute()
+    return Path("outputs").absolute() / config.name / config.run_id()
+
+
+def refuse_place(directory: Path) -> None:
+    """Raise `UsageError` if no run can lie there: a file is in the way, or a name is too long."""
+    there = next(place for place in (directory, *directory.parents) if os.path.lexists(place))
+    if not there.is_dir():
+        raise UsageError(f"out_dir={directory}: {there} is not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"out_dir={directory}: {there} cannot be written")
+    longest = max(len(os.fsencode(name)) for name in directory.parts)
+    below = len(os.fsencode(directory)) + 200  # room for the names in a run directory
+    if longest > os.pathconf(there, "PC_NAME_MAX") or below > os.pathconf(there, "PC_PATH_MAX"):
+        raise UsageError(f"out_dir={directory}: the name is too long for this file system")
+
+
+def refuse_to_start(config: Config, directory: Path) -> None:
+    """Raise `UsageError` if the directory is another configuration's, with the difference, or a parent is missing.
+
+    A run that ended before its first record, say for want of data, has nothing to lose and may be corrected.
+    """
+    if not (directory / RECORDS_FILE).exists():
+        parent = config.parent()
+        if parent and not (parent[0] / CHECKPOINTS).is_dir():
+            raise UsageError(
+                f"fork_from={config.fork_from}: {parent[0].absolute()} has no {CHECKPOINTS}/ to start from"
+            )
+        return
+    if config.resume.override:
+        return
+    stored, faults = reading.read_config(directory)
+    if faults:
+        raise UsageError(f"{directory}: {faults[0]}; choose another out_dir, or go on by resume.override=true")
+    if lines := difference(identity(stored), config.identity()):
+        raise UsageError(
+            f"{directory} holds another run ({'; '.join(lines)}): choose another out_dir, "
+            "or go on with the changed configuration by resume.override=true"
+        )

@@ -1,0 +1,89 @@
+"""Runs of the map in one file, a JSON line a run: the keys of the experiment, and the records that the map reads.
+
+These are those of the first twentieth and of the last tenth of the steps.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from corridor_exp.errors import UsageError
+from corridor_exp.files import to_json
+from corridor_exp.runs import layout, reading, records
+from corridor_exp.runs.groups import NOT_EXPERIMENT
+from corridor_exp.runs.reading import Run
+from corridor_exp.runs.records import Record
+
+LAST, EARLY = 0.1, 0.05  # shares of the steps
+READ = (
+    "step",
+    records.TRAIN_LOSS,
+    records.SECANT_CORRIDOR_INDEX,
+    records.DECREASE_RATIO,
+    records.CORRIDOR_INDEX,
+    records.CLR_STEP,
+    records.SHARPNESS,
+    records.HG_NORM,
+    records.GROWTH_RATIO,
+)
+OF_A_SUMMARY = ("status", "train_images", "device", "git_commit", "seconds", "step")
+
+
+def steps_of(run: Run) -> int:
+    return int(run.config["max_steps"])
+
+
+def is_early(record: Record, steps: int) -> bool:
+    return record["step"] < EARLY * steps
+
+
+def is_late(record: Record, steps: int) -> bool:
+    return record["step"] >= steps - LAST * steps
+
+
+def runs_below(folder: Path) -> list[Run]:
+    """The runs of the files `*.jsonl` in the folder, or else of the run directories below it."""
+    files = sorted(folder.glob("*.jsonl")) if not (folder / layout.CONFIG_FILE).exists() else []
+    if files:
+        return [run for file in files for run in read(file)]
+    return [reading.read(directory) for directory in layout.find(folder)]
+
+
+def write(runs: Iterable[Run], file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(to_json(_line(run)) + "\n" for run in runs), encoding="utf-8")
+
+
+def read(file: Path) -> Iterator[Run]:
+    """Raises `UsageError` for a line that is no run."""
+    for number, text in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            line = json.loads(text)
+            kept = [{key: records.NON_FINITE.get(v, v) for key, v in r.items()} for r in line["records"]]
+            yield Run(Path(line["run"]), line["config"], line["summary"], kept)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UsageError(f"{file}, line {number} is no run: {error}") from None
+
+
+def _line(run: Run) -> dict[str, object]:
+    keys = [key for key in run.config if key == "seed" or not NOT_EXPERIMENT.fullmatch(key)]
+    steps = steps_of(run)
+    return {
+        "run": "/".join(run.directory.parts[-2:]),
+        "config": {key: run.config[key] for key in keys},
+        "summary": {key: run.summary[key] for key in OF_A_SUMMARY if key in run.summary},
+        "records": [_kept(r) for r in run.records if is_early(r, steps) or is_late(r, steps)],
+    }
+
+
+def _kept(record: Record) -> Record:
+    return {key: short(record[key]) for key in READ if key in record}
+
+
+def short(value: float | None) -> float | None:
+    """Six digits, which is what float32 can tell."""
+    return float(f"{np.float64(value):.6g}") if isinstance(value, float) else value
