@@ -3,7 +3,8 @@
     python scripts/thin.py SWEEP OUT
 
 OUT gets the manifest and, of each run, its configuration and its summary. Of the records it gets the ends of epochs and
-the looks whole, and of the other steps E and h, if h changes during the run. No number loses a digit of float32.
+the looks whole, and of the other steps E, h and the cost so far, if h changes during the run. No number loses a digit
+of float32.
 A run that has not ended keeps its configuration alone: a copy of OUT is a sweep that goes on with it.
 """
 
@@ -21,7 +22,7 @@ from corridor_exp.runs import reading, records
 from corridor_exp.runs.layout import CONFIG_FILE, ENDED, MANIFEST, RECORDS_FILE, SUMMARY_FILE, find
 from corridor_exp.runs.records import Record
 
-OF_A_STEP = ("step", "epoch", "time", records.TRAIN_LOSS, records.TRAIN_LR)
+OF_A_STEP = ("step", "epoch", "time", records.TRAIN_LOSS, records.TRAIN_LR, records.TRAIN_EVALUATIONS)
 
 
 def thin(sweep: Path, out: Path) -> None:

@@ -14,6 +14,7 @@ NOT_IDENTITY = ("out_dir", "resume", targets.SETTING)  # where a run lies, and w
 NEWER = {
     "loss": "auto",
     "dataset.label_noise": 0.0,
+    "dataset.held_out": None,
     "probe.corridor.hessian": True,
     "probe.until": None,
     "probe.drift.h": None,
