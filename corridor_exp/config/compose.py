@@ -125,8 +125,11 @@ class Conf:
             return
         if override.is_delete():
             raise UsageError(f"{line}: every run has an option of {group}; write {group}=OPTION")
-        if override.package or override.is_add() or override.is_force_add():
-            raise UsageError(f"{line}: {group} has an option already; to choose another one, write {group}=OPTION")
+        is_ours, is_added = group in our_groups(), override.is_add() or override.is_force_add()
+        if override.package or is_added == is_ours:
+            if is_ours:
+                raise UsageError(f"{line}: {group} has an option already; to choose another one, write {group}=OPTION")
+            raise UsageError(f"{line}: {group} is a group of your own, and adds to a run: write +{line}")
         for value in values:
             self._check_option(group, value if isinstance(value, list) else [value])
 

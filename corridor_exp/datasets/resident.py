@@ -128,7 +128,7 @@ class ResidentDataset(Resident):
     ) -> None:
         self.augmentation = augment or Augmentation()
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
-        classes = int(max(train.y.max(), test.y.max())) + 1
+        classes = int(np.concatenate([train.y, test.y]).max()) + 1
         if held_out:
             train, test = train.split(held_out, "dataset.held_out")
         train = _resized(train.subset(train_size, "dataset.train_size"), image_size)

@@ -15,8 +15,10 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from corridor_exp.config.schema import Component, Config
 from corridor_exp.datasets.base import Dataset, mixed_seed
+from corridor_exp.datasets.from_torch import build_dataset
 from corridor_exp.engine.loop import Engine, Plan
 from corridor_exp.errors import RunError, UsageError
+from corridor_exp.models.foreign import arguments_for
 from corridor_exp.models.haiku import DebiasedBatchNorm2d
 from corridor_exp.objective import Objective
 from corridor_exp.objective.batches import DataShape, Loss
@@ -57,7 +59,7 @@ def build_engine(config: Config, ranks: Ranks = ALONE, **outlets: Any) -> Engine
     if precision == "auto":
         precision = "bf16" if computes_bf16(device) else "fp32"
     channels_last = precision != "fp32" if settings.channels_last == "auto" else settings.channels_last
-    dataset: Dataset = config.dataset.build(device=device, seed=config.seed, channels_last=channels_last)
+    dataset = build_dataset(config.dataset, device=device, seed=config.seed, channels_last=channels_last)
     dataset.ranks = ranks
     model = _build_model(config, dataset, device, channels_last)
     if settings.precision == "auto" and not any(isinstance(module, nn.Conv2d) for module in model.modules()):
@@ -89,7 +91,8 @@ def build_engine(config: Config, ranks: Ranks = ALONE, **outlets: Any) -> Engine
 def _build_model(config: Config, dataset: Dataset, device: torch.device, channels_last: bool) -> nn.Module:
     """The model on its device, the same on all ranks. After this each rank has random numbers of its own."""
     torch.manual_seed(config.seed)
-    model = _made(nn.Module, config.model, dataset.shape)
+    arguments, keywords = arguments_for(config.model.factory(), dataset.shape)
+    model = _made(nn.Module, config.model, *arguments, **{**keywords, **config.model.keywords()})
     if dataset.ranks.rank:
         torch.manual_seed(mixed_seed("rank", config.seed, dataset.ranks.rank))  # for its own dropout
     model.to(device)
