@@ -13,7 +13,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from corridor_exp.config.schema import Component, Config
+from corridor_exp.config.component import Component
+from corridor_exp.config.schema import Config
 from corridor_exp.datasets.base import Dataset, mixed_seed
 from corridor_exp.datasets.from_torch import build_dataset
 from corridor_exp.engine.loop import Engine, Plan

@@ -6,9 +6,8 @@ numbers that training is about to draw, and leave no trace: no parameter, runnin
 buffer changes, and no attribute of a module. See `looking.py`.
 
 E is the mean over the whole batch. A batch may be cut into micro-batches, weighted by their sizes; with batch norm
-the cut changes E, so E, g and Hg all use the same one. What looks also takes a `Stream`, such as the training set;
-its memory is that of one micro-batch. And it may be cut over ranks: each adds up its share, and then all add up theirs
-before any norm is taken.
+the cut changes E, so E, g and Hg all use the same one. Looks also take a `Stream`, such as the training set, with the
+memory of one micro-batch. A batch may be cut over ranks, whose shares are added up before any norm is taken.
 """
 
 from __future__ import annotations
@@ -36,11 +35,13 @@ from corridor_exp.objective.double_backward import own_double_backward
 from corridor_exp.objective.looking import Before, borrowed
 from corridor_exp.objective.ranks import ALONE, Ranks
 
+HALF = (torch.bfloat16, torch.float16)
+
 
 class Evaluation(NamedTuple):
     """E, the mean loss of a batch, and how many of its images were classified right: 0-dim device tensors.
 
-    `correct` is None where the targets are no classes, or nobody asked.
+    `correct` is None if the targets are not classes, or if it was not asked for.
     """
 
     loss: Tensor
@@ -253,7 +254,7 @@ class Objective:
 
     def _mean_loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         """The loss of a micro-batch. The shares of a batch add up to 1, and so to one regulariser."""
-        E = self.loss_fn(_wide(outputs), y)
+        E = self.loss_fn(outputs.float() if outputs.dtype in HALF else outputs, y)
         return E + self.l2 / 2 * sum(p.square().sum() for p in self.theta) if self.l2 else E
 
     @contextmanager
@@ -291,10 +292,6 @@ class Objective:
 
 def _weighted(weight: float, E: Tensor) -> Tensor:
     return E if weight == 1 else weight * E  # a small model's step costs little more than its nodes
-
-
-def _wide(outputs: Tensor) -> Tensor:
-    return outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
 
 
 def _correct(outputs: Tensor, y: Tensor) -> Tensor:

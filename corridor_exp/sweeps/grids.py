@@ -12,8 +12,8 @@ from typing import TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
+from corridor_exp.config.component import Strict
 from corridor_exp.config.mistakes import first_problem, suggestion
-from corridor_exp.config.schema import Strict
 from corridor_exp.config.settings import SCALES_OF_FIGURES, UNION
 from corridor_exp.errors import UsageError
 from corridor_exp.yaml_files import load_yaml

@@ -4,10 +4,11 @@ import pytest
 import yaml
 
 from corridor_exp.config import targets
+from corridor_exp.config.component import Component
 from corridor_exp.config.compose import compose_jobs
 from corridor_exp.config.differences import difference
 from corridor_exp.config.options import CONF_DIR, option_groups, our_option
-from corridor_exp.config.schema import Component, Config
+from corridor_exp.config.schema import Config
 from corridor_exp.errors import UsageError
 from corridor_exp.objective.batches import DataShape
 from corridor_exp.runs.places import refuse_to_start

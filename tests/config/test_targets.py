@@ -14,9 +14,10 @@ from torchvision import models
 
 from corridor_exp.cli import atlas, figures
 from corridor_exp.config import targets
+from corridor_exp.config.component import Component
 from corridor_exp.config.compose import compose_jobs
 from corridor_exp.config.options import our_targets
-from corridor_exp.config.schema import Component, Config
+from corridor_exp.config.schema import Config
 from corridor_exp.errors import UsageError
 from corridor_exp.runs import layout
 from corridor_exp.sweeps.frozen import Sweep, thaw

@@ -191,37 +191,6 @@ def test_eval_every_counts_epochs_and_the_last_is_always_evaluated() -> None:
     assert [r["epoch"] for r in emitted if records.TEST_LOSS in r] == [1, 3, 4]
 
 
-def test_fp16_overflows_shrink_the_scale_and_do_not_end_the_run() -> None:
-    engine, emitted = engine_of("engine.precision=fp16", "optim=clr", "optim.step_cap=1", "epochs=20")
-    engine.scaler._init_scale = 2.0**30  # the first gradients overflow
-    assert engine.train() == "completed"
-    assert engine.scaler.get_scale() < 2.0**30
-    assert emitted[-1][records.TRAIN_LOSS] < emitted[0][records.TRAIN_LOSS]
-
-
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_half_precision_trains_like_single(precision: str) -> None:
-    engine, emitted = engine_of(f"engine.precision={precision}", "optim=sgd", "optim.lr=0.1", "epochs=10")
-    engine.train()
-    exact, expected = engine_of("engine.precision=fp32", "optim=sgd", "optim.lr=0.1", "epochs=10")
-    exact.train()
-    assert emitted[-1][records.TRAIN_LOSS] == pytest.approx(expected[-1][records.TRAIN_LOSS], rel=0.05)
-
-
-@pytest.mark.cuda
-def test_the_loop_waits_for_the_device_only_at_records(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine, _ = engine_of("engine.device=cuda", "log_every=1000", "batch_size=16", "dataset.train_size=1000")
-    batches = engine.dataset.train_batches(0, 16)
-    engine._step(next(batches))  # is recorded
-    engine._step(next(batches))
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        for _ in range(3):
-            engine._step(next(batches))
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-
-
 @pytest.mark.parametrize("batch_size", [8, 128])
 def test_a_resumed_run_with_another_batch_size_trains_the_epochs_that_are_left(batch_size: int) -> None:
     first, _ = engine_of("epochs=3")
@@ -267,20 +236,6 @@ def test_memory_is_flat_over_10_000_steps() -> None:
     assert engine.train() == "completed"
     early, late = at.values()
     assert late - early < 4e6
-
-
-def test_a_model_without_a_length_can_be_compiled_too() -> None:
-    engine, _ = engine_of("engine.compile=true", "model=resnet18", "model.width=4", "dataset.image_size=16")
-    assert isinstance(engine.objective.forward, torch._dynamo.OptimizedModule)
-
-
-def test_a_compiled_model_trains_like_the_plain_one_and_is_probed() -> None:
-    clr = ["optim=clr", "optim.step_cap=0.1"]  # uncapped it is chaotic
-    compiled, seen = engine_of("engine.compile=true", "max_steps=8", "log_every=1", "probe.every=4", *clr)
-    plain, expected = engine_of("max_steps=8", "log_every=1", "probe.every=4", *clr)
-    compiled.train(), plain.train()
-    for mine, theirs in zip(without_time(seen), without_time(expected), strict=True):
-        assert mine == pytest.approx(theirs, rel=1e-3, nan_ok=True)
 
 
 @pytest.mark.parametrize(
