@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from corridor_exp.figures.run_statistics import epoch_losses, steps_to
+from corridor_exp.figures.run_statistics import epoch_ends, epoch_losses, steps_to
 from corridor_exp.models import resnet18
 from corridor_exp.objective.batches import DataShape
 from corridor_exp.runs import records
@@ -71,7 +71,7 @@ def ended(runs: Sequence[Run]) -> bool:
 
 def early(run: Run, metric: str) -> list[float]:
     """The values of a metric in the looks of the first steps after the first epoch."""
-    first = run.epochs.steps_per_epoch or 0
+    first = epoch_ends(run)[0]
     looks = [r for r in run.records if records.PROBE_VERSION in r and first <= r["step"] < first + EARLY_STEPS]
     return [r[metric] for r in looks if r.get(metric) is not None]
 

@@ -3,7 +3,8 @@
     python scripts/thin.py SWEEP OUT
 
 OUT gets the manifest and, of each run, its configuration and its summary. Of the records it gets the ends of epochs and
-the looks whole, and of the other steps E and h, where h changes from step to step. No number loses a digit of float32.
+the looks whole, and of the other steps E, h and the cost so far, if h changes during the run. No number loses a digit
+of float32.
 A run that has not ended keeps its configuration alone: a copy of OUT is a sweep that goes on with it.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from corridor_exp.runs import reading, records
 from corridor_exp.runs.layout import CONFIG_FILE, ENDED, MANIFEST, RECORDS_FILE, SUMMARY_FILE, find
 from corridor_exp.runs.records import Record
 
-OF_A_STEP = ("step", "epoch", "time", records.TRAIN_LOSS, records.TRAIN_LR)
+OF_A_STEP = ("step", "epoch", "time", records.TRAIN_LOSS, records.TRAIN_LR, records.TRAIN_EVALUATIONS)
 
 
 def thin(sweep: Path, out: Path) -> None:
@@ -39,15 +40,14 @@ def thin(sweep: Path, out: Path) -> None:
             (place / RECORDS_FILE).write_text("".join(lines), encoding="utf-8")
 
 
-def kept(written: Iterable[Record]) -> Iterator[Record]:
+def kept(written: Sequence[Record]) -> Iterator[Record]:
     """The records that figures and claims read, with the metrics that they read."""
-    h = None
+    h_varies = len({record.get(records.TRAIN_LR) for record in written}) > 1
     for record in written:
         if records.TRAIN_EPOCH_LOSS in record or records.PROBE_VERSION in record:
             yield {key: short(value) for key, value in record.items()}
-        elif record.get(records.TRAIN_LR) != h:
+        elif h_varies:
             yield {key: short(record[key]) for key in OF_A_STEP if key in record}
-        h = record.get(records.TRAIN_LR)
 
 
 def short(value: float | None) -> float | None:

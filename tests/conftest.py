@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from corridor_exp.cli import sweep
+from corridor_exp.cli import sweep, tune
 from corridor_exp.cli.train import main
 from corridor_exp.config.compose import compose_jobs
 from corridor_exp.engine.build import build_engine
@@ -84,6 +84,16 @@ def corridor_sweep() -> Callable[..., int]:
 
     def command(*argv: str) -> int:
         return exit_code(sweep.main, argv)
+
+    return command
+
+
+@pytest.fixture
+def corridor_tune() -> Callable[..., int]:
+    """`corridor_tune("optim.lr=0.1,1", …)` runs the command in this process and returns its exit code."""
+
+    def command(*argv: str) -> int:
+        return exit_code(tune.main, argv)
 
     return command
 

@@ -51,6 +51,7 @@ ONLY_IN = {  # for each library, the room or the file that may import it
     "wandb": "loggers/wandb.py",
     "matplotlib": "figures",
     "submitit": "sweeps/slurm.py",
+    "optuna": "sweeps/tuning.py",
 }
 
 

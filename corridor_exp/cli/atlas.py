@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import sys
 from pathlib import Path
 
 from tqdm import tqdm
@@ -63,7 +64,7 @@ def _main(args: argparse.Namespace) -> None:
     atlas.write_csv(summary, args.run / "atlas.csv")
     for kind in ("png", "pdf"):
         figure.savefig(args.run / f"atlas.{kind}", dpi=200)
-    logger.info("written: %s, atlas.pdf, atlas.csv", args.run / "atlas.png")
+    print(f"written: {args.run / 'atlas.png'}, atlas.pdf, atlas.csv", file=sys.stderr)
 
 
 def looks_at_checkpoints(directory: Path) -> list[records.Record]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from corridor_exp.cli.arguments import Parser
 from corridor_exp.config.mistakes import suggestion
-from corridor_exp.config.options import CONF_DIR
+from corridor_exp.config.options import CONF_DIR, option_groups, our_option
 from corridor_exp.config.settings import SCALES_OF_FIGURES
 from corridor_exp.errors import UsageError
 from corridor_exp.files import to_json
@@ -88,20 +88,34 @@ def draw_all(names: list[str], place: Path | None, out: Path) -> None:
 
 def draw(name: str, figure: grids.Figure, place: Path | None, out: Path) -> bool:
     """Draw a figure, unless it needs runs that are not there; whether it was drawn."""
-    from corridor_exp.figures import curves, style, surfaces  # matplotlib, only now
+    from corridor_exp.figures import curves, rivals, style, surfaces  # matplotlib, only now
 
     if not figure.grids and not figure.runs:
         style.save(*surfaces.draw(figure.title), out / name)
         _caption(out / name, f"{figure.title}. No runs: surfaces of corridor_exp.theory.")
         return True
+    if not figure.panels:
+        raise UsageError(f"{name} has no panels to draw: conf/figure/{name}.yaml says how its runs are read")
     runs = find(name, place)
     if runs is None:
         return False
     _complain(runs)
     smaller = f" (scale={runs.scale})" if runs.scale not in (None, "full") else ""
-    style.save(*curves.draw(runs, figure.panels, figure.title + smaller), out / name)
+    title = figure.title + smaller
+    if targets := _targets(figure):
+        defaults = {optim: our_option("optim", optim) for optim in option_groups([CONF_DIR])["optim"]}
+        style.save(*rivals.draw(runs, targets, defaults, title), out / name)
+        (out / f"{name}.md").write_text(rivals.table(runs, targets, defaults) + "\n", encoding="utf-8")
+    else:
+        style.save(*curves.draw(runs, figure.panels, title), out / name)
     _caption(out / name, runs.caption(figure.title))
     return True
+
+
+def _targets(figure: grids.Figure) -> dict[str, float]:
+    """Those of a benchmark, or of the benchmarks whose runs it shows."""
+    shown = [option(name).targets for name in figure.runs.split()]
+    return figure.targets or {problem: loss for targets in shown for problem, loss in targets.items()}
 
 
 def _complain(runs: Runs) -> None:

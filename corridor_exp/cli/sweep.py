@@ -11,7 +11,7 @@ from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from corridor_exp.cli.arguments import Parser
 from corridor_exp.cli.estimate import report
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 RETRIED = (Status.FAILED, Status.LOST)
 UNSOUND = (*RETRIED, Status.DIVERGED)
+Outcome = Literal["ended", "stopped", "submitted", "queued"]
 
 HELP = """\
 Runs a union of grids. Every run is composed, checked and frozen into its own folder before the first one starts. Then
@@ -135,28 +136,10 @@ def estimate(request: Request) -> None:
 
 
 def run(sweep: Sweep, settings: Settings, retry_failed: bool, fail_fast: bool = False) -> int:
-    """Run what is not finished and not in Slurm's queue; all of it, or only what has failed."""
-    states = states_of(sweep)
-    todo = [
-        folder
-        for folder, seen in zip(sweep.folders, states, strict=True)
-        if not seen.queued and (seen.state in RETRIED if retry_failed else seen.state not in ENDED)
-    ]
-    stopped = False
-    if queued := sum(seen.queued for seen in states):
-        logger.info("%d runs are in Slurm's queue already", queued)
-    if todo and settings.executor == "slurm":
-        from corridor_exp.sweeps import slurm
-
-        job = slurm.submit(sweep, todo, settings.slurm)
-        logger.info("%d runs submitted as Slurm job %s", len(todo), job)
-        logger.info("look: corridor-sweep out_dir=%s --status; stop: the same with --cancel", sweep.directory)
+    """Run what is not finished, or only what has failed, and tell how all runs ended. Returns the exit code."""
+    how = start(sweep, settings, retry_failed, fail_fast)
+    if how == "submitted":
         return 0
-    if todo:
-        from corridor_exp.sweeps.local import run_here
-
-        logger.info("%d of %d runs to do, in %s", len(todo), len(sweep.runs), sweep.directory)
-        stopped = not run_here(todo, settings.processes, fail_fast)
     states = states_of(sweep)
     print(f"{table(sweep.folders)}\n\n{_counts(states)}")
     bad = [(folder, seen) for folder, seen in zip(sweep.folders, states, strict=True) if seen.state in UNSOUND]
@@ -165,10 +148,36 @@ def run(sweep: Sweep, settings: Settings, retry_failed: bool, fail_fast: bool = 
         rows = [[seen.state, seen.remark, str(folder / LOG_FILE)] for folder, seen in bad]
         print(beside_differences([folder for folder, _ in bad], ["state", "why", "log"], rows))
     failed = fail_fast and any(seen.state == Status.FAILED for seen in states)
-    if stopped or (not failed and any(seen.state == Status.PREEMPTED for seen in states)):
+    if how == "stopped" or (not failed and any(seen.state == Status.PREEMPTED for seen in states)):
         logger.info("stopped; the same command goes on from here")
         return ExitCode.STOPPED
     return ExitCode.FAILED if bad else ExitCode.DONE
+
+
+def start(sweep: Sweep, settings: Settings, retry_failed: bool = False, fail_fast: bool = False) -> Outcome:
+    """Run what is not finished and not in Slurm's queue; all of it, or only what has failed."""
+    states = states_of(sweep)
+    todo = [
+        folder
+        for folder, seen in zip(sweep.folders, states, strict=True)
+        if not seen.queued and (seen.state in RETRIED if retry_failed else seen.state not in ENDED)
+    ]
+    if queued := sum(seen.queued for seen in states):
+        logger.info("%d runs are in Slurm's queue already", queued)
+    if todo and settings.executor == "slurm":
+        from corridor_exp.sweeps import slurm
+
+        job = slurm.submit(sweep, todo, settings.slurm)
+        logger.info("%d runs submitted as Slurm job %s", len(todo), job)
+        logger.info("look: corridor-sweep out_dir=%s --status; stop: the same with --cancel", sweep.directory)
+        return "submitted"
+    if todo:
+        from corridor_exp.sweeps.local import run_here
+
+        logger.info("%d of %d runs to do, in %s", len(todo), len(sweep.runs), sweep.directory)
+        if not run_here(todo, settings.processes, fail_fast):
+            return "stopped"
+    return "queued" if queued else "ended"
 
 
 def states_of(sweep: Sweep) -> list[RunState]:

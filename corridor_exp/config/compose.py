@@ -52,19 +52,14 @@ ERRORS = (
 
 def compose_jobs(overrides: Sequence[str], multirun: bool, config_dir: str | None = None) -> list[Config]:
     """One checked configuration for each job of the command line, in the order of Hydra's multirun."""
-    secrets.learn_arguments(overrides)
     with opened(config_dir) as conf:
-        parsed = [conf.parse(text) for text in overrides]
-        for override in parsed:
-            conf.check(override)
-            if override.is_sweep_override() and not multirun:
-                raise UsageError(f"{_line(override)}: several values are a sweep; add -m to run them all")
-        if not multirun:
-            return [conf.job(parsed)]
-        from tqdm import tqdm
+        return conf.jobs(overrides, multirun)
 
-        jobs = [[conf.parse(text) for text in job] for job in _product(parsed)]
-        return [conf.job(job) for job in tqdm(jobs, "composing", unit="run", delay=0.5, leave=False, disable=None)]
+
+def compose_grids(grids: Sequence[Sequence[str]], config_dir: str | None = None) -> list[Config]:
+    """The same for each grid of a union."""
+    with opened(config_dir) as conf:
+        return [config for grid in grids for config in conf.jobs(grid, multirun=True)]
 
 
 @contextmanager
@@ -89,6 +84,21 @@ class Conf:
         self.several = {group for group, options in chosen if isinstance(options, list)}
         self.loader = GlobalHydra.instance().config_loader()
         self.parse, self.chosen = cache(self._parse), cache(self._chosen)
+
+    def jobs(self, overrides: Sequence[str], multirun: bool) -> list[Config]:
+        """One checked configuration for each job of the overrides."""
+        secrets.learn_arguments(overrides)
+        parsed = [self.parse(text) for text in overrides]
+        for override in parsed:
+            self.check(override)
+            if override.is_sweep_override() and not multirun:
+                raise UsageError(f"{_line(override)}: several values are a sweep; add -m to run them all")
+        if not multirun:
+            return [self.job(parsed)]
+        from tqdm import tqdm
+
+        jobs = [[self.parse(text) for text in job] for job in _product(parsed)]
+        return [self.job(job) for job in tqdm(jobs, "composing", unit="run", delay=0.5, leave=False, disable=None)]
 
     def _parse(self, text: str) -> Override:
         key, has_value, _ = text.partition("=")

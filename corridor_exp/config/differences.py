@@ -11,7 +11,14 @@ from corridor_exp.config import secrets, targets
 
 NOT_IDENTITY = ("out_dir", "resume", targets.SETTING)  # where a run lies, and whether changes are accepted
 # Keys that older runs lack, at the value that stands for those.
-NEWER = {"loss": "auto", "dataset.label_noise": 0.0, "probe.corridor.hessian": True, "probe.until": None}
+NEWER = {
+    "loss": "auto",
+    "dataset.label_noise": 0.0,
+    "dataset.held_out": None,
+    "probe.corridor.hessian": True,
+    "probe.until": None,
+    "probe.drift.h": None,
+}
 
 
 def identity(stored: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,11 +31,13 @@ from corridor_exp.config.values import (
     Finite,
     Fraction,
     Fractions,
+    HeldOut,
     ImageSize,
     Interval,
     LossName,
     Means,
     NonNegative,
+    OpenFraction,
     PathStr,
     Positive,
     Seed,
@@ -71,6 +73,13 @@ class Component(BaseModel):
         """The class or function that `_target_` names. Raises `UsageError` if it is not trusted."""
         return targets.load(self.target, our_targets())
 
+    def takes(self, argument: str) -> bool:
+        """Whether the target has an argument of this name."""
+        try:
+            return argument in inspect.signature(self.factory()).parameters
+        except ValueError:  # one of C's, which has no signature
+            return False
+
     def build(self, *args: Any, **kwargs: Any) -> Any:
         """Call the target with the option's keys and with `kwargs`, which take precedence."""
         factory, keywords = self.factory(), {**self.keywords(), **kwargs}
@@ -90,7 +99,7 @@ class Dataset(Component):
     download: bool = ABSENT
     train_size: Count | None = ABSENT
     test_size: Count | None = ABSENT
-    held_out: Count | None = ABSENT
+    held_out: HeldOut | None = ABSENT
     label_noise: Fraction = ABSENT
     image_size: ImageSize = ABSENT
     augment: bool = ABSENT
@@ -128,11 +137,16 @@ class Optimizer(Component):
     betas: Fractions = ABSENT
     eps: NonNegative = ABSENT
     scale: Positive = ABSENT
+    sigma: Positive = ABSENT
+    safeguard: Positive = ABSENT
     step_cap: Positive | None = ABSENT
     f_star: Finite = ABSENT
     c: Positive = ABSENT
     smooth: bool = ABSENT
     initial_step: Positive = ABSENT
+    growth: Positive = ABSENT
+    decrease: OpenFraction = ABSENT
+    shrink: OpenFraction = ABSENT
     adaptive: bool = ABSENT
     horizon: Count = ABSENT
     power: Positive = ABSENT

@@ -38,6 +38,12 @@ def _interval(value: int | str) -> int | str:
     raise ValueError("must be a positive whole number of steps, or minutes such as 10min")
 
 
+def _held_out(value: int | float) -> int | float:
+    if not (0 < value < 1 or (isinstance(value, int) and 0 < value < TOO_MANY)):
+        raise ValueError("must be a positive whole number of training images, or a share of them between 0 and 1")
+    return value
+
+
 def _loss(text: str) -> str:
     if text not in ("auto", "cross_entropy", "mse") and "." not in text:
         raise ValueError("must be auto, cross_entropy, mse, or the dotted name of a function or class")
@@ -61,6 +67,7 @@ PathStr = Annotated[str, AfterValidator(_path)]
 Device = Annotated[str, AfterValidator(_device)]
 LossName = Annotated[str, AfterValidator(_loss)]
 BatchSize = Annotated[int | str, AfterValidator(_batch_size)]
+HeldOut = Annotated[int | float, AfterValidator(_held_out)]
 Interval = Annotated[int | str, AfterValidator(_interval)]
 Count = Annotated[int, Field(gt=0, lt=TOO_MANY)]
 Whole = Annotated[int, Field(ge=0, lt=TOO_MANY)]
@@ -71,6 +78,7 @@ Finite = Annotated[float, Field(allow_inf_nan=False), AfterValidator(_float32)]
 Positive = Annotated[Finite, Field(gt=0)]
 NonNegative = Annotated[Finite, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+OpenFraction = Annotated[float, Field(gt=0, lt=1)]
 Fractions = Annotated[list[Fraction], Field(min_length=2, max_length=2)]
 Means = Annotated[list[Finite], Field(min_length=3, max_length=3)]
 Deviations = Annotated[list[Positive], Field(min_length=3, max_length=3)]

@@ -28,17 +28,24 @@ class Arrays(NamedTuple):
 
     def subset(self, size: int | None, key: str) -> Arrays:
         """A fixed subset of `size` rows, balanced over the classes if there are classes."""
-        labels = self.y if self.y.dtype.kind == "i" else np.zeros(len(self.y), dtype=np.int64)
-        chosen = balanced_subset(labels, size, key)
+        chosen = balanced_subset(self._labels(), size, key)
         return Arrays(self.x[chosen], self.y[chosen])
 
-    def split(self, size: int, key: str) -> tuple[Arrays, Arrays]:
-        """All other rows, and `size` balanced rows: the last of each class, because `subset` takes the first."""
-        if size >= len(self.y):
+    def split(self, size: float, key: str) -> tuple[Arrays, Arrays]:
+        """All other rows, and `size` balanced rows: the last of each class, because `subset` takes the first.
+
+        A `size` below 1 is a share of the rows.
+        """
+        count = int(size) if size >= 1 else max(1, round(size * len(self.y)))
+        if count >= len(self.y):
             raise RunError(f"{key}={size} leaves nothing to train on: there are {len(self.y)} images")
-        held_out = len(self.y) - 1 - balanced_subset(self.y[::-1], size, key)
+        held_out = len(self.y) - 1 - balanced_subset(self._labels()[::-1], count, key)
         others = np.setdiff1d(np.arange(len(self.y)), held_out)
         return Arrays(self.x[others], self.y[others]), Arrays(self.x[held_out], self.y[held_out])
+
+    def _labels(self) -> np.ndarray:
+        """The classes, or one class for all rows where the targets are none."""
+        return self.y if self.y.dtype.kind == "i" else np.zeros(len(self.y), dtype=np.int64)
 
 
 @dataclass
@@ -98,7 +105,8 @@ class Resident:
 class ResidentDataset(Resident):
     """Images on the device. Pixels are standardised by the mean and deviation of the training images.
 
-    `held_out` training images replace the test set, for instance to choose a learning rate without the test set.
+    `held_out` training images (below 1: a share of them) replace the test set, for instance to choose a learning rate
+    without the test set.
     `label_noise` is the share of the training labels that are wrong: see `with_wrong_labels`.
     """
 
@@ -112,7 +120,7 @@ class ResidentDataset(Resident):
         channels_last: bool = False,
         train_size: int | None = None,
         test_size: int | None = None,
-        held_out: int | None = None,
+        held_out: float | None = None,
         image_size: int | None = None,
         label_noise: float = 0.0,
         augment: Augmentation | None = None,
@@ -139,6 +147,8 @@ class ResidentDataset(Resident):
 class NumericDataset(Resident):
     """Numbers on the device, as float32. `test` may be None: then there are no test metrics.
 
+    `held_out` is as in `ResidentDataset`.
+
     `standardise` uses the mean and deviation of each feature over the training rows, in float64. A feature that is
     constant there becomes 0 everywhere. `channels_last` has no effect on numbers. `label_noise` is for two classes.
     """
@@ -156,9 +166,12 @@ class NumericDataset(Resident):
         channels_last: bool = False,
         train_size: int | None = None,
         test_size: int | None = None,
+        held_out: float | None = None,
         label_noise: float = 0.0,
         drop_last: bool = False,
     ) -> None:
+        if held_out:
+            train, test = train.split(held_out, "dataset.held_out")
         test = (test or Arrays(train.x[:0], train.y[:0])).subset(test_size, "dataset.test_size")
         train = train.subset(train_size, "dataset.train_size")
         train = train._replace(y=with_wrong_labels(train.y, label_noise, 2, seed))

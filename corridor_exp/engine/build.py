@@ -210,9 +210,9 @@ def build_optimizer(
     Raises `UsageError` if the optimizer needs what the run or the network does not have.
     """
     option = config.optim
-    growth = {"steps_per_epoch": steps_per_epoch} if option.smooth else {}  # by which SPS smooths its bound
+    epoch = {"steps_per_epoch": steps_per_epoch} if option.takes("steps_per_epoch") else {}
     try:
-        optimizer = guarded(_made(Optimizer, option, model.parameters(), **growth))
+        optimizer = guarded(_made(Optimizer, option, model.parameters(), **epoch))
     except (RuntimeError, TypeError, ValueError) as error:  # such as Muon for a parameter that is not a matrix
         raise UsageError(f"optim._target_={option.target}: {error}") from error
     schedule = option.schedule

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from corridor_exp.datasets.base import Dataset
 from corridor_exp.engine.state import Progress, Resumable
 from corridor_exp.objective import Batch, Objective
+from corridor_exp.objective.cost import in_gradients
 from corridor_exp.optim import guarded, scalar
 from corridor_exp.probes.base import Probe
 from corridor_exp.runs import records
@@ -146,6 +147,7 @@ class Engine(Resumable):
         is_last = self.position + 1 == self.steps_per_epoch or progress.step + 1 == self.total_steps
         recorded = looks or is_last or progress.step % plan.log_every == 0
 
+        spent = self.objective.passes  # a look counts on its own
         self.optimizer.prepare(self.objective, batch)
         before = self.objective.before() if looks else None
         loss, correct = self.objective.backward(batch, self.scaler, count=recorded)
@@ -157,6 +159,7 @@ class Engine(Resumable):
             self.scaler.unscale_(self.optimizer)
         self.optimizer.step(loss=loss)
         norm_sq, h = self.optimizer.grad_norm_sq, self.optimizer.step_taken
+        progress.passes += self.objective.passes - spent
 
         self.loss_sum.add_(loss, alpha=batch.images)
         self.sound &= self._is_sound(loss, norm_sq)
@@ -170,6 +173,7 @@ class Engine(Resumable):
         if not recorded:
             return {}
         measured: Measured = {records.TRAIN_LOSS: loss, records.TRAIN_GRAD_NORM: norm_sq.sqrt()}
+        measured[records.TRAIN_EVALUATIONS] = in_gradients(progress.passes)
         if correct is not None:
             measured[records.TRAIN_ACCURACY] = correct.double() / batch.images
         if h is not None:

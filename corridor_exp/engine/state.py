@@ -36,6 +36,7 @@ class Progress:
     pending: Metrics = field(default_factory=dict)  # the metrics of the newest step, until its record is emitted
     last: Metrics = field(default_factory=dict)  # the newest value of every metric
     best: float = -math.inf  # the highest score so far: see `Engine._is_best`
+    passes: int = 0  # what the updates have cost, in forward passes: see `objective.cost`
     began: int = 0  # the step at which this run began: above 0 in a fork
 
 

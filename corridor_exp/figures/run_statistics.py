@@ -40,15 +40,24 @@ def epoch_losses(run: Run) -> list[float]:
 
 def steps_to(tau: float, run: Run) -> float:
     """T_τ: where ln of the epochs' mean loss, on straight lines between their ends, comes down to ln τ; or infinity."""
-    steps, losses = epoch_ends(run), epoch_losses(run)
+    return _where(epoch_ends(run), epoch_losses(run), tau)
+
+
+def gradients_to(tau: float, run: Run) -> float:
+    """The same in gradients of a batch, `train/evaluations`, instead of steps."""
+    ends = [r for r in run.records if records.TRAIN_EPOCH_LOSS in r]
+    return _where([r[records.TRAIN_EVALUATIONS] for r in ends], epoch_losses(run), tau)
+
+
+def _where(at: Sequence[float], losses: Sequence[float], tau: float) -> float:
     number = next((n for n, loss in enumerate(losses) if loss <= tau), None)
     if number is None:
         return math.inf
     if number == 0:
-        return steps[0]
+        return at[0]
     before, after = losses[number - 1], max(losses[number], sys.float_info.min)
     share = math.log(before / tau) / math.log(before / after)
-    return steps[number - 1] + share * (steps[number] - steps[number - 1])
+    return at[number - 1] + share * (at[number] - at[number - 1])
 
 
 def on_its_way(run: Run) -> bool:

@@ -37,6 +37,7 @@ AXIS = {  # of a panel, by its first metric
     records.TEST_LOSS: "test loss",
     records.TRAIN_ACCURACY: "training accuracy of the step",
     records.TEST_ACCURACY: "test accuracy",
+    records.TRAIN_EVALUATIONS: "cost in gradients of a batch",
     records.TRAIN_LR: "learning rate h",
     records.TRAIN_GRAD_NORM: "‖g‖",
     records.HG_NORM: "‖Hg‖₂, all parameters",

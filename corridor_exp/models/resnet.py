@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1
 
@@ -23,20 +24,25 @@ def resnet50(shape: DataShape, **options: object) -> ResNet:
     return ResNet(Bottleneck, (3, 4, 6, 3), shape, **options)  # type: ignore[arg-type]
 
 
+def resnet20(shape: DataShape, *, width: int = 16, **options: object) -> ResNet:
+    """The network of He et al. for CIFAR-10: three stages, whose shortcuts skip pixels and pad channels with zeros."""
+    return ResNet(BasicBlock, (3, 3, 3), shape, width=width, padded=True, **options)  # type: ignore[arg-type]
+
+
 class ResNet(nn.Module):
-    """Four stages of blocks. The first stage has `width` channels, each next stage twice as many.
+    """Stages of blocks, four in most networks. The first stage has `width` channels, each next stage twice as many.
 
     With width 64 and the ImageNet stem the parameters have torchvision's names and shapes. The small stem is a 3×3
     convolution without pooling, for images of about 32 pixels. The pooled stem is a 3×3 convolution of stride 2 and the
     ImageNet stem's pool, so its maps have the sizes of the ImageNet stem's. `zero_init` zeroes the logits layer, so
     that the loss starts at exactly ln C, and the last norm scale of each bottleneck block, as Haiku does. Haiku leaves
-    basic blocks.
+    basic blocks. Where the maps change, a shortcut is a 1×1 convolution, or has no parameters with `padded`.
     """
 
     def __init__(
         self,
         block: type[BasicBlock] | type[Bottleneck],
-        depths: tuple[int, int, int, int],
+        depths: tuple[int, ...],
         shape: DataShape,
         *,
         width: int = 64,
@@ -45,6 +51,7 @@ class ResNet(nn.Module):
         stem: str = "auto",
         init: str = "torch",
         zero_init: bool = False,
+        padded: bool = False,
     ) -> None:
         super().__init__()
         stem = stem_of(stem, shape, STEMS)
@@ -54,12 +61,11 @@ class ResNet(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.Identity() if stem == "small" else nn.MaxPool2d(3, 2, 1)
         channels = width
-        stages = []
-        for i, depth in enumerate(depths):
+        self.stages = [f"layer{i + 1}" for i in range(len(depths))]  # torchvision's names
+        for i, (name, depth) in enumerate(zip(self.stages, depths, strict=True)):
             planes = width * 2**i
-            stages.append(_stage(block, channels, planes, depth, stride=1 if i == 0 else 2))
+            self.add_module(name, _stage(block, channels, planes, depth, stride=1 if i == 0 else 2, padded=padded))
             channels = planes * block.expansion
-        self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(channels, shape.outputs)
         initialise_(self, init)
@@ -72,18 +78,33 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = stage(x)
+        for name in self.stages:
+            x = self.get_submodule(name)(x)
         logits: Tensor = self.fc(self.avgpool(x).flatten(1))
         return logits
 
 
 def _stage(
-    block: type[BasicBlock] | type[Bottleneck], channels: int, planes: int, depth: int, stride: int
+    block: type[BasicBlock] | type[Bottleneck], channels: int, planes: int, depth: int, stride: int, padded: bool
 ) -> nn.Sequential:
     out = planes * block.expansion
-    shortcut = None
-    if stride != 1 or channels != out:
+    shortcut: nn.Module | None = None
+    if padded and channels != out:
+        shortcut = PaddedShortcut(out - channels, stride)
+    elif stride != 1 or channels != out:
         shortcut = nn.Sequential(conv1x1(channels, out, stride), nn.BatchNorm2d(out))
     first = block(channels, planes, stride, shortcut)
     return nn.Sequential(first, *(block(out, planes) for _ in range(depth - 1)))
+
+
+class PaddedShortcut(nn.Module):
+    """Every `stride`-th pixel, with `added` channels of zeros, half of them before the others (He et al., option A)."""
+
+    def __init__(self, added: int, stride: int) -> None:
+        super().__init__()
+        self.added, self.stride = added, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(
+            x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.added // 2, self.added - self.added // 2)
+        )

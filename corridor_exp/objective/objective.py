@@ -30,6 +30,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from corridor_exp.errors import RunError
 from corridor_exp.objective.batches import Batch, Loss, Stream
+from corridor_exp.objective.cost import FORWARD, GRADIENT, HESSIAN_PRODUCT
 from corridor_exp.objective.derivatives import Vector, grad, product
 from corridor_exp.objective.double_backward import own_double_backward
 from corridor_exp.objective.looking import Before, borrowed
@@ -55,6 +56,8 @@ class Objective:
     which adds ½·l2·‖θ‖² to it, so that E and g agree, as under weight decay they do not; `micro_batch`, the most
     images held at once (None: the whole batch); `precision`, autocast's type in training (None: off); `forward`, what
     training calls instead of the model, such as its compiled form; `ranks`, between which a batch is cut.
+
+    `passes` is the cost of all evaluations so far but those in evaluation mode, in forward passes: see `cost.py`.
     """
 
     def __init__(
@@ -74,7 +77,7 @@ class Objective:
         self.names: tuple[str, ...] = names
         self.theta: Vector = params
         self.device = self.theta[0].device
-        self.ranks = ranks
+        self.ranks, self.passes = ranks, 0
         self.past: Before | None = None
         self.known: tuple[Batch, Tensor, Vector] | None = None  # a batch with E and g at θ
         self.forward: Callable[[Tensor], Tensor] = model if forward is None else forward
@@ -92,6 +95,7 @@ class Objective:
 
         Right answers are counted only if `count` is set.
         """
+        self.passes += GRADIENT
         for p in self.theta:
             p.grad = None
 
@@ -145,6 +149,7 @@ class Objective:
 
     def loss(self, batch: Batch | Stream, theta: Sequence[Tensor] | None = None) -> Tensor:
         """E at θ, or at another point of parameter space."""
+        self.passes += FORWARD
         with torch.no_grad(), self._looking(theta):
             return self._total(batch)
 
@@ -157,6 +162,7 @@ class Objective:
         past.past = Before(self._generators(), {})
 
         def loss(theta: Sequence[Tensor]) -> Tensor:
+            self.passes += FORWARD
             with torch.no_grad(), past._looking(theta, self.precision):
                 return self._total(batch)
 
@@ -183,6 +189,7 @@ class Objective:
         """E and g at θ, or at another point."""
         if theta is None and self.known and batch is self.known[0]:
             return self.known[1], tuple(t.clone() for t in self.known[2])  # training's own stay as they are
+        self.passes += GRADIENT
         E = torch.zeros((), device=self.device)
         with self._looking(theta):
             g = tuple(torch.zeros_like(p) for p in self.theta)
@@ -194,6 +201,7 @@ class Objective:
 
     def hessian_product(self, batch: Batch | Stream, v: Sequence[Tensor]) -> Vector:
         """H(θ)v for any constant vector v of parameter space, by double backward: the gradient of ⟨g, v⟩."""
+        self.passes += HESSIAN_PRODUCT
         total = tuple(torch.zeros_like(p) for p in self.theta)
         with self._looking(), own_double_backward():
             for share in self._losses(batch):
@@ -211,6 +219,7 @@ class Objective:
         if isinstance(batch, Stream) or (self.micro_batch is not None and largest_part > self.micro_batch):
             E, g = self.gradient(batch)
             return E, g, self.hessian_product(batch, g)
+        self.passes += HESSIAN_PRODUCT
         with self._looking(), own_double_backward():
             (E,) = self._losses(batch)
             g = grad(E, self.theta, create_graph=True)

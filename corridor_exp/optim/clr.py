@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from corridor_exp.optim.descent import Descent, FirstOrder, descend
+from corridor_exp.optim.descent import Descent, FirstOrder
+from corridor_exp.optim.momentum import HeavyBall
 from corridor_exp.theory import stepsizes
 from corridor_exp.theory.vectors import inner
 
@@ -63,7 +63,7 @@ class CLR(Descent):
         return stepsizes.clr(at.gap, at.grad_norm_sq, scale=self.scale)
 
 
-class CLRMomentum(Descent):
+class CLRMomentum(HeavyBall):
     """Eq. 2 with momentum: θ′ = θ + βv − hg, h = max(0, E − f* + β⟨g, v⟩)/‖g‖², where v = θ − θ_before.
 
     The linear model of the loss, E + ⟨g, θ′ − θ⟩, reaches f* in each step, as CLR's does; in a corridor the first
@@ -82,24 +82,8 @@ class CLRMomentum(Descent):
         *,
         maximize: bool = False,
     ) -> None:
-        if not 0 <= momentum < 1:
-            raise ValueError(f"momentum must be in [0, 1), got {momentum}")
-        super().__init__(params, step_cap=step_cap, f_star=f_star, maximize=maximize)
-        self.momentum = momentum
+        super().__init__(params, momentum, step_cap=step_cap, f_star=f_star, maximize=maximize)
 
     def step_size(self, at: FirstOrder) -> Tensor:
-        slope = self.momentum * inner(at.grads, self._velocity(at.params))
+        slope = self.momentum * inner(at.grads, self.velocity(at.params))
         return stepsizes.clr_momentum(at.gap, at.grad_norm_sq, -slope if self.maximize else slope)
-
-    def move(self, params: list[Tensor], grads: list[Tensor], h: Tensor, unsound: Tensor) -> None:
-        velocity = self._velocity(params)
-        if velocity:
-            torch._foreach_mul_(velocity, torch.where(unsound, torch.ones_like(h), self.momentum))
-            descend(velocity, grads, h, unsound, self.maximize)
-            descend(params, velocity, torch.ones_like(h), unsound, maximize=True)
-
-    def _velocity(self, params: list[Tensor]) -> list[Tensor]:
-        for p in params:
-            if "velocity" not in self.state[p]:
-                self.state[p]["velocity"] = torch.zeros_like(p)
-        return [self.state[p]["velocity"] for p in params]

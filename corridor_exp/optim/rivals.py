@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.optim import SGD, Optimizer
 
@@ -72,20 +73,64 @@ def momo(params: Params, *, step_cap: float = 1.0, beta: float = 0.9, f_star: fl
 
     The package does not say its step size.
     """
-    return Adapter(_copyable(partial(_momo, lr=step_cap, beta=beta, lb=f_star), params), _no_step_size)
+    return Adapter(_copyable(partial(_momo, "Momo", lr=step_cap, beta=beta, lb=f_star), params), _no_step_size)
+
+
+def momo_adam(
+    params: Params, *, step_cap: float = 0.01, betas: Iterable[float] = (0.9, 0.999), f_star: float = 0.0
+) -> Adapter:
+    """MoMo-Adam (Schaipp et al., ICML 2024), MoMo in the norm of Adam's preconditioner, of `momo-opt`.
+
+    The package does not say its step size.
+    """
+    build = partial(_momo, "MomoAdam", lr=step_cap, betas=tuple(betas), lb=f_star)
+    return Adapter(_copyable(build, params), _no_step_size)
 
 
 def _no_step_size(optimizer: Optimizer) -> None:
     return None
 
 
-def _momo(params: Params, **options: Any) -> Optimizer:
-    """The package keeps three numbers outside of its state; here they are part of it."""
-    optimizer: Any = _package("momo").Momo(params, **options)
-    numbers = ("_number_steps", "loss_avg", "lb")
+def _momo(name: str, params: Params, **options: Any) -> Optimizer:
+    return _with_numbers(getattr(_package("momo"), name)(params, **options), "_number_steps", "loss_avg", "lb")
+
+
+def sps_safe(params: Params, *, safeguard: float = 1.0, f_star: float = 0.0) -> Adapter:
+    """SPS_safe (Oikonomou & Loizou, ICML 2026), h = (E − f*)/max(‖g‖², M), of the authors' `sps-safe`."""
+    return Adapter(_copyable(partial(_sps_safe, "SPS_safe", M=safeguard, ell_star=f_star), params), _step_of_sps_safe)
+
+
+def _step_of_sps_safe(optimizer: Any) -> float:
+    return optimizer.ss
+
+
+def ima(params: Params, *, momentum: float = 0.5, safeguard: float = 1.0, f_star: float = 0.0) -> Adapter:
+    """IMA-SPS_safe (Oikonomou & Loizou, ICML 2026), the iterate moving average of the authors' `sps-safe`.
+
+    z′ = z − ηg and θ′ = (λθ + z′)/(λ + 1), η = max(0, E − f* + ⟨g, z − θ⟩)/max(‖g‖², M): heavy-ball momentum
+    β = λ/(1 + λ) with h = η/(1 + λ), which is the step that it tells.
+    """
+    build = partial(_sps_safe, "IMA_SPS_safe", lambd=momentum / (1 - momentum), M=safeguard, ell_star=f_star)
+    return Adapter(_copyable(build, params), _step_of_ima)
+
+
+def _step_of_ima(optimizer: Any) -> float:
+    return optimizer.ss / (1 + optimizer.lambd)
+
+
+def _sps_safe(name: str, params: Params, **options: Any) -> Optimizer:
+    """The package's `step` takes the loss, where a run gives a closure."""
+    optimizer: Any = _with_numbers(getattr(_package("sps_safe"), name)(params, **options), "number_steps")
+    step = optimizer.step
+    optimizer.step = lambda closure: step(loss=torch.as_tensor(closure()))
+    return optimizer
+
+
+def _with_numbers(optimizer: Any, *names: str) -> Optimizer:
+    """The optimizer, with numbers in its `state_dict` that its package keeps outside of it."""
 
     def add(_: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-        return {**state, "numbers": {name: getattr(optimizer, name) for name in numbers if hasattr(optimizer, name)}}
+        return {**state, "numbers": {name: getattr(optimizer, name) for name in names if hasattr(optimizer, name)}}
 
     def restore(_: Optimizer, state: dict[str, Any]) -> None:
         vars(optimizer).update(state["numbers"])

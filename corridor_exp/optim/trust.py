@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from corridor_exp.objective import Batch, Objective
-from corridor_exp.optim.descent import Descent, FirstOrder, descend
+from corridor_exp.optim.descent import FirstOrder
+from corridor_exp.optim.line_search import LineSearch
 from corridor_exp.theory import stepsizes
 
-DECREASE = 0.1  # the share of the expected decrease h‖g‖² that a step must bring, as in Armijo's rule
 WINDOW = 10  # losses that a step may climb to, as in Grippo, Lampariello & Lucidi's rule
-HALVINGS = 30
 
 
-class CLRTrust(Descent):
+class CLRTrust(LineSearch):
     """CLR under a non-monotone acceptance: h = E/‖g‖² is halved until E_B(θ − hg) ≤ R − 0.1 h‖g‖².
 
     R = max(E_B, min(M, E₀)), where M is the largest of the last 10 batch losses and E₀ the first of the run: a step
@@ -34,7 +30,7 @@ class CLRTrust(Descent):
     rule was chosen, and where it loses: docs/step-sizes.md.
     """
 
-    _loss_at: Callable[[dict[Tensor, Tensor]], Tensor] | None = None  # on the batch of the coming step
+    decrease, shrink, tries, last_resort = 0.1, 0.5, 30, 0.0
 
     def __init__(self, params: ParamsT, step_cap: float | None = None, f_star: float = 0.0) -> None:
         super().__init__(params, step_cap=step_cap, f_star=f_star)
@@ -44,39 +40,14 @@ class CLRTrust(Descent):
             "count": torch.tensor(0),
         }
 
-    def prepare(self, objective: Objective, batch: Batch) -> None:
-        trial, theta = objective.trial(batch), objective.theta
-        self._loss_at = lambda moved: trial([moved.get(p, p) for p in theta])
+    def first_step(self, at: FirstOrder) -> Tensor:
+        return stepsizes.clr(at.gap, at.grad_norm_sq)
 
-    def step_size(self, at: FirstOrder) -> Tensor:
-        if self._loss_at is None:
-            raise TypeError("CLRTrust tries its steps: call prepare(objective, batch) before each step")
-        loss_at, self._loss_at = self._loss_at, None
-        h = self.capped(stepsizes.clr(at.gap, at.grad_norm_sq))
-        if not h.isfinite():  # no step will be taken
-            return h
-        reference = self._reference(at.gap)
-        for _ in range(HALVINGS):
-            gap = loss_at(self._moved(at, h)) - self.f_star
-            if gap <= reference - DECREASE * h * at.grad_norm_sq:
-                return h
-            h = h / 2
-        return torch.zeros_like(h)
-
-    def _reference(self, gap: Tensor) -> Tensor:
-        """R − f*, after the loss of this step has joined the window."""
+    def reference(self, gap: Tensor) -> Tensor:
+        """After the loss of this step has joined the window."""
         memory, count = self.memory, int(self.memory["count"])
         if not count:
             memory["first"] = gap.double()
         memory["gaps"][count % WINDOW] = gap
         memory["count"] += 1
         return memory["gaps"].max().minimum(memory["first"]).maximum(gap)
-
-    def _moved(self, at: FirstOrder, h: Tensor) -> dict[Tensor, Tensor]:
-        """θ − hg, by the parameters that it would take the place of: the same bits as a step would give them."""
-        moved: dict[Tensor, Tensor] = {}
-        for group in at.groups:
-            there = [p.clone() for p in group.params]
-            descend(there, group.grads, group.multiplier * h, torch.zeros_like(h))
-            moved.update(zip(group.params, there, strict=True))
-        return moved

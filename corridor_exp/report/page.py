@@ -91,6 +91,7 @@ def page(directory: Path, runs: Sequence[Row], longest: int = LONGEST, figures_i
         few_keys=FEW_KEYS,
         results=RESULTS,
         metrics=metrics,
+        evaluations=records.TRAIN_EVALUATIONS,
         longest=longest if any(run.thinned for run in runs) else None,
         digits=DIGITS,
         figures=figures,

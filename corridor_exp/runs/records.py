@@ -26,6 +26,7 @@ TRAIN_LOSS: Final = "train/loss"
 TRAIN_LR: Final = "train/lr"
 TRAIN_GRAD_NORM: Final = "train/grad_norm"
 TRAIN_ACCURACY: Final = "train/accuracy"
+TRAIN_EVALUATIONS: Final = "train/evaluations"  # the cost of this step and all before it, in gradients of a batch
 TRAIN_EPOCH_LOSS: Final = "train/epoch_loss"
 TEST_LOSS: Final = "test/loss"
 TEST_ACCURACY: Final = "test/accuracy"

@@ -44,3 +44,8 @@ class Epochs:
 def band(values: Sequence[float]) -> tuple[float, float, float, int]:
     """The median over the seeds, the lowest and the highest value, and how many there are."""
     return statistics.median(values), min(values), max(values), len(values)
+
+
+def newest(records: Sequence[Record], metric: str) -> float | None:
+    """The last value of a metric; None where no record has one."""
+    return next((record[metric] for record in reversed(records) if record.get(metric) is not None), None)

@@ -23,15 +23,19 @@ class Figure(Strict):
     """The runs of a figure, `conf/figure/NAME.yaml`: overrides as one would type them, a line a grid; and its panels.
 
     Each grid is joined with each of the `settings`, lines of overrides too, setting by setting. A scale is one line for
-    all grids, or a list with a line for each. `runs` names other figures, as words of one
-    line, whose runs this one shows beside its own; `optim` restricts them to one optimizer. A panel is a metric of
-    `records` over the epochs, or several, as words of one line.
+    all grids, or a list with a line for each. `runs` names other figures, as words of one line, whose runs this one
+    shows beside its own; `optim` restricts them to one optimizer. A panel is a metric of `records` over the epochs, or
+    several, as words of one line.
+
+    With `targets`, the figure is a benchmark (`figures.rivals`): each setting gives its runs a `name`, and the targets
+    say by name which mean training loss is to be reached.
     """
 
     title: str = ""
     runs: str = ""
     optim: str | None = None
     common: str = ""
+    targets: dict[str, float] = Field(default_factory=dict)
     grids: list[str] = Field(default_factory=list)
     settings: list[str] = Field(default_factory=lambda: [""])
     scales: dict[str, str | list[str]] = Field(default_factory=dict)

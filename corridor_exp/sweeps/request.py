@@ -10,7 +10,7 @@ from pathlib import Path
 from shutil import which
 
 from corridor_exp.config import secrets
-from corridor_exp.config.compose import compose_jobs, folder_of_sweep
+from corridor_exp.config.compose import compose_grids, folder_of_sweep
 from corridor_exp.config.differences import difference, fingerprint
 from corridor_exp.config.options import CONF_DIR
 from corridor_exp.config.schema import Config
@@ -26,9 +26,13 @@ logger = logging.getLogger(__name__)
 
 
 class Request:
-    """The sweep that a command line asks for. Nothing is composed before it is needed."""
+    """The sweep that a command line asks for. Nothing is composed before it is needed.
 
-    def __init__(self, arguments: Sequence[str], config_dir: str | None) -> None:
+    `directory` is where it lies, if that is not for the command line to say.
+    """
+
+    def __init__(self, arguments: Sequence[str], config_dir: str | None, directory: Path | None = None) -> None:
+        self._directory = directory
         read = [folder_of_sweep(text) if text.startswith("out_dir=") else text for text in arguments]
         self.settings, self.overrides = Settings.take(read)
         self.config_dir = config_dir
@@ -51,7 +55,7 @@ class Request:
         settings = self.settings
         budget = available_threads() // settings.processes if settings.executor == "local" else settings.slurm.cpus
         share = f"engine.threads={max(1, budget)}"
-        configs = [config for grid in self._grids() for config in compose_jobs([share, *grid], True, self.config_dir)]
+        configs = compose_grids([[share, *grid] for grid in self._grids()], self.config_dir)
         if any(config.out_dir for config in configs):
             raise UsageError("out_dir is the folder of the whole sweep, and no key of a grid")
         secrets.leave([config.model_dump() for config in configs])
@@ -66,6 +70,8 @@ class Request:
     @cached_property
     def directory(self) -> Path:
         """out_dir, or a folder named after the command: it does not move when a file of conf/ is edited."""
+        if self._directory:
+            return self._directory
         if self.settings.out_dir:
             return Path(self.settings.out_dir).expanduser().absolute()
         name = "-".join(filter(None, (self.settings.figure, self.settings.scale)))

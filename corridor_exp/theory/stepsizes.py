@@ -19,12 +19,14 @@ def clr(loss: Tensor, grad_norm_sq: Tensor, scale: float = 1.0) -> Tensor:
     return scale * loss.clamp(min=0) / grad_norm_sq
 
 
-def clr_momentum(loss: Tensor, grad_norm_sq: Tensor, slope: Tensor) -> Tensor:
+def clr_momentum(loss: Tensor, grad_norm_sq: Tensor, slope: Tensor, safeguard: float = 0.0) -> Tensor:
     """Eq. 2 with momentum: h = max(0, E + ⟨g, βv⟩)/‖g‖² for the step θ′ = θ + βv − hg, where slope = ⟨g, βv⟩.
 
-    It makes E + ⟨g, θ′ − θ⟩ = 0, as CLR does without momentum. (CLR's own h beside a momentum overshoots.)
+    It makes E + ⟨g, θ′ − θ⟩ = 0, as CLR does without momentum. (CLR's own h beside a momentum overshoots.) With
+    max(‖g‖², M) below, where M is `safeguard`, it is the step of Schedule-Free Polyak (Oikonomou et al., arXiv
+    2511.07767) with slope = ⟨g, z − y⟩, and with slope 0 that of SPS_safe (Oikonomou & Loizou, arXiv 2512.02342).
     """
-    return (loss + slope).clamp(min=0) / grad_norm_sq
+    return (loss + slope).clamp(min=0) / grad_norm_sq.clamp(min=safeguard)
 
 
 def decsps(loss: Tensor, grad_norm_sq: Tensor, bound: Tensor, c: Tensor | float) -> Tensor:
@@ -38,3 +40,14 @@ def decsps(loss: Tensor, grad_norm_sq: Tensor, bound: Tensor, c: Tensor | float)
 def dal(curvature: Tensor, power: float = 1.0) -> Tensor:
     """DAL-p (Rosca et al., TMLR 2023, arXiv 2302.01952): h = 2/(‖Hg‖/‖g‖)^p, where curvature = ‖Hg‖/‖g‖."""
     return 2 / curvature.pow(power)
+
+
+def ngn(loss: Tensor, grad_norm_sq: Tensor, sigma: float) -> Tensor:
+    """NGN (Orvieto & Xiao, arXiv 2407.04358): h = σ/(1 + σ‖g‖²/(2E)), so that 1/h = 1/σ + ‖g‖²/(2E). 0 at E = 0."""
+    twice = 2 * loss.clamp(min=0)
+    return sigma * twice / (twice + sigma * grad_norm_sq)
+
+
+def cdat(slope: Tensor, curvature: Tensor, scale: float = 2.0) -> Tensor:
+    """CDAT (Roulet et al., NeurIPS 2024, arXiv 2407.06183): h = σ ‖g‖²/|gᵀHg|, or of the averages of both."""
+    return scale * slope / curvature

@@ -6,10 +6,10 @@ from types import ModuleType
 
 import pytest
 
-from corridor_exp.cli import atlas, figures, report, sweep, sync, train, verify
+from corridor_exp.cli import atlas, figures, report, sweep, sync, train, tune, verify
 from tests.conftest import exit_code
 
-COMMANDS = {atlas: ["run"], figures: ["fig1"], report: [], sweep: [], sync: ["run"], train: [], verify: []}
+COMMANDS = {atlas: ["run"], figures: ["fig1"], report: [], sweep: [], sync: ["run"], train: [], tune: [], verify: []}
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from corridor_exp.cli import sweep, train
+from corridor_exp.cli import sweep, train, tune
 
 Run = Callable[..., int]
 LINES: dict[str, str] = yaml.safe_load(Path(__file__).with_name("bad_command_lines.yaml").read_text())
@@ -33,6 +33,7 @@ def _nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command line that is taken after all ends with 0, and not with a training run."""
     monkeypatch.setattr(train, "_start", lambda *_: 0)
     monkeypatch.setattr(sweep, "run", lambda *_: 0)
+    monkeypatch.setattr(tune, "carry_out", lambda *_: 0)
 
 
 @pytest.fixture
@@ -46,9 +47,12 @@ def _files() -> None:
 
 @pytest.mark.usefixtures("_nothing_runs", "_files")
 @pytest.mark.parametrize("line", LINES)
-def test_row_20_bad_usage_is_one_line_and_exit_2(corridor_train: Run, corridor_sweep: Run, capsys, line: str) -> None:
+def test_row_20_bad_usage_is_one_line_and_exit_2(
+    corridor_train: Run, corridor_sweep: Run, corridor_tune: Run, capsys, line: str
+) -> None:
     command, *argv = shlex.split(line)
-    assert {"corridor-train": corridor_train, "corridor-sweep": corridor_sweep}[command](*argv) == 2
+    commands = {"corridor-train": corridor_train, "corridor-sweep": corridor_sweep, "corridor-tune": corridor_tune}
+    assert commands[command](*argv) == 2
     out, err = capsys.readouterr()
     assert err.count("\n") == 1
     assert err.startswith(f"{command}: ")

@@ -173,3 +173,10 @@ def test_all_nine_in_a_smoke_test(
     assert "no runs" not in said
     for name in PAPER:
         assert Path(f"outputs/figures/{name}.png").exists()
+
+
+def test_a_figure_without_panels_says_where_its_runs_are_read(capsys) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["stem", "--runs", str(REFERENCE)])
+    assert exit_.value.code == 2
+    assert "stem has no panels to draw: conf/figure/stem.yaml says" in capsys.readouterr().err

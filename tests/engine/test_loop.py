@@ -281,3 +281,31 @@ def test_a_compiled_model_trains_like_the_plain_one_and_is_probed() -> None:
     compiled.train(), plain.train()
     for mine, theirs in zip(without_time(seen), without_time(expected), strict=True):
         assert mine == pytest.approx(theirs, rel=1e-3, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "per_step"),
+    [
+        (["optim=sgd"], 1),
+        (["optim=dal"], 4),
+        (["optim=dal", "optim.curvature=secant"], 3),
+    ],
+)
+def test_the_cost_of_a_step_counts_all_that_the_optimizer_evaluates_and_no_probe(
+    overrides: list[str], per_step: int
+) -> None:
+    engine, emitted = engine_of(*overrides, "epochs=2", "log_every=1", "probe=[corridor,sharpness]", "probe.every=1")
+    engine.train()
+    assert [r[records.TRAIN_EVALUATIONS] for r in emitted] == [per_step * (k + 1) for k in range(8)]
+
+
+def test_each_halving_of_a_line_search_costs_a_forward_pass() -> None:
+    """`clr_trust` tries every step once, and once more for each halving, which its distance from CLR's step tells."""
+    common = ["epochs=10", "log_every=1", "probe=none", "batch_size=100", "model.width=8"]
+    engine, emitted = engine_of("optim=clr_trust", *common)
+    engine.train()
+    free = [r[records.TRAIN_LOSS] / r[records.TRAIN_GRAD_NORM] ** 2 for r in emitted]
+    halvings = [round(math.log2(h / r[records.TRAIN_LR])) for h, r in zip(free, emitted, strict=True)]
+    assert sum(halvings) > 0
+    spent = [sum(halvings[: k + 1]) / 3 + (k + 1) * 4 / 3 for k in range(len(emitted))]
+    assert [r[records.TRAIN_EVALUATIONS] for r in emitted] == pytest.approx(spent, rel=1e-12)

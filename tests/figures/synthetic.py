@@ -29,16 +29,21 @@ def write_run(
     dataset: dict[str, Any] | None = None,
     model: dict[str, Any] | None = None,
     batch_size: int = 100,
+    name: str = "made-up",
+    gradients: float | None = None,
     probe_version: int = records.MIDPOINT_VERSION,
     ended: dict[str, Any] | None = None,
     **of_optim: Any,
 ) -> None:
-    """One record an epoch of one step, its loss in `losses`; or one a step for `h` or `looks`, in one long epoch."""
+    """One record an epoch of one step, its loss in `losses`; or one a step for `h` or `looks`, in one long epoch.
+
+    `gradients` is the cost of an epoch.
+    """
     folder.mkdir(parents=True)
     config = {
         "seed": seed,
         "batch_size": batch_size,
-        "name": "made-up",
+        "name": name,
         "dataset": {"name": "cifar10", "held_out": None, **(dataset or {})},
         "model": model or {},
         "optim": {"name": optim, **of_optim},
@@ -48,6 +53,9 @@ def write_run(
         {"step": n, "epoch": n, "time": n, records.TRAIN_LOSS: loss, records.TRAIN_EPOCH_LOSS: loss}
         for n, loss in enumerate(losses)
     ]
+    if gradients is not None:
+        for n, line in enumerate(lines, 1):
+            line[records.TRAIN_EVALUATIONS] = n * gradients
     if accuracy is not None:
         for line in lines:
             line[records.TEST_ACCURACY] = accuracy

@@ -36,6 +36,17 @@ def test_the_standard_resnets_are_torchvisions(name: str) -> None:
     torch.testing.assert_close(mine.eval()(x), theirs.eval()(x))
 
 
+def test_resnet20_has_the_published_size_and_shortcuts_without_parameters() -> None:
+    """269,722 parameters, as counted for He et al.'s network; a shortcut keeps its channels in the middle."""
+    model = models.resnet20(CIFAR)
+    assert sum(p.numel() for p in model.parameters()) == 269_722
+    x = torch.randn(2, 16, 8, 8)
+    shortcut = model.layer2[0].downsample(x)
+    assert torch.equal(shortcut[:, 8:24], x[:, :, ::2, ::2])
+    assert not shortcut[:, :8].any()
+    assert not shortcut[:, 24:].any()
+
+
 @pytest.mark.parametrize("name", ["vgg11", "vgg16"])
 @pytest.mark.parametrize("norm", ["none", "batch"])
 def test_the_standard_vggs_are_torchvisions(name: str, norm: str) -> None:

@@ -10,12 +10,29 @@ import pytest
 import torch
 from torch import nn
 
-from corridor_exp.optim import CLR, DAL, CLRMomentum, DecSPS, Descent, HazanKakade, Polyak, SPSMax
+from corridor_exp.optim import (
+    CDAT,
+    CLR,
+    DAL,
+    NGN,
+    CLRMomentum,
+    DecSPS,
+    Descent,
+    HazanKakade,
+    NGNMomentum,
+    Polyak,
+    ScheduleFreePolyak,
+    SPSMax,
+)
 
 
-def dal(params: list[nn.Parameter]) -> Descent:
-    optimizer = DAL(params)
-    optimizer.ratio = torch.ones((), device=params[0].device)
+def looked(optimizer: Descent) -> Descent:
+    """After a look at the Hessian, where the optimizer needs one."""
+    one = torch.ones((), device=optimizer.param_groups[0]["params"][0].device)
+    if isinstance(optimizer, DAL):
+        optimizer.ratio = one
+    if isinstance(optimizer, CDAT):
+        optimizer.measured = one, 2 * one
     return optimizer
 
 
@@ -27,7 +44,11 @@ OURS: dict[str, Callable[[list[nn.Parameter]], Descent]] = {
     "sps_max smooth": lambda p: SPSMax(p, smooth=True),
     "decsps": DecSPS,
     "hazan_kakade": HazanKakade,
-    "dal": dal,
+    "dal": lambda p: looked(DAL(p)),
+    "cdat": lambda p: looked(CDAT(p)),
+    "ngn": NGN,
+    "ngn_momentum": NGNMomentum,
+    "schedule_free_polyak": ScheduleFreePolyak,
 }
 
 
@@ -68,8 +89,7 @@ def test_a_step_never_waits_for_the_device(make: Callable[..., Descent]) -> None
     loss = p.square().sum()
     loss.backward()
     optimizer.step(lambda: loss)
-    if isinstance(optimizer, DAL):
-        optimizer.ratio = torch.ones((), device="cuda")
+    looked(optimizer)
     torch.cuda.set_sync_debug_mode("error")
     try:
         optimizer.step(lambda: loss)

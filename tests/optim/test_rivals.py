@@ -60,6 +60,33 @@ def test_momo_is_optaxs(cap: float) -> None:
     assert steps == [None] * STEPS
 
 
+def test_momo_adam_is_optaxs() -> None:
+    points, steps = ours(lambda p: rivals.momo_adam(p, step_cap=0.3))
+    np.testing.assert_allclose(points, theirs(optax.contrib.momo_adam(0.3)), atol=1e-6)  # it adds ⟨g, θ⟩ up in float32
+    assert steps == [None] * STEPS
+
+
+@pytest.mark.parametrize("safeguard", [0.5, 20.0])
+def test_sps_safe_and_ima_are_their_formulas(safeguard: float) -> None:
+    """In numpy: SPS_safe, and heavy-ball momentum whose step takes account of the velocity; then the smaller bound
+    binds at some points and the larger at all."""
+    bound = 0.1
+    for momentum in (0.0, 0.6):
+        make = rivals.sps_safe if momentum == 0 else lambda p, **o: rivals.ima(p, momentum=0.6, **o)
+        points, steps = ours(lambda p, make=make: make(p, safeguard=safeguard, f_star=bound))
+        ratio, before, now, guarded = momentum / (1 - momentum), START, START, []
+        for point, told in zip(points, steps, strict=True):
+            residual = A @ now - B
+            g = 2 * A.T @ residual / 8
+            numerator = max((residual**2).mean() - bound + ratio * g @ (now - before), 0)
+            h = (1 - momentum) * numerator / max(g @ g, safeguard)
+            guarded.append(g @ g < safeguard)
+            before, now = now, now + momentum * (now - before) - h * g
+            np.testing.assert_allclose(point, now, rtol=1e-7, atol=1e-9)
+            assert told == pytest.approx(h, rel=1e-7)
+        assert any(guarded)
+
+
 def test_dog_is_optaxs() -> None:
     points, steps = ours(lambda p: rivals.dog(p, reps_rel=1e-3))
     np.testing.assert_allclose(points, theirs(optax.contrib.dog(1.0, ("heuristic", 1e-3))), atol=1e-13)
@@ -117,7 +144,7 @@ def test_nothing_of_the_extra_is_imported_before_it_is_asked_for(monkeypatch: py
     real = builtins.__import__
 
     def guarded(name: str, *args: object, **kwargs: object) -> object:
-        assert name.split(".")[0] not in ("pytorch_optimizer", "momo", "dog", "mechanic_pytorch")
+        assert name.split(".")[0] not in ("pytorch_optimizer", "momo", "dog", "mechanic_pytorch", "sps_safe")
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", guarded)

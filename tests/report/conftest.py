@@ -62,6 +62,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "time": k / 50,
                 "train/loss": 10.0 ** (-k / (10 + number)),
                 "test/accuracy": k / 60,
+                "train/evaluations": (k + 1) * 4 / 3,
             }
             | ({"train/epoch_loss": 1.0 / (number + 1)} if k % 10 == 9 else {})
             for k in range(50)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from corridor_exp.figures.claims import CLAIMS
+from corridor_exp.figures.run_statistics import step_sizes
 from corridor_exp.figures.verdicts import judge
 from corridor_exp.runs import records
 from corridor_exp.runs.groups import Runs
@@ -25,7 +26,7 @@ def thin(sweep: Path, out: Path) -> None:
 
 
 def test_claims_are_the_same(tmp_path: Path) -> None:
-    looks, h = [(0.1 + n / 7, 0.2) for n in range(10)], [0.1 + n / 30 for n in range(10)]
+    looks, h = [(0.1 + n / 7, 0.2) for n in range(10)], [0.1, 0.3, *[1.0] * 12, 0.2, 0.2]  # a cap of 1
     for seed in SEEDS:
         write_run(tmp_path / "a" / f"clr{seed}", [2.0, 0.04, 0.001], h=h, looks=looks, accuracy=0.3, seed=seed)
         for rate in (0.1, 0.5, 2.0):
@@ -35,6 +36,8 @@ def test_claims_are_the_same(tmp_path: Path) -> None:
     before, after = Runs.read(tmp_path / "a"), Runs.read(tmp_path / "b")
     for claim in CLAIMS:
         assert asdict(judge(claim, after)) == asdict(judge(claim, before))
+    for thinned, run in zip(after.where(optim__name="clr"), before.where(optim__name="clr"), strict=True):
+        assert step_sizes(thinned) == step_sizes(run)
 
 
 def test_a_real_run_keeps_epochs_and_looks_whole_and_loses_no_digit(

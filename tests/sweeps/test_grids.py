@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from corridor_exp.config.compose import compose_jobs
-from corridor_exp.config.options import CONF_DIR
+from corridor_exp.config.compose import compose_grids, compose_jobs
+from corridor_exp.config.options import CONF_DIR, option_groups, our_option
 from corridor_exp.errors import UsageError
 from corridor_exp.runs import records
 from corridor_exp.sweeps.grids import figure_grids, load_figure, union
@@ -87,6 +88,7 @@ SAID = {
 }
 FIGURES = sorted(file.stem for file in CONF_DIR.glob("figure/*.yaml") if file.stem != "fig1")
 MAP = [figure for figure in FIGURES if figure.startswith("map")]
+BENCHMARKS = [name for name in FIGURES if name.startswith("rivals")]
 
 
 @pytest.mark.parametrize("scale", ["full", "mini", "smoke"])
@@ -94,7 +96,10 @@ MAP = [figure for figure in FIGURES if figure.startswith("map")]
 def test_every_figure_composes_at_every_scale(figure: str, scale: str) -> None:
     """In the paper's figures CLR has the same runs for each seed: three seeds, or one in a smoke test."""
     grids = figure_grids([CONF_DIR], figure, scale, ["engine.threads=1"])
-    runs = [config for grid in grids for config in compose_jobs(grid, True)]
+    if figure in BENCHMARKS:  # of which one optimizer says enough here
+        compose_grids([grid for grid in grids if "optim=clr" in grid])
+        return
+    runs = compose_grids(grids)
     if not figure.startswith("fig"):  # not the paper's
         return
     seeds = Counter(config.seed for config in runs if config.optim.name == "clr")
@@ -102,6 +107,27 @@ def test_every_figure_composes_at_every_scale(figure: str, scale: str) -> None:
     assert set(seeds) == {10, 11, 12} or (scale == "smoke" and set(seeds) == {0})  # docs/rules.md
     for grid in grids:  # no default decides silently
         assert {word.partition("=")[0] for word in grid} >= SAID
+
+
+@pytest.mark.parametrize("name", ["rivals_small", "rivals_cifar"])
+def test_a_benchmark_has_methods_at_their_default_and_at_five_settings_a_decade_apart(name: str) -> None:
+    """Three seeds at the default, one at the others, alike on all problems, each of which has a target."""
+    grids, figure = figure_grids([CONF_DIR], name, "full", ["engine.threads=1"]), load_figure([CONF_DIR], name)
+    first = figure.settings[0].split()
+    assert [f"name={target}" for target in figure.targets] == [problem.split()[0] for problem in figure.settings]
+    assert len(grids) == len(figure.settings) * len(figure.grids)
+    runs = compose_grids([grid for grid in grids if first[0] in grid])
+    methods = {config.optim.name for config in runs}
+    assert methods == set(option_groups([CONF_DIR])["optim"]) - {"polyak"} or name == "rivals_cifar"
+    for method in methods:
+        mine = [config.optim.keywords() for config in runs if config.optim.name == method]
+        (key,) = {k for of_one in mine for k, v in of_one.items() if any(other[k] != v for other in mine)}
+        default = our_option("optim", method)[key]
+        tried = sorted({of_one[key] for of_one in mine if of_one[key] is not None})
+        assert [of_one[key] for of_one in mine].count(default) >= 3
+        assert len(tried) == 5
+        assert all(b / a == pytest.approx(10) for a, b in pairwise(tried))
+        assert default is None or default in tried
 
 
 @pytest.mark.parametrize("figure", MAP)

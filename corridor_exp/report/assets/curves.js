@@ -2,7 +2,7 @@
 
 const FEW = 3;
 
-// What x is at a step; time and epochs are interpolated between the steps that the page has them of.
+// What x is at a step; anything but steps is interpolated between the steps that the page has it of.
 function xOf(run, along) {
   if (along === "step") return (step) => step;
   let i = 0;
@@ -15,19 +15,24 @@ function xOf(run, along) {
       return before + ((step + 1 - start) * (done - before)) / (stop - start);
     };
   }
-  const [steps, seconds] = run.clock;
+  const [steps, values] = along === "time" ? run.clock : valuesOf(run, along);
   return (step) => {
     while (i + 2 < steps.length && steps[i + 1] <= step) i++;
-    if (steps.length < 2 || step <= steps[i]) return seconds[i] ?? NaN;
-    return seconds[i] + ((seconds[i + 1] - seconds[i]) * (step - steps[i])) / (steps[i + 1] - steps[i]);
+    if (steps.length < 2 || step <= steps[i]) return values[i] ?? NaN;
+    return values[i] + ((values[i + 1] - values[i]) * (step - steps[i])) / (steps[i + 1] - steps[i]);
   };
 }
 
-function pointsOf(run, metric, along) {
-  if (!run.curves[metric]) return [];
+function valuesOf(run, metric) {
+  if (!run.curves[metric]) return [[], []];
   const [which, values] = run.curves[metric];
+  return [run.steps[which], values];
+}
+
+function pointsOf(run, metric, along) {
+  const [steps, values] = valuesOf(run, metric);
   const x = xOf(run, along);
-  return run.steps[which].map((step, i) => ({ step, x: x(step), y: numberOf(values[i]) }));
+  return steps.map((step, i) => ({ step, x: x(step), y: numberOf(values[i]) }));
 }
 
 // The median of `width` neighbours, which keeps a jump where a mean would blur it.

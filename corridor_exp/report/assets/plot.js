@@ -109,7 +109,7 @@ function notes(points, logX, logY) {
     ...count("not finite, a gap in its line", points.filter((p) => !Number.isFinite(p.y)).length),
     ...count("not above 0, left out of the logarithmic y axis", logY ? points.filter((p) => p.y <= 0 && p.y > -Infinity).length : 0),
     ...count("not above 0, left out of the logarithmic x axis", logX ? points.filter((p) => p.x <= 0).length : 0),
-    ...count(isScatter() ? "without a number for x" : "of runs that ended no epoch, whose length is not known", points.filter((p) => Number.isNaN(p.x)).length),
+    ...count(isScatter() ? "without a number for x" : "without a place on the x axis, whose run does not tell it", points.filter((p) => Number.isNaN(p.x)).length),
   ];
   return said.length ? `${said.join("; ")}.` : "";
 }

@@ -1,0 +1,249 @@
+"""The benchmark of step sizes: each method at its default and over its main setting, on several problems.
+
+A problem is the runs of one name, a method those of one optimizer. Its main setting is the key of `optim` in which its
+runs differ. The target of a problem is a mean training loss; what counts is the cost until then, in gradients.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from itertools import takewhile
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from corridor_exp.figures import style
+from corridor_exp.figures.run_statistics import gradients_to
+from corridor_exp.runs import records
+from corridor_exp.runs.groups import WORDS, Runs, images_of, seeds_of
+from corridor_exp.runs.layout import Status
+from corridor_exp.runs.reading import Run
+from corridor_exp.runs.series import band, newest
+
+Defaults = Mapping[str, Mapping[str, Any]]  # of the keys of each optimizer, by its name
+METRICS = (records.TRAIN_EPOCH_LOSS, records.TEST_ACCURACY)
+FURTHEST = 100.0  # factor of the best up to which a profile is drawn
+
+
+@dataclass(frozen=True)
+class Point:
+    """A plotted number: how the runs of one setting ended, over its seeds. A divergence is an infinite loss."""
+
+    problem: str
+    method: str
+    key: str
+    setting: float | None
+    metric: str
+    median: float
+    low: float
+    high: float
+    runs: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method on a problem. Gradients are the median cost until the target, infinite where it is not reached."""
+
+    problem: str
+    method: str
+    setting: str
+    default: float | None
+    default_loss: float
+    default_gradients: float
+    tuned: float | None
+    tuned_loss: float
+    tuned_gradients: float
+    with_search: float
+    good_decades: float  # of the unbroken range of settings around the tuned one that reach the target
+    failures: str  # settings that do not, of all
+
+
+class Method:
+    """The runs of a method on a problem."""
+
+    def __init__(
+        self, problem: str, name: str, runs: Sequence[Run], target: float, defaults: Mapping[str, Any]
+    ) -> None:
+        self.problem, self.name, self.runs, self.target = problem, name, runs, target
+        values = {key: {repr(run.config.get(f"optim.{key}")) for run in runs} for key in defaults}
+        varied = [key for key, seen in values.items() if len(seen) > 1]
+        self.setting = varied[0] if varied else ""
+        self.default = defaults.get(self.setting)
+
+    def setting_of(self, run: Run) -> float | None:
+        return run.config.get(f"optim.{self.setting}")
+
+    @cached_property
+    def settings(self) -> dict[float | None, list[Run]]:
+        """The runs of each value of the main setting, from the smallest; None, as of a bound, comes last."""
+        found: dict[float | None, list[Run]] = {}
+        for run in sorted(self.runs, key=lambda run: math.inf if (v := self.setting_of(run)) is None else v):
+            found.setdefault(self.setting_of(run), []).append(run)
+        return found
+
+    def median(self, setting: float | None, of: Callable[[Run], float]) -> float:
+        return statistics.median(map(of, self.settings[setting])) if setting in self.settings else math.inf
+
+    def gradients(self, setting: float | None) -> float:
+        return self.median(setting, lambda run: gradients_to(self.target, run))
+
+    @property
+    def tuned(self) -> float | None:
+        """The setting that reaches the target at the least cost, or else ends with the lowest loss."""
+        return min(self.settings, key=lambda setting: (self.gradients(setting), self.median(setting, last_loss)))
+
+    @property
+    def good_decades(self) -> float:
+        """How wide the range of settings is that reach the target, unbroken and around the tuned one."""
+        tried = [setting for setting in self.settings if setting is not None]
+        if self.tuned not in tried or not math.isfinite(self.gradients(self.tuned)):
+            return 0.0
+        at = tried.index(self.tuned)
+        reached = lambda setting: math.isfinite(self.gradients(setting))  # noqa: E731
+        above = list(takewhile(reached, tried[at:]))
+        below = list(takewhile(reached, tried[at::-1]))
+        return math.log10(above[-1] / below[-1])
+
+    @property
+    def search(self) -> float:
+        """What one run of each setting has cost."""
+        return sum(newest(runs[0].records, records.TRAIN_EVALUATIONS) or 0.0 for runs in self.settings.values())
+
+    def row(self) -> Row:
+        missed = sum(math.isinf(self.gradients(setting)) for setting in self.settings)
+        return Row(
+            self.problem,
+            WORDS.get(self.name, self.name),
+            self.setting,
+            self.default,
+            self.median(self.default, last_loss),
+            self.gradients(self.default),
+            self.tuned,
+            self.median(self.tuned, last_loss),
+            self.gradients(self.tuned),
+            self.gradients(self.tuned) + (self.search if len(self.settings) > 1 else 0),
+            self.good_decades,
+            f"{missed} of {len(self.settings)}",
+        )
+
+    def points(self) -> Iterable[Point]:
+        for setting, runs in self.settings.items():
+            for metric in METRICS:
+                values = [last(run, metric) for run in runs]
+                known = [value for value in values if value is not None]
+                if known:
+                    name = WORDS.get(self.name, self.name)
+                    yield Point(self.problem, name, self.setting, setting, metric, *band(known))
+
+
+def last(run: Run, metric: str) -> float | None:
+    """The last value of a metric; the loss of a run that did not complete is infinite, its accuracy unknown."""
+    if run.status != Status.COMPLETED:
+        return math.inf if metric == records.TRAIN_EPOCH_LOSS else None
+    return newest(run.records, metric)
+
+
+def last_loss(run: Run) -> float:
+    value = last(run, records.TRAIN_EPOCH_LOSS)
+    return math.inf if value is None or math.isnan(value) else value
+
+
+def methods_of(runs: Runs, targets: Mapping[str, float], defaults: Defaults) -> list[Method]:
+    """The methods on the problems that have a target, by problem in the order of the targets."""
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for run in runs.runs:
+        problem = str(run.config.get("name"))
+        if problem in targets and run.records:
+            groups.setdefault((problem, str(run.config.get("optim.name"))), []).append(run)
+    order = list(targets)
+    return [
+        Method(problem, name, members, targets[problem], defaults.get(name, {}))
+        for (problem, name), members in sorted(groups.items(), key=lambda group: order.index(group[0][0]))
+    ]
+
+
+def profile(costs: Mapping[str, Mapping[str, float]]) -> dict[str, list[float]]:
+    """For each method the factors of the best, in order, at which one more problem is solved (Dolan & Moré 2002).
+
+    `costs` are by problem and method; infinite where the problem is not solved.
+    """
+    best = {problem: min(of.values()) for problem, of in costs.items()}
+    names = dict.fromkeys(name for of in costs.values() for name in of)
+    factors = {n: [of[n] / best[p] for p, of in costs.items() if math.isfinite(of.get(n, math.inf))] for n in names}
+    return {name: sorted(values) for name, values in factors.items()}
+
+
+def draw(runs: Runs, targets: Mapping[str, float], defaults: Defaults, title: str) -> tuple[Figure, list[Point]]:
+    """The figure: how runs end against the main setting, a column a problem; below, the two performance profiles."""
+    methods = methods_of(runs, targets, defaults)
+    points = [point for method in methods for point in method.points()]
+    rows = [method.row() for method in methods]
+    problems = list(dict.fromkeys(row.problem for row in rows))
+    looks = {name: style.look(n) for n, name in enumerate(dict.fromkeys(row.method for row in rows))}
+    columns = max(len(problems), 1)
+    with mpl.rc_context(style.RC):
+        figure = style.new_figure(7.5)
+        grid = figure.add_gridspec(3, 2 * columns)
+        for column, problem in enumerate(problems):
+            here = [method for method in methods if method.problem == problem]
+            for line, metric in enumerate(METRICS):
+                shown = [p for p in points if p.problem == problem and p.metric == metric]
+                if not shown:  # of a problem without classes
+                    continue
+                axis = figure.add_subplot(grid[line, 2 * column : 2 * column + 2])
+                _sensitivity(axis, here, shown, looks)
+                axis.set(title="" if line else problem, ylabel="" if column else f"last {style.AXIS[metric]}")
+        for half, kind in enumerate(("default", "tuned")):
+            axis = figure.add_subplot(grid[2, half * columns : (half + 1) * columns])
+            _profile(axis, rows, f"{kind}_gradients", looks)
+            axis.set(title="at the default" if kind == "default" else "tuned, without the cost of the search")
+        facts = [images_of(runs.runs), seeds_of(runs.runs), "median over the seeds"]
+        style.finish(figure, title, facts, [])
+    return figure, points
+
+
+def _sensitivity(
+    axis: Axes, methods: Sequence[Method], points: Sequence[Point], looks: Mapping[str, style.Look]
+) -> None:
+    for method in methods:
+        name = WORDS.get(method.name, method.name)
+        line = [p for p in points if p.method == name and p.setting is not None and math.isfinite(p.median)]
+        unit = method.default if isinstance(method.default, float) and method.default > 0 else 1.0
+        if line and method.setting:
+            x = [p.setting / unit for p in line if p.setting is not None]
+            axis.plot(x, [p.median for p in line], marker=".", label=name, **looks[name])
+        elif line or (line := [p for p in points if p.method == name and math.isfinite(p.median)]):
+            axis.axhline(line[0].median, label=name, **looks[name])
+    axis.set(xscale="log", xlabel="setting / default")
+    style.set_scale(axis, points[0].metric, [p.median for p in points if math.isfinite(p.median)])
+
+
+def _profile(axis: Axes, rows: Sequence[Row], cost: str, looks: Mapping[str, style.Look]) -> None:
+    costs: dict[str, dict[str, float]] = {}
+    for row in rows:
+        costs.setdefault(row.problem, {})[row.method] = getattr(row, cost)
+    for name, factors in profile(costs).items():
+        solved = [n / len(costs) for n in range(len(factors) + 1)]
+        axis.step([1.0, *factors, FURTHEST], [*solved, solved[-1]], where="post", label=name, **looks[name])
+    axis.set(xscale="log", xlim=(1, FURTHEST), ylim=(0, 1.03), xlabel="gradients to the target / the least of all")
+    axis.set_ylabel("share of problems")
+
+
+def table(runs: Runs, targets: Mapping[str, float], defaults: Defaults) -> str:
+    """One line a method and problem, as Markdown."""
+    names = [field.name for field in fields(Row)]
+    lines = [[name.replace("_", " ") for name in names], ["---"] * len(names)]
+    lines += [
+        [_shown(getattr(row, name)) for name in names] for row in (m.row() for m in methods_of(runs, targets, defaults))
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _shown(value: float | str | None) -> str:
+    return "–" if value is None else value if isinstance(value, str) else f"{value:.3g}"

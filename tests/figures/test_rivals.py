@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+import pytest
+
+from corridor_exp.cli.figures import main
+from corridor_exp.figures import rivals
+from corridor_exp.figures.run_statistics import gradients_to
+from corridor_exp.runs import reading
+from corridor_exp.runs.groups import Runs
+from tests.figures.synthetic import as_figure, write_run
+
+TARGETS = {"easy": 0.1, "hard": 0.1}
+DEFAULTS = {"sgd": {"name": "sgd", "lr": 0.1, "momentum": 0.0}, "ngn": {"name": "ngn", "sigma": 1.0}}
+
+
+@pytest.fixture
+def benchmark(tmp_path: Path) -> Runs:
+    """SGD, whose target is reached from 0.1 to 1, and NGN, cheaper on `easy` and not there on `hard`."""
+    ends = {0.001: 0.5, 0.01: 0.2, 0.1: 0.01, 1.0: 0.001, 10.0: None}
+    for problem in TARGETS:
+        for rate, loss in ends.items():
+            for seed in (30, 31, 32) if rate == 0.1 else (30,):
+                folder = tmp_path / f"{problem}-sgd-{rate}-{seed}"
+                common = {"optim": "sgd", "lr": rate, "seed": seed, "name": problem, "gradients": 10.0}
+                if loss is None:
+                    write_run(folder, [1.0], status="diverged", **common)
+                else:
+                    write_run(folder, [1.0, loss], accuracy=1 - loss, **common)
+        for seed in (30, 31, 32):
+            losses = [0.05, 0.04] if problem == "easy" else [1.0, 0.3]
+            folder = tmp_path / f"{problem}-ngn-{seed}"
+            write_run(folder, losses, optim="ngn", sigma=1.0, seed=seed, name=problem, gradients=5.0)
+    return as_figure(tmp_path, "rivals_small")
+
+
+def test_the_cost_to_a_target_lies_on_a_line_between_epoch_ends(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", [1.0, 0.01, 0.001], gradients=8.0)
+    run = reading.read(tmp_path / "run")
+    assert gradients_to(0.1, run) == pytest.approx(12)  # halfway in the logarithm from 8 to 16
+    assert gradients_to(2.0, run) == 8
+    assert gradients_to(1e-4, run) == math.inf
+
+
+def test_a_row_has_the_default_the_tuned_setting_and_the_cost_of_the_search(benchmark: Runs) -> None:
+    rows = {
+        (row.problem, row.method): row for row in (m.row() for m in rivals.methods_of(benchmark, TARGETS, DEFAULTS))
+    }
+    sgd = rows["easy", "SGD"]
+    assert (sgd.setting, sgd.default, sgd.tuned) == ("lr", 0.1, 1.0)
+    assert sgd.default_loss == 0.01
+    assert sgd.default_gradients == pytest.approx(10 + 10 * math.log(10) / math.log(100))
+    assert sgd.tuned_gradients == pytest.approx(10 + 10 * math.log(10) / math.log(1000))
+    assert sgd.with_search == pytest.approx(sgd.tuned_gradients + 4 * 20 + 10)
+    assert sgd.good_decades == pytest.approx(1)
+    assert sgd.failures == "3 of 5"
+    ngn = rows["hard", "ngn"]
+    assert (ngn.default_gradients, ngn.failures, ngn.default_loss) == (math.inf, "1 of 1", 0.3)
+    assert rows["easy", "ngn"].with_search == rows["easy", "ngn"].default_gradients == 5
+
+
+def test_a_profile_counts_the_problems_within_a_factor_of_the_best() -> None:
+    costs = {"a": {"x": 1.0, "y": 4.0}, "b": {"x": math.inf, "y": 7.0}, "c": {"x": math.inf, "y": math.inf}}
+    assert rivals.profile(costs) == {"x": [1.0], "y": [1.0, 4.0]}
+
+
+def test_the_figure_shows_what_the_points_say(benchmark: Runs) -> None:
+    figure, points = rivals.draw(benchmark, TARGETS, DEFAULTS, "title")
+    losses = [p for p in points if (p.problem, p.method, p.metric) == ("easy", "SGD", "train/epoch_loss")]
+    assert [(p.setting, p.median, p.runs) for p in losses] == [
+        (0.001, 0.5, 1),
+        (0.01, 0.2, 1),
+        (0.1, 0.01, 3),
+        (1.0, 0.001, 1),
+        (10.0, math.inf, 1),
+    ]
+    easy, _, _, _, default, tuned = figure.axes
+    curve = next(line for line in easy.lines if line.get_label() == "SGD")
+    assert list(curve.get_xdata()) == pytest.approx([0.01, 0.1, 1, 10])  # over the default; a divergence has no place
+    assert list(curve.get_ydata()) == [0.5, 0.2, 0.01, 0.001]
+    steps = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in default.lines}
+    assert steps["ngn"] == ([1, 1, 100], [0, 0.5, 0.5])
+    assert steps["SGD"][1] == [0, 0.5, 1, 1]
+    assert steps["SGD"][0] == pytest.approx([1, 1, 3, 100])
+    assert tuned.get_title() == "tuned, without the cost of the search"
+
+
+def test_the_command_draws_a_benchmark_and_its_table(tmp_path: Path) -> None:
+    for problem in ("digits", "logistic"):
+        write_run(tmp_path / "runs" / problem, [1.0, 0.001], optim="ngn", sigma=1.0, name=problem, gradients=3.0)
+    as_figure(tmp_path / "runs", "rivals_small")
+    main(["rivals_small", "--runs", "runs", "--out", "out"])
+    assert (tmp_path / "out/rivals_small.png").stat().st_size > 10_000
+    rows = list(csv.DictReader((tmp_path / "out/rivals_small.csv").open()))
+    assert {(row["problem"], row["median"]) for row in rows} == {("digits", "0.001"), ("logistic", "0.001")}
+    table = (tmp_path / "out/rivals_small.md").read_text().splitlines()
+    assert table[2].startswith("| logistic | ngn |")
+    assert len(table) == 4
