@@ -99,8 +99,6 @@ def test_fail_fast_begins_no_run_after_one_has_failed(corridor_sweep: Run, capsy
     assert "3 completed, 1 failed, 2 waiting" in capsys.readouterr().out
     Path("crash").unlink()
     assert corridor_sweep(*argv) == 0
-    assert corridor_sweep(*argv, "--fail-fast", "executor=slurm") == 2
-    assert "--fail-fast is for executor=local" in capsys.readouterr().err
 
 
 def test_row_23_a_yaml_edited_afterwards_has_no_effect_and_that_is_said(corridor_sweep: Run, capsys, tmp_path) -> None:
