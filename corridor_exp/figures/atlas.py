@@ -150,7 +150,7 @@ def draw(looks: Sequence[Record], atlas: list[Phase], title: str) -> Figure:
     axes[0].set(yscale="log", ylabel="corridor index (0: corridor)")
     low, high = axes[0].get_ylim()
     if high < 100 * low:
-        style.plain_ticks(axes[0])
+        style.plain_ticks(axes[0].yaxis)
     axes[0].text(1.0, 0.5, " ½", transform=axes[0].get_yaxis_transform(), va="center", color="0.3")
     _legend(axes[0])
     _points(axes[1], steps, looks, records.GRADIENT_ALIGNMENT, "alignment at the midpoint")

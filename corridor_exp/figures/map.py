@@ -180,6 +180,8 @@ def _scatter(axis: Axes, points: Sequence[Point], rows: Sequence[Row]) -> None:
     for data, marker, filled in ((FITTED, "o", False), (TESTED, "s", True)):
         for outcome, colour in COLOURS.items():
             some = [p for p in points if (p.data, p.outcome) == (data, outcome)]
+            if not some:
+                continue
             x, y = [min(max(p.predictor, 1e-2), 1e3) for p in some], [min(max(p.ratio, 1e-3), 1e3) for p in some]
             label = f"CLR {outcome}, {data}"
             face = colour if filled else "none"
@@ -189,6 +191,7 @@ def _scatter(axis: Axes, points: Sequence[Point], rows: Sequence[Row]) -> None:
     if threshold is not None:
         axis.axvline(threshold, color="black", linestyle="--", linewidth=0.8)
     axis.set(xscale="log", yscale="log", xlabel=f"{PRIMARY} (dashed: threshold from digits)")
+    style.plain_ticks(axis.xaxis)
     axis.set_ylabel("final loss of CLR / of the best rate")
 
 

@@ -12,6 +12,7 @@ from typing import Any, TypedDict
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
@@ -125,14 +126,14 @@ def set_scale(axis: Axes, metric: str, values: Sequence[float]) -> None:
     if span >= 3 and "accuracy" not in metric:
         axis.set_yscale("log")
         if span < 10:
-            plain_ticks(axis)
+            plain_ticks(axis.yaxis)
 
 
-def plain_ticks(axis: Axes) -> None:
-    """Numbers instead of powers of ten at a short logarithmic axis."""
-    axis.yaxis.set_major_formatter("{x:g}")
-    axis.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
-    axis.yaxis.set_minor_formatter("{x:g}")
+def plain_ticks(axis: Axis) -> None:
+    """Numbers instead of powers of ten at a short logarithmic axis, which is `axes.xaxis` or `axes.yaxis`."""
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
+    axis.set_minor_formatter("{x:g}")
 
 
 def finish(figure: Figure, title: str, facts: Sequence[str], problems: Sequence[str]) -> None:
