@@ -86,10 +86,10 @@ def test_a_value_that_no_parser_can_read_is_refused(corridor_train: Run, capsys,
 
 def test_torch_stays_out() -> None:
     code = (
-        "import sys, shlex; from corridor_exp.cli import sweep, train\n"
+        "import sys, shlex; from corridor_exp.cli import sweep, train, tune\n"
         "for line in sys.argv[1:]:\n"
         "    command, *argv = shlex.split(line)\n"
-        "    try: {'corridor-train': train, 'corridor-sweep': sweep}[command].main(argv)\n"
+        "    try: {'corridor-train': train, 'corridor-sweep': sweep, 'corridor-tune': tune}[command].main(argv)\n"
         "    except SystemExit as exit_: assert exit_.code == 2, line\n"
         "sys.exit('torch' in sys.modules)"
     )
