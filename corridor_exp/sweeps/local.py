@@ -49,15 +49,14 @@ def run_here(folders: list[Path], processes: int, fail_fast: bool = False) -> bo
         Progress(folders) as progress,
     ):
         try:
-            ending = False
-            while active or (waiting and not ending):
-                while waiting and len(active) < processes and not ending:
+            failed = False
+            while active or (waiting and not (failed or stop.asked)):
+                while waiting and len(active) < processes and not (failed or stop.asked):
                     folder = waiting.popleft()
                     process = context.Process(target=_child, args=(folder, targets.allowed()), name=folder.name)
                     process.start()
                     active[process.sentinel] = process, folder
-                ending |= stop.asked
-                if ending:  # repeatedly, because a run may have begun just now
+                if failed or stop.asked:  # repeatedly, because a run may have begun just now
                     for process, _ in active.values():
                         process.terminate()
                 progress.show([folder for _, folder in active.values()], len(waiting))
@@ -67,7 +66,7 @@ def run_here(folders: list[Path], processes: int, fail_fast: bool = False) -> bo
                     process.join()
                     if process.exitcode and not stop.asked:
                         fail(folder, _cause(process.exitcode, folder))
-                    ending |= fail_fast and reading.read_summary(folder).get("status") == Status.FAILED
+                    failed |= fail_fast and reading.read_summary(folder).get("status") == Status.FAILED
                 progress.show([folder for _, folder in active.values()], len(waiting))
         finally:
             for process, _ in active.values():
