@@ -94,7 +94,7 @@ def draw(name: str, figure: grids.Figure, place: Path | None, out: Path) -> bool
         style.save(*surfaces.draw(figure.title), out / name)
         _caption(out / name, f"{figure.title}. No runs: surfaces of corridor_exp.theory.")
         return True
-    if not figure.panels:
+    if not (figure.panels or _targets(figure)):
         raise UsageError(f"{name} has no panels to draw: conf/figure/{name}.yaml says how its runs are read")
     runs = find(name, place)
     if runs is None:
