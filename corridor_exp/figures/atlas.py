@@ -31,7 +31,7 @@ THRESHOLDS: dict[str, tuple[str, Callable[[float], bool]]] = {
 
 @dataclass(frozen=True)
 class Phase:
-    """A tenth of training: medians over its looks, and the share of them beyond each threshold."""
+    """A tenth of training: the medians over its looks, and the share of looks beyond each threshold."""
 
     first_step: int
     last_step: int
@@ -43,7 +43,7 @@ class Phase:
 
 
 def phases(looks: Sequence[Record], total_steps: int) -> list[Phase]:
-    """The looks of a run, by tenths of its steps; tenths without a look are left out."""
+    """The looks of a run, by tenths of its steps. Tenths without a look are left out."""
     return [_phase(members) for members in tenths(looks, total_steps)]
 
 
@@ -79,7 +79,7 @@ def _phase(looks: list[Record]) -> Phase:
 
 
 def table(atlas: list[Phase]) -> str:
-    """One line a phase: medians, the share of looks beyond each threshold, and the layer with the most of ‖Hg‖²."""
+    """A line for each phase: medians, the share of looks beyond each threshold, the layer with most of ‖Hg‖²."""
     short = {
         records.CORRIDOR_INDEX: "index",
         records.SECANT_CORRIDOR_INDEX: "secant",
@@ -125,7 +125,7 @@ COLOURS = {
 
 
 def title_of(run: Run) -> str:
-    """Which run it is, and what was trained on what: a picture leaves the folder of its run."""
+    """The run, its model and its data set. The picture needs them once it has left the folder of its run."""
     place = run.directory.resolve()
     named = [run.config.get(f"{group}.name") for group in ("dataset", "model", "optim")]
     batch = run.summary.get("batch_size") or run.config.get("batch_size")
@@ -178,7 +178,7 @@ def _points(axis: Any, steps: list[int], looks: Sequence[Record], key: str, labe
 
 
 def _legend(axis: Any) -> None:
-    """Above the panel, where it covers no look."""
+    """The legend, above the panel, so that it covers no look."""
     place = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0}
     axis.legend(**place, frameon=False, ncols=2, fontsize="small", handletextpad=0, columnspacing=1)
 

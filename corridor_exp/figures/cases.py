@@ -18,8 +18,8 @@ from corridor_exp.runs.reading import Run
 from corridor_exp.runs.records import Record
 from corridor_exp.runs.thinned import is_early, is_late, steps_of
 
-MARGIN = 1.25  # of the loss over the best rate's; within it is a tie
-ZERO = 1e-4  # a loss below counts as this
+MARGIN = 1.25  # of the loss over the best rate's loss; a case within it is a tie
+ZERO = 1e-4  # a smaller loss counts as this
 BELOW, TIE, ABOVE = "below", "tie", "above"
 CLR, CAPPED, TRUST, SGD = "CLR", "CLR, cap 1", "clr_trust", "SGD"
 RATES = 5
@@ -45,7 +45,7 @@ class Case:
 
 
 def end(run: Run) -> float:
-    """L: the mean loss of the last tenth of the steps; infinite for a run that diverged."""
+    """L: the mean loss of the last tenth of the steps. It is infinite if the run diverged."""
     if run.status == Status.DIVERGED:
         return math.inf
     losses = [r[records.TRAIN_LOSS] for r in run.records if is_late(r, steps_of(run))]
@@ -100,7 +100,7 @@ PREDICTORS = (*OF_A_LOOK, "batch size", "width")
 
 
 def predictors(run: Run) -> dict[str, float]:
-    """The predictors that the first steps of a run have: medians; what is not finite is infinite."""
+    """The predictors in the first steps of a run, as medians. A value that is not finite counts as infinite."""
     early = [r for r in run.records if is_early(r, steps_of(run))]
     found = {name: [v for r in early if (v := read(r)) is not None] for name, read in OF_A_LOOK.items()}
     batch = run.config["batch_size"]
@@ -124,13 +124,13 @@ def method(run: Run) -> str:
 
 
 def setting(run: Run) -> str:
-    """All that is the same for the runs of a setting: the experiment without the optimizer and the seed."""
+    """The configuration that all runs of a setting share: without the optimizer and the seed."""
     keys = sorted(key for key in run.config if not NOT_EXPERIMENT.fullmatch(key) and not key.startswith("optim."))
     return " ".join(f"{key}={run.config[key]}" for key in keys if run.config[key] is not None)
 
 
 def cases(runs: Iterable[Run]) -> tuple[list[Case], Counter[str]]:
-    """The cases of all settings that take part, and how many settings do not, by the reason."""
+    """The cases of all settings that take part. Also the number of settings that do not, by reason."""
     by_setting: dict[str, list[Run]] = {}
     for run in runs:
         by_setting.setdefault(setting(run), []).append(run)
@@ -156,5 +156,5 @@ def _case(run: Run, data: str, setting: str, rate: float, best: float) -> Case:
 
 
 def decided(found: Sequence[Case], data: str) -> list[Case]:
-    """The cases under CLR on these data that are no ties: those to predict."""
+    """The cases to predict: under CLR, on these data, without ties."""
     return [case for case in found if case.data == data and case.method == CLR and case.outcome != TIE]

@@ -26,15 +26,15 @@ from corridor_exp.figures.verdicts import Claim, Statistic
 from corridor_exp.runs.groups import Runs
 from corridor_exp.runs.reading import Run
 
-ByScale = tuple[dict[str, float], float]  # a value by the scale that has its own, and that of any other
+ByScale = tuple[dict[str, float], float]  # the values of scales that have their own, and the value of all others
 
 TAU: ByScale = {}, 0.01  # an epoch's mean training loss that counts as zero
-TAU_OTHERS: ByScale = {"full": 0.01}, 0.1  # of other networks and of ImageNet, at full scale and at any other
+TAU_OTHERS: ByScale = {"full": 0.01}, 0.1  # for other networks and for ImageNet: at full scale, and at all others
 SOONER = 0.15  # log₂ of a ratio of steps: 11 %
 BETTER: ByScale = {"full": 0.5}, 2.0  # points of test accuracy
 PEAK = 1.5  # the highest bin of h over the first, and over the last
 RANGE = 16  # of batch sizes
-CORRIDOR = 0.5  # what the corridor index of no convex quadratic is below
+CORRIDOR = 0.5  # no convex quadratic with minimum 0 has a smaller corridor index
 
 
 def _at(scales: ByScale, runs: Runs) -> float:
@@ -72,7 +72,7 @@ def _refuse_an_edge(rate: float, rates: Sequence[float]) -> None:
 
 
 def sooner(tau: ByScale) -> Callable[[Runs], Statistic]:
-    """The time to τ under the best rate over that under CLR, as a logarithm.
+    """log₂ of the time to τ under the best rate over the time under CLR.
 
     The best rate is picked on the same seeds, which favours SGD. A run that does not get there has a lower bound.
 
@@ -102,7 +102,7 @@ def sooner(tau: ByScale) -> Callable[[Runs], Statistic]:
 
 
 def _with_all_seeds(rates: dict[float, list[Run]], seeds: set[int]) -> dict[float, list[Run]]:
-    """The rates of the sweep's second stage. The first has one seed of every rate, and only chooses."""
+    """The rates that have all seeds: stage two of the sweep. Stage one has one seed a rate, and only chooses."""
     complete = {rate: runs for rate, runs in rates.items() if seeds <= {run.seed for run in runs}}
     if not complete:
         raise UndecidedError(f"no rate has all of the seeds {', '.join(map(str, sorted(seeds)))}")
@@ -138,7 +138,7 @@ def warms_up(runs: Runs) -> Statistic:
 
 
 def converges(tau: ByScale, width: int = 1) -> Callable[[Runs], Statistic]:
-    """Steps to τ, of the slowest batch size; their range must be at least `width`."""
+    """Steps to τ of the slowest batch size. The largest batch must be at least `width` times the smallest."""
 
     def measure(runs: Runs) -> Statistic:
         clr, target = _clr(runs), _at(tau, runs)

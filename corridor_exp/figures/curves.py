@@ -1,4 +1,4 @@
-"""Curves over the epochs: a panel a metric, a column a data set.
+"""Curves over the epochs: a panel for each metric, a column for each data set.
 
 Few seeds are a line each, because a mean of a few on a logarithmic axis shows the largest alone, and their median hides
 the others. Many are their median and the band between them.
@@ -29,7 +29,7 @@ LEVELS = {records.CORRIDOR_INDEX: (0.5, "½: no convex quadratic is below")}
 
 @dataclass(frozen=True)
 class Point:
-    """A plotted number: a value of the run of one seed, or of many seeds the median and the range."""
+    """A plotted number: the value of one seed, or the median and the range of many seeds."""
 
     dataset: str
     metric: str
@@ -43,7 +43,7 @@ class Point:
 
 
 def points(groups: Groups, metrics: Sequence[str]) -> list[Point]:
-    """All that is drawn."""
+    """All points of the figure."""
     drawn = []
     few = style.are_few(groups.values())
     for (dataset, label), seeds in groups.items():
@@ -60,7 +60,7 @@ def in_groups(runs: Runs) -> Groups:
     """The runs by data set and label, whose numbers rise. Runs on held-out images only choose a rate: none is drawn."""
     of_dataset: dict[str, list[Run]] = {}
     for run in runs.runs:
-        if run.config and not run.config.get("dataset.held_out"):  # without one it would be anything's curve
+        if run.config and not run.config.get("dataset.held_out"):  # a run without a configuration cannot be named
             of_dataset.setdefault(run.config.get("dataset.name") or "data", []).append(run)
     return {
         (dataset, label): seeds
@@ -75,7 +75,7 @@ def _words_and_numbers(label: str) -> list[str | float]:
 
 
 def draw(runs: Runs, panels: Sequence[str], title: str) -> tuple[Figure, list[Point]]:
-    """The figure, and the numbers in it. `panels` as in `conf/figure/`: a line of metrics each."""
+    """The figure, and the numbers in it. `panels` are those of `conf/figure/`: each is a line of metrics."""
     split = [panel.split() for panel in panels]
     metrics = list(dict.fromkeys(metric for metrics in split for metric in metrics))
     groups = in_groups(runs)
@@ -110,7 +110,7 @@ def _problems(groups: Groups, metrics: Sequence[str]) -> list[str]:
 
 
 def _hidden(drawn: Sequence[Point]) -> list[str]:
-    """A line for each curve that another one, drawn later, covers in every panel."""
+    """A line for each curve that a later curve covers in every panel."""
     curves: dict[tuple[str, str], list[tuple[str, float, float]]] = {}
     for p in drawn:
         name = p.label if p.seed is None else f"{p.label} seed {p.seed}"

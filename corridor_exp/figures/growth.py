@@ -25,7 +25,7 @@ def growth_condition(full: Sequence[float], batch: Sequence[float]) -> tuple[flo
 
 
 def sentence(looks: Sequence[Record]) -> str | None:
-    """The condition in words, with the number of looks that it is taken from. None if none has `probe=noise`."""
+    """The condition in words, with the number of its looks. None if no look has `probe=noise`."""
     noisy = [r for r in looks if r.get(records.GROWTH_RATIO) is not None]
     if not noisy:
         return None

@@ -36,7 +36,7 @@ COLOURS = {BELOW: style.COLOURS[1], TIE: "#999999", ABOVE: style.COLOURS[0]}
 
 @dataclass(frozen=True)
 class Row:
-    """A predictor: its rule from digits, and how the rule does there and on CIFAR-10, where `None` means untested."""
+    """A predictor: its rule from digits, and how well the rule does on digits and on CIFAR-10 (None: untested)."""
 
     predictor: str
     rule: Rule
@@ -58,7 +58,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Map:
-    """The cases, the settings that are left out, a row a predictor, and the verdict on the primary predictor."""
+    """The cases, the settings left out, a row for each predictor, and the verdict on the primary predictor."""
 
     cases: list[Case]
     left_out: Counter[str]
@@ -76,7 +76,7 @@ class Map:
         return cls(found, left_out, rows, _verdict(rows, tested, weights))
 
     def table(self) -> str:
-        """The counts, a line a predictor, and the verdict."""
+        """The counts, a line for each predictor, and the verdict."""
         lines = ["cases                below   tie  above"]
         for (data, method), outcomes in sorted(_counts(self.cases).items()):
             lines.append(f"{data + ', ' + method:20} {outcomes[BELOW]:5} {outcomes[TIE]:5} {outcomes[ABOVE]:6}")
@@ -98,7 +98,7 @@ def _counts(found: Sequence[Case]) -> dict[tuple[str, str], Counter[str]]:
 
 
 def _weights(tested: Sequence[Case]) -> np.ndarray | None:
-    """Bootstrap samples of the settings, the same for all predictors; None where a class is missing."""
+    """Bootstrap samples of the settings, the same for all predictors. None if a class is missing."""
     below = [case.outcome == BELOW for case in tested]
     return resampled([case.setting for case in tested], below) if 0 < sum(below) < len(below) else None
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 SAMPLES = 2000
-INFINITE = 1e300  # in the place of infinity, so that a middle can be taken
+INFINITE = 1e300  # stands for infinity, so that a mean of two values exists
 
 
 class Estimate(NamedTuple):
@@ -29,7 +29,7 @@ class Rule:
 
     @classmethod
     def fit(cls, values: Sequence[float], yes: Sequence[bool]) -> Rule:
-        """The sign by the AUC, and the threshold with the highest balanced accuracy: of several the middle one."""
+        """The sign by the AUC, and the threshold with the highest balanced accuracy. Of equals, the middle one."""
         x, y = _finite(values), np.asarray(yes, dtype=bool)
         sign = -1 if _auc(-x, y, np.ones((1, len(x))))[0] >= 0.5 else 1
         levels = np.unique(x)
@@ -65,7 +65,7 @@ def resampled(clusters: Sequence[str], yes: Sequence[bool], samples: int = SAMPL
 
 
 def estimate(values: np.ndarray) -> Estimate:
-    """Of a statistic of the data (the first value) and of the bootstrap samples."""
+    """From a statistic of the data, which is the first value, and of the bootstrap samples."""
     low, high = np.nanquantile(values[1:], [0.025, 0.975])
     return Estimate(float(values[0]), float(low), float(high))
 
@@ -75,7 +75,7 @@ def _finite(values: Sequence[float]) -> np.ndarray:
 
 
 def _auc(x: np.ndarray, yes: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The share of pairs of a yes and a no in which the yes has the larger x; equal ones count half."""
+    """The share of pairs of a yes and a no in which the yes has the larger x. Equal values count half."""
     high, low = x[yes][:, None], x[~yes][None, :]
     wins = (high > low) + 0.5 * (high == low)
     with np.errstate(invalid="ignore"):  # a sample may have lost a class with the cases that lack this value

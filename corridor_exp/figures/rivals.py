@@ -48,7 +48,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Row:
-    """A method on a problem. Gradients are the median cost until the target, infinite where it is not reached."""
+    """A method on a problem. `gradients` is the median cost until the target: infinite if it is not reached."""
 
     problem: str
     method: str
@@ -60,8 +60,8 @@ class Row:
     tuned_loss: float
     tuned_gradients: float
     with_search: float
-    good_decades: float  # of the unbroken range of settings around the tuned one that reach the target
-    failures: str  # settings that do not, of all
+    good_decades: float  # width of the unbroken range of settings that reach the target, around the tuned one
+    failures: str  # settings that do not reach it, of all
 
 
 class Method:
@@ -100,7 +100,7 @@ class Method:
 
     @property
     def good_decades(self) -> float:
-        """How wide the range of settings is that reach the target, unbroken and around the tuned one."""
+        """The width of the unbroken range of settings that reach the target, around the tuned one."""
         tried = [setting for setting in self.settings if setting is not None]
         if self.tuned not in tried or not math.isfinite(self.gradients(self.tuned)):
             return 0.0
@@ -112,7 +112,7 @@ class Method:
 
     @property
     def search(self) -> float:
-        """What one run of each setting has cost."""
+        """The cost of one run of each setting."""
         return sum(newest(runs[0].records, records.TRAIN_EVALUATIONS) or 0.0 for runs in self.settings.values())
 
     def row(self) -> Row:
@@ -143,7 +143,7 @@ class Method:
 
 
 def last(run: Run, metric: str) -> float | None:
-    """The last value of a metric; the loss of a run that did not complete is infinite, its accuracy unknown."""
+    """The last value of a metric. A run that did not complete has an infinite loss and no accuracy."""
     if run.status != Status.COMPLETED:
         return math.inf if metric == records.TRAIN_EPOCH_LOSS else None
     return newest(run.records, metric)
@@ -155,7 +155,7 @@ def last_loss(run: Run) -> float:
 
 
 def methods_of(runs: Runs, targets: Mapping[str, float], defaults: Defaults) -> list[Method]:
-    """The methods on the problems that have a target, by problem in the order of the targets."""
+    """The methods, by problem, in the order of the targets. Problems without a target are left out."""
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in runs.runs:
         problem = str(run.config.get("name"))
@@ -180,7 +180,7 @@ def profile(costs: Mapping[str, Mapping[str, float]]) -> dict[str, list[float]]:
 
 
 def draw(runs: Runs, targets: Mapping[str, float], defaults: Defaults, title: str) -> tuple[Figure, list[Point]]:
-    """The figure: how runs end against the main setting, a column a problem; below, the two performance profiles."""
+    """The figure. Above: how runs end against the main setting, a column for each problem. Below: two profiles."""
     methods = methods_of(runs, targets, defaults)
     points = [point for method in methods for point in method.points()]
     rows = [method.row() for method in methods]
@@ -236,7 +236,7 @@ def _profile(axis: Axes, rows: Sequence[Row], cost: str, looks: Mapping[str, sty
 
 
 def table(runs: Runs, targets: Mapping[str, float], defaults: Defaults) -> str:
-    """One line a method and problem, as Markdown."""
+    """A Markdown table with a line for each method and problem."""
     names = [field.name for field in fields(Row)]
     lines = [[name.replace("_", " ") for name in names], ["---"] * len(names)]
     lines += [

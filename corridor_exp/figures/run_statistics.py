@@ -1,4 +1,4 @@
-"""What one run says for a claim: the time to a loss, stability, the course of h, the distance from a corridor."""
+"""The statistics of one run for the claims: time to a loss, stability, the course of h, distance from a corridor."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from corridor_exp.runs.reading import Run
 from corridor_exp.runs.records import Record
 
 BINS = 10
-LOW = 0.05  # loss until which h is looked at: under cross-entropy it rises again after interpolation
+LOW = 0.05  # h counts until this loss, because under cross-entropy it rises again after interpolation
 CAP_BINDS = 0.05  # share of the steps at the cap
 CLASSES = 10
-JUMP = 2.0  # an epoch's loss over the lowest before it, as long as it is above …
+JUMP = 2.0  # an epoch's loss over the lowest before it, while the loss is above LOW_ENOUGH
 LOW_ENOUGH = 0.1
 LAST = 0.1  # share of the epochs whose test accuracy is averaged
 INDICES = records.CORRIDOR_INDEX, records.SECANT_CORRIDOR_INDEX
 
 
 class UndecidedError(Exception):
-    """Why the runs cannot tell, whatever their numbers."""
+    """The reason why the runs cannot decide a claim."""
 
 
 def epoch_ends(run: Run) -> list[int]:
@@ -33,7 +33,7 @@ def epoch_ends(run: Run) -> list[int]:
 
 
 def epoch_losses(run: Run) -> list[float]:
-    """An epoch's mean training loss; a divergence is one more, infinite."""
+    """The mean training loss of each epoch. A divergence adds an infinite one."""
     losses = [r[records.TRAIN_EPOCH_LOSS] for r in run.records if records.TRAIN_EPOCH_LOSS in r]
     return [*losses, math.inf] if run.status == Status.DIVERGED else losses
 
@@ -44,7 +44,7 @@ def steps_to(tau: float, run: Run) -> float:
 
 
 def gradients_to(tau: float, run: Run) -> float:
-    """The same in gradients of a batch, `train/evaluations`, instead of steps."""
+    """The same as `steps_to`, in gradients of a batch (`train/evaluations`)."""
     ends = [r for r in run.records if records.TRAIN_EPOCH_LOSS in r]
     return _where([r[records.TRAIN_EVALUATIONS] for r in ends], epoch_losses(run), tau)
 
@@ -61,7 +61,7 @@ def _where(at: Sequence[float], losses: Sequence[float], tau: float) -> float:
 
 
 def on_its_way(run: Run) -> bool:
-    """Whether the loss was lowest in the last tenth of the epochs: more of them might have reached τ."""
+    """Whether the loss was lowest in the last tenth of the epochs. Then more epochs might have reached τ."""
     losses = epoch_losses(run)
     return bool(losses) and losses.index(min(losses)) >= len(losses) - max(1, len(losses) // 10)
 
@@ -89,7 +89,7 @@ def instability(run: Run) -> float:
 
 
 def step_sizes(run: Run) -> tuple[list[float], int | None]:
-    """h of all recorded steps, and how many of them come before the first with E < 0.05; None if no step has that."""
+    """h of all recorded steps, and how many come before the first with E < 0.05. None if no step has E < 0.05."""
     steps = [r for r in run.records if r.get(records.TRAIN_LR) is not None]
     low = next((number for number, r in enumerate(steps) if r[records.TRAIN_LOSS] < LOW), None)
     return [r[records.TRAIN_LR] for r in steps], low
@@ -109,7 +109,7 @@ def rise_and_fall(run: Run) -> float:
 
 
 def peak(h: Sequence[float]) -> float:
-    """The highest of ten bins' median over the higher of the first bin's and the last's; 1 if an end is highest."""
+    """The highest median of ten bins, over the higher median of the first and the last bin. 1 if an end is highest."""
     bins = [statistics.median(h[i * len(h) // BINS : (i + 1) * len(h) // BINS]) for i in range(BINS)]
     return max(bins) / max(bins[0], bins[-1])
 

@@ -1,4 +1,4 @@
-"""The stability plot of any sweep: how a run ends against its learning rate, a line a method.
+"""The stability plot of any sweep: how runs end against their learning rate, a line for each method.
 
 A method without a rate to tune, such as CLR, is a level line.
 """
@@ -27,7 +27,7 @@ METRICS = (records.TRAIN_EPOCH_LOSS, records.TEST_ACCURACY)
 
 @dataclass(frozen=True)
 class Point:
-    """A plotted number: the last value of a metric, of the run of one seed, or of many seeds the median and the range.
+    """A plotted number: the last value of a metric for one seed, or the median and the range of many seeds.
 
     Only runs that completed have an end. `rate` is None for a level line.
     """
@@ -43,7 +43,7 @@ class Point:
 
 
 def points(runs: Sequence[Run], few: bool) -> list[Point]:
-    """All that is drawn; where the seeds are few, a point each."""
+    """All points of the figure. Few seeds have a point each."""
     drawn = []
     for metric in METRICS:
         for method, members in grouped(runs, apart_from=RATE).items():
@@ -58,7 +58,7 @@ def points(runs: Sequence[Run], few: bool) -> list[Point]:
 
 
 def draw(runs: Runs, title: str) -> tuple[Figure, list[Point]]:
-    """The figure, and the numbers in it. A run that did not complete has no end: it is named instead.
+    """The figure, and the numbers in it. A run that did not complete is named instead of drawn.
 
     Runs that were tested on held-out training images are not drawn beside others.
     """

@@ -68,12 +68,12 @@ NAMES = {  # of a metric that shares its panel
 
 
 def are_few(groups: Iterable[Sequence[Any]]) -> bool:
-    """Whether each run of the groups is drawn, and not a median."""
+    """Whether each run is drawn, instead of the median."""
     return max(map(len, groups), default=0) <= FEW_SEEDS
 
 
 def how_drawn(groups: Collection[Sequence[Any]]) -> str:
-    """What a line stands for, where there are several seeds."""
+    """The meaning of a line, if there are several seeds."""
     if all(len(runs) == 1 for runs in groups):
         return ""
     return "one line per seed" if are_few(groups) else "line: median, band: lowest to highest"
@@ -87,7 +87,7 @@ class Look(TypedDict):
 
 
 def look(number: int) -> Look:
-    """One of the colours, with another dash when they begin again."""
+    """The colour of this number. After the last colour they begin again with another dash."""
     return Look(color=COLOURS[number % len(COLOURS)], linestyle=DASHES[number // len(COLOURS) % len(DASHES)])
 
 
@@ -97,7 +97,7 @@ def redashed(look: Look, number: int) -> Look:
 
 
 def looks(rates: Mapping[str, float | None]) -> dict[str, Look]:
-    """A look for each label. Many learning rates have one map of colours from low to high, and what has none is dashed.
+    """A look for each label. Many learning rates share one map of colours, from low to high. Other labels are dashed.
 
     Labels of the same rate, as of two optimizers, have the same colour and another dash.
     """
@@ -130,14 +130,14 @@ def set_scale(axis: Axes, metric: str, values: Sequence[float]) -> None:
 
 
 def plain_ticks(axis: Axis) -> None:
-    """Numbers instead of powers of ten at a short logarithmic axis, which is `axes.xaxis` or `axes.yaxis`."""
+    """Print plain numbers at a short logarithmic axis (`axes.xaxis` or `axes.yaxis`), instead of powers of ten."""
     axis.set_major_formatter("{x:g}")
     axis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
     axis.set_minor_formatter("{x:g}")
 
 
 def finish(figure: Figure, title: str, facts: Sequence[str], problems: Sequence[str]) -> None:
-    """Title and facts, the one legend below, and under it every run that a reader could miss."""
+    """Add title and facts, the legend below, and under it every run that a reader could miss."""
     handles: dict[str, Any] = {}
     for axis in figure.axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
@@ -155,7 +155,7 @@ def finish(figure: Figure, title: str, facts: Sequence[str], problems: Sequence[
 
 
 def save(figure: Figure, points: Sequence[Any], path: Path) -> None:
-    """As .pdf and .png, and the plotted numbers, dataclasses of one kind, as .csv."""
+    """Save the figure as .pdf and .png, and the plotted numbers, dataclasses of one kind, as .csv."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for kind in ("pdf", "png"):
         figure.savefig(path.with_suffix(f".{kind}"), dpi=200)
