@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from corridor_exp.models.convolution import SameConv2d, same_padding
 from corridor_exp.models.resnet import resnet18, resnet50
 from corridor_exp.objective.batches import DataShape
 
@@ -43,51 +44,6 @@ def _with_haikus_layers(model: nn.Module) -> nn.Module:
             layer = _with_haikus_layers(child)
         setattr(model, name, layer)
     return model
-
-
-def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """JAX's `SAME` padding before and after `size` pixels: it gives ⌈size/stride⌉ outputs, an odd zero comes after."""
-    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-    return total // 2, total - total // 2
-
-
-class SameConv2d(nn.Conv2d):
-    """A convolution with `SAME` padding and the weights of another one, without bias. torch pads so for stride 1 only.
-
-    If the map is so small that every output sees every pixel, the convolution is a linear layer and is computed as one.
-    With 3×3 kernels these are maps of 1 or 2 pixels, the last ones for 32-pixel images. torch's convolutions spend most
-    of their time on the padding there.
-    """
-
-    def __init__(self, of: nn.Conv2d) -> None:
-        super().__init__(of.in_channels, of.out_channels, of.kernel_size[0], of.stride[0], bias=False, device="meta")
-        self.weight = of.weight
-
-    def forward(self, input: Tensor) -> Tensor:
-        shapes = list(zip(input.shape[2:], self.kernel_size, self.stride, strict=True))
-        taps = [_taps(*shape) for shape in shapes]
-        if all(first >= 0 and end <= kernel for (first, end), kernel in zip(taps, self.kernel_size, strict=True)):
-            return self._linear(input, taps)
-        (top, bottom), (left, right) = (same_padding(*shape) for shape in shapes)
-        if (top, left) == (bottom, right):
-            return F.conv2d(input, self.weight, None, self.stride, (top, left))
-        return F.conv2d(F.pad(input, (left, right, top, bottom)), self.weight, None, self.stride)
-
-    def _linear(self, input: Tensor, taps: list[tuple[int, int]]) -> Tensor:
-        """The convolution as a matrix. In each dimension, pixel i enters output o through tap before + i − stride·o."""
-        weight = self.weight  # outputs, channels, taps, taps
-        for dim, (first, end), stride in zip((2, 3), taps, self.stride, strict=True):
-            weight = weight.narrow(dim, first, end - first).unfold(dim, input.shape[dim], stride).flip(dim)
-        shape = *weight.shape[2:4], self.out_channels
-        matrix = weight.permute(2, 3, 0, 4, 5, 1).flatten(3).flatten(0, 2)  # channels come last, in inputs and outputs
-        output = F.linear(input.permute(0, 2, 3, 1).flatten(1), matrix).unflatten(1, shape).permute(0, 3, 1, 2)
-        return output if input.is_contiguous(memory_format=torch.channels_last) else output.contiguous()
-
-
-def _taps(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """The range of taps (first, end) that a kernel needs so that every output sees every pixel."""
-    before, _ = same_padding(size, kernel, stride)
-    return before - (-(-size // stride) - 1) * stride, before + size
 
 
 class SameMaxPool2d(nn.MaxPool2d):

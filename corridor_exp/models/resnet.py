@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1
 
 from corridor_exp.models.adapt import adapt, initialise_, stem_of, zero_
+from corridor_exp.models.convolution import SmallMapConv2d
 from corridor_exp.objective.batches import DataShape
 
 STEMS = {"small": (3, 1), "pooled": (3, 2), "imagenet": (7, 2)}  # kernel and stride of the first convolution
@@ -70,6 +71,7 @@ class ResNet(nn.Module):
         self.fc = nn.Linear(channels, shape.outputs)
         initialise_(self, init)
         adapt(self, activation, norm)
+        _fast_on_small_maps(self)
         if zero_init:
             zero_(self.fc)
             for module in self.modules():
@@ -82,6 +84,15 @@ class ResNet(nn.Module):
             x = self.get_submodule(name)(x)
         logits: Tensor = self.fc(self.avgpool(x).flatten(1))
         return logits
+
+
+def _fast_on_small_maps(model: nn.Module) -> None:
+    """Replace the convolutions of torchvision's blocks. Parameters, their names and the function stay."""
+    for name, child in model.named_children():
+        if isinstance(child, nn.Conv2d):
+            setattr(model, name, SmallMapConv2d(child))
+        else:
+            _fast_on_small_maps(child)
 
 
 def _stage(

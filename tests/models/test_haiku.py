@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from corridor_exp import models
 from corridor_exp.errors import RunError
-from corridor_exp.models.haiku import DebiasedBatchNorm2d, SameConv2d, SameMaxPool2d
+from corridor_exp.models.convolution import SameConv2d
+from corridor_exp.models.haiku import DebiasedBatchNorm2d, SameMaxPool2d
 from corridor_exp.objective import Batch, Objective
 from corridor_exp.objective.batches import DataShape
 from tests.conftest import assert_resumes_to_the_same_bits, engine_of, weights
