@@ -13,7 +13,6 @@ from corridor_exp import models
 from corridor_exp.models.convolution import SmallMapConv2d
 from corridor_exp.objective.batches import DataShape
 
-
 SIZES = st.integers(1, 7)
 
 
