@@ -2,9 +2,9 @@
 
     python scripts/factorial.py SWEEP [NOISE]
 
-Prints a row for each cell; NOISE is the sweep of conf/figure/stem_noise.yaml. For each method it prints which share of the variance of log₁₀ of the last epoch's loss each
-factor and each interaction explains. docs/rules.md has the definitions. A stem counts for a method if all of its runs
-have ended.
+Prints a row for each cell; NOISE is the sweep of conf/figure/stem_noise.yaml. For each method it prints which share of
+the variance of log₁₀ of the last epoch's loss each factor and each interaction explains. docs/rules.md has the
+definitions. A stem counts for a method if all of its runs have ended.
 """
 
 from __future__ import annotations
