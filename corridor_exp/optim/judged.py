@@ -44,9 +44,12 @@ class JudgedCLR(Descent):
     """Candidates B and C: the gradient of the next batch judges the step, which is shortened where it is refused."""
 
     def __init__(
-        self, params: ParamsT, kappa: float = 1.0, by_loss: bool = False, growth: float = 1.0, window: int = 10
+        self, params: ParamsT, kappa: float = 1.0, by_loss: bool = False, growth: float = 1.0, window: int = 10,
+        halve: bool = False,
+        retreat: bool = True,
     ) -> None:
         super().__init__(params)
+        self.halve, self.retreat = halve, retreat
         self.kappa, self.by_loss, self.growth, self.window = kappa, by_loss, growth, window
         self.memory = {
             "share": self.number(1),  # of CLR's step that the last one still has
@@ -64,9 +67,13 @@ class JudgedCLR(Descent):
         if memory["count"] > 0:
             moved = [self.state[p]["moved"] for p in at.params]
             a = memory["length"] * inner(at.grads, moved).double() / squared_norm(moved).double()
-            if self._refused(at, a):
+            if not self.retreat and self._refused(at, a):
+                memory["start"] = memory["start"] / 2 / self.growth
+            elif self._refused(at, a):
                 left = 1 / (1 - a)
-                if self.by_loss:
+                if self.halve:
+                    left = left.new_tensor(0.5)
+                elif self.by_loss:
                     left = left.clamp(1 / 16, 1 / 2) if a < 1 else left.new_tensor(0.5)
                 torch._foreach_add_(at.params, torch._foreach_mul(moved, float(1 - left)))
                 torch._foreach_mul_(moved, float(left))
