@@ -47,9 +47,10 @@ class JudgedCLR(Descent):
         self, params: ParamsT, kappa: float = 1.0, by_loss: bool = False, growth: float = 1.0, window: int = 10,
         halve: bool = False,
         retreat: bool = True,
+        floor: float = 1 / 16,
     ) -> None:
         super().__init__(params)
-        self.halve, self.retreat = halve, retreat
+        self.halve, self.retreat, self.floor = halve, retreat, floor
         self.kappa, self.by_loss, self.growth, self.window = kappa, by_loss, growth, window
         self.memory = {
             "share": self.number(1),  # of CLR's step that the last one still has
@@ -68,7 +69,7 @@ class JudgedCLR(Descent):
             moved = [self.state[p]["moved"] for p in at.params]
             a = memory["length"] * inner(at.grads, moved).double() / squared_norm(moved).double()
             if not self.retreat and self._refused(at, a):
-                memory["start"] = memory["start"] / 2 / self.growth
+                memory["start"] = (memory["start"] / 2).clamp(min=self.floor) / self.growth
             elif self._refused(at, a):
                 left = 1 / (1 - a)
                 if self.halve:
