@@ -88,7 +88,7 @@ def draw_all(names: list[str], place: Path | None, out: Path) -> None:
 
 def draw(name: str, figure: grids.Figure, place: Path | None, out: Path) -> bool:
     """Draw a figure, unless it needs runs that are not there; whether it was drawn."""
-    from corridor_exp.figures import curves, rivals, style, surfaces  # matplotlib, only now
+    from corridor_exp.figures import curves, rivals, sensitivity, style, surfaces  # matplotlib, only now
 
     if not figure.grids and not figure.runs:
         style.save(*surfaces.draw(figure.title), out / name)
@@ -104,7 +104,7 @@ def draw(name: str, figure: grids.Figure, place: Path | None, out: Path) -> bool
     title = figure.title + smaller
     if targets := _targets(figure):
         defaults = defaults_of_optimizers()
-        style.save(*rivals.draw(runs, targets, defaults, title), out / name)
+        style.save(*sensitivity.draw(runs, targets, defaults, title), out / name)
         (out / f"{name}.md").write_text(rivals.table(runs, targets, defaults) + "\n", encoding="utf-8")
     else:
         style.save(*curves.draw(runs, figure.panels, title), out / name)
