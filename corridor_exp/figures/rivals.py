@@ -134,7 +134,7 @@ class Method:
             self.gradients(self.tuned),
             self.gradients(self.tuned) + (self.search if len(self.settings) > 1 else 0),
             self.good_decades,
-            f"{missed} of {len(self.settings)}",
+            f"{missed}/{len(self.settings)}",
         )
 
     def points(self) -> Iterable[Point]:
@@ -185,14 +185,35 @@ def profile(costs: Mapping[str, Mapping[str, float]]) -> dict[str, list[float]]:
 
 
 def table(runs: Runs, targets: Mapping[str, float], defaults: Defaults) -> str:
-    """A Markdown table with a line for each method and problem."""
-    names = [field.name for field in fields(Row)]
-    lines = [[name.replace("_", " ") for name in names], ["---"] * len(names)]
-    lines += [
-        [_shown(getattr(row, name)) for name in names] for row in (m.row() for m in methods_of(runs, targets, defaults))
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    """A Markdown table with a line for each method, in which a cell has a value for each problem."""
+    rows = [method.row() for method in methods_of(runs, targets, defaults)]
+    problems = list(dict.fromkeys(row.problem for row in rows))
+    known = {(row.method, row.problem): row for row in rows}
+    names = [field.name for field in fields(Row) if field.name not in ("problem", "method", "setting", "default")]
+    lines = [["method", "setting", "default", *(name.replace("_", " ") for name in names)]]
+    lines.append(["---"] * len(lines[0]))
+    for method in ranked(rows, "default_gradients"):
+        of = [known.get((method, problem)) for problem in problems]
+        first = next(row for row in of if row)
+        cells = [" ".join(_shown(getattr(row, name)) if row else "." for row in of) for name in names]
+        lines.append([method, first.setting, _shown(first.default), *cells])
+    said = f"Values of {', '.join(problems)}. Never: the target is not reached. Gradients are those of a batch.\n\n"
+    return said + "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def ranked(rows: Sequence[Row], cost: str) -> list[str]:
+    """The methods: first those that solve more problems, of equals those that need fewer gradients, by mean log."""
+    known: dict[str, list[float]] = {}
+    for row in rows:
+        known.setdefault(row.method, []).append(getattr(row, cost))
+    place = {}
+    for name, costs in known.items():
+        logs = [math.log(c) for c in costs if math.isfinite(c)]
+        place[name] = (-len(logs), sum(logs) / max(len(logs), 1))
+    return sorted(place, key=lambda name: place[name])
 
 
 def _shown(value: float | str | None) -> str:
-    return "–" if value is None else value if isinstance(value, str) else f"{value:.3g}"
+    if isinstance(value, str):
+        return value
+    return "–" if value is None else "never" if math.isinf(value) else f"{value:.3g}"

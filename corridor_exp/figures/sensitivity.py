@@ -13,7 +13,7 @@ from matplotlib.colors import CenteredNorm, Normalize
 from matplotlib.figure import Figure
 
 from corridor_exp.figures import style
-from corridor_exp.figures.rivals import Defaults, Method, Point, Row, methods_of, profile
+from corridor_exp.figures.rivals import Defaults, Method, Point, Row, methods_of, profile, ranked
 from corridor_exp.runs import records
 from corridor_exp.runs.groups import WORDS, Runs, images_of, seeds_of
 
@@ -59,18 +59,6 @@ def draw(runs: Runs, targets: Mapping[str, float], defaults: Defaults, title: st
         facts = [images_of(runs.runs), seeds_of(runs.runs), "median over the seeds", marks]
         figure.suptitle("\n".join([title, "; ".join(filter(None, facts))]), fontsize=9)
     return figure, points
-
-
-def ranked(rows: Sequence[Row], cost: str) -> list[str]:
-    """The methods: first those that solve more problems, of equals those that need fewer gradients, by mean log."""
-    known: dict[str, list[float]] = {}
-    for row in rows:
-        known.setdefault(row.method, []).append(getattr(row, cost))
-    place = {}
-    for name, costs in known.items():
-        logs = [math.log(c) for c in costs if math.isfinite(c)]
-        place[name] = (-len(logs), sum(logs) / max(len(logs), 1))
-    return sorted(place, key=lambda name: place[name])
 
 
 def highlighted(rows: Sequence[Row]) -> dict[str, style.Look]:
