@@ -164,6 +164,4 @@ def _has_fused_kernel(optimizer: Optimizer, group: dict[str, Any]) -> bool:
     if group.get("foreach") or group.get("differentiable"):
         return False
     devices = ("cpu",) if isinstance(optimizer, Adagrad) else ("cpu", "cuda")
-    return all(
-        p.is_floating_point() and p.device.type in devices and not is_sharded(p) for p in group["params"]
-    )
+    return all(p.is_floating_point() and p.device.type in devices and not is_sharded(p) for p in group["params"])

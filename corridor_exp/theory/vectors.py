@@ -46,8 +46,8 @@ def squared_norm(u: Sequence[Tensor]) -> Tensor:
 
 
 def is_sharded(t: object) -> TypeIs[DTensor]:
-    """Whether a tensor has its elements on several ranks. Does not import `DTensor`, which takes a third of a second."""
-    module = sys.modules.get("torch.distributed.tensor")  # imported where there is such a tensor
+    """Whether a tensor has its elements on several ranks."""
+    module = sys.modules.get("torch.distributed.tensor")  # its import takes a second; where a `DTensor` is, it is done
     return module is not None and isinstance(t, module.DTensor)
 
 
