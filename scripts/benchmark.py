@@ -5,7 +5,8 @@ the training loop against a hand-written one; `data` batches against torchvision
 hydra`; `memory` a large batch in micro-batches against one micro-batch, and a plain run against one that gives memory
 back at once; `many` sweeps and reports; `all` of them. Each prints a table (minimum and median over interleaved
 repeats) and, as the last line, {"suite": ..., "ratios": {name: ratio of minima}, "worst": name}. A name that ends in
-`seconds` or `gb` is no ratio. Peers come with the extra [bench].
+`seconds` or `gb` is no ratio. `growth` has no targets: it measures how cost grows, and draws docs/figures/growth.png.
+Peers come with the extra [bench].
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ import argparse
 import json
 import platform
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from suites.curvature import hg
 from suites.data import data
+from suites.growth import growth
 from suites.many import many
 from suites.measure import Ratios
 from suites.process import memory, startup
@@ -33,6 +36,7 @@ SUITES: dict[str, Callable[[int | None], Ratios]] = {
     "many": many,
 }
 BF16 = {"loop-bf16": lambda repeats: loop(repeats, "bf16")}  # emulated on many CPUs, so not one of `all`
+PICTURE = Path(__file__).parents[1] / "docs" / "figures" / "growth.png"
 AT_MOST = {
     "clr_vs_sgd": 1.7,
     "clr_vs_alig": 1.0,
@@ -77,11 +81,13 @@ def report(ratios: Ratios) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("suite", choices=[*SUITES, *BF16, "all"])
+    parser.add_argument("suite", choices=[*SUITES, *BF16, "all", "growth"])
     parser.add_argument("--repeats", type=int, help="interleaved repeats (default: each suite's own)")
     args = parser.parse_args()
     print(f"Python {platform.python_version()}, torch {torch.__version__}, {torch.get_num_threads()} threads, ", end="")
     print(torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA")
+    if args.suite == "growth":
+        return growth(PICTURE)
     ratios: Ratios = {}
     for name, suite in SUITES.items() if args.suite == "all" else [(args.suite, {**SUITES, **BF16}[args.suite])]:
         print(f"{name}:", flush=True)

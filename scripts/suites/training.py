@@ -68,7 +68,7 @@ def loop(repeats: int | None, precision: str = "fp32") -> Ratios:
     device, _ = device_and_batch(1)
     low = torch.bfloat16 if precision == "bf16" else None
     steps = 1 if low and not computes_bf16(device) else 3  # emulated bf16 takes a minute a step
-    ours, hand_written = _loops(lambda: resnet18(CIFAR), low, 128, steps, device)
+    ours, hand_written = loops(lambda: resnet18(CIFAR), low, 128, steps, device)
     best = interleaved({f"engine, {precision}": ours, f"hand-written loop, {precision}": hand_written}, repeats or 7)
     return {f"loop_{precision}": best[f"hand-written loop, {precision}"] / best[f"engine, {precision}"]}
 
@@ -81,7 +81,7 @@ def haiku(repeats: int | None) -> Ratios:
     """
     device, _ = device_and_batch(1)
     low = torch.bfloat16 if computes_bf16(device) else None
-    ours, hand_written = _loops(lambda: resnet18_haiku(CIFAR), low, 512, 2, device)
+    ours, hand_written = loops(lambda: resnet18_haiku(CIFAR), low, 512, 2, device)
     factors = torch.randn(2, 2048, 2048, device=device, dtype=low or torch.float32)
     tasks = {"engine, Haiku's stem": ours, "hand-written loop, Haiku's stem": hand_written}
     mine, theirs, product = interleaved(
@@ -95,7 +95,7 @@ def haiku(repeats: int | None) -> Ratios:
     return {"loop_haiku": theirs / mine}
 
 
-def _loops(
+def loops(
     make: Callable[[], nn.Module], low: torch.dtype | None, size: int, steps: int, device: torch.device
 ) -> tuple[Callable[[], None], Callable[[], None]]:
     """So many steps of a network by the engine, and by a hand-written loop on the same batches."""
