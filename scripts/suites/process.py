@@ -7,10 +7,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from suites.measure import Ratios, interleaved
+from suites.peak import peak
 
 PYTHON = sys.executable
 TRAIN = [PYTHON, "-m", "corridor_exp.cli.train"]
@@ -79,7 +79,7 @@ def memory(repeats: int | None) -> Ratios:
 
 def command(name: str, *arguments: str, **environment: str) -> tuple[float, int]:
     """Seconds and peak resident bytes of one of our commands. Linux only."""
-    code = f"import sys, corridor_exp.cli.{name} as cli\nfrom suites.process import say_peak\nsay_peak(cli.main)"
+    code = f"import sys, corridor_exp.cli.{name} as cli\nfrom suites.peak import say_peak\nsay_peak(cli.main)"
     start = time.perf_counter()
     done = subprocess.run(
         [PYTHON, "-c", code, *arguments], cwd=SCRIPTS, env={**os.environ, **environment}, capture_output=True, text=True
@@ -88,14 +88,6 @@ def command(name: str, *arguments: str, **environment: str) -> tuple[float, int]
     if done.returncode:
         raise SystemExit(done.stderr)
     return seconds, int(done.stdout.split()[-1])
-
-
-def say_peak(main: Callable[[], None]) -> None:
-    """Call `main`, then print the peak of the resident set."""
-    try:
-        main()
-    finally:
-        print(_peak())
 
 
 def print_peak(size: int) -> None:
@@ -113,13 +105,8 @@ def print_peak(size: int) -> None:
     optimizer = CLR(model.parameters(), step_cap=0.1)
     batch = Batch(torch.randn(size, 3, 32, 32), torch.arange(size) % 10)
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew here
-    before = _peak()
+    before = peak()
     for _ in range(16 * 256 // size):
         loss, _ = objective.backward(batch)
         optimizer.step(lambda loss=loss: loss)
-    print(_peak() - before)
-
-
-def _peak() -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
+    print(peak() - before)
