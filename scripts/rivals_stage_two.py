@@ -2,8 +2,8 @@
 
     python scripts/rivals_stage_two.py RUNS FIGURE      e.g. outputs/rivals_small/sweep-1 rivals_small
 
-Prints lines for the `grids` of conf/figure/FIGURE_best.yaml. A setting that is the best on one problem gets all seeds on all
-problems, because a grid of a figure holds for all of its settings. Prints nothing where nothing is to add.
+Prints lines for the `grids` of conf/figure/FIGURE_best.yaml. A setting that is the best on one problem gets all seeds
+on all problems, because a grid of a figure holds for all of its settings. Prints nothing where nothing is to add.
 """
 
 from __future__ import annotations
