@@ -17,7 +17,7 @@ TRAIN = [PYTHON, "-m", "corridor_exp.cli.train"]
 IMPORTS = ("hydra", "torch", "corridor_exp.optim")
 RUN = (
     *("dataset=digits", "dataset.image_size=32", "model=resnet18", "model.width=8", "batch_size=full"),
-    *("engine.micro_batch=250", "max_steps=4", "probe=none", "logger=jsonl"),
+    *("engine.micro_batch=250", "max_steps=2", "probe=none", "logger=jsonl"),
 )
 SCRIPTS = Path(__file__).parents[1]
 TRIMMING = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}  # glibc gives back at once
