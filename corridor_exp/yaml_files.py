@@ -11,6 +11,7 @@ from corridor_exp.files import UnreadableError, regular
 
 LARGEST, MOST_NODES, DEEPEST = 1_000_000, 100_000, 50  # bytes, values and levels of a YAML file
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 class TooLargeError(ValueError):
@@ -78,4 +79,4 @@ def _refuse_bomb(text: bytes) -> None:
 
 
 def to_yaml(tree: dict[str, Any]) -> str:
-    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+    return yaml.dump(tree, Dumper=DUMPER, sort_keys=False, allow_unicode=True)

@@ -15,7 +15,7 @@ MAY_IMPORT = {  # for each room, the other rooms that it may import
     "__init__": {"optim", "probes"},
     "theory": set(),
     "ledger": {"theory", "optim"},
-    "objective": {"errors", "launcher"},
+    "objective": {"theory", "errors", "launcher"},
     "optim": {"theory", "objective", "errors"},
     "probes": {"theory", "objective", "runs", "datasets", "errors"},
     "models": {"objective", "errors"},

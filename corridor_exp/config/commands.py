@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from corridor_exp.config.compose import Conf, opened, quoted
 from corridor_exp.config.differences import changes, identity
 from corridor_exp.config.options import our_groups
-from corridor_exp.config.schema import Config
 from corridor_exp.errors import UsageError
 
+Identity = dict[str, Any]
 PLAIN = re.compile(r"[A-Za-z_./][\w./-]*")  # a text that needs no quotes
 WORDS = ("null", "true", "false", "nan", "inf")  # which Hydra would take for something else
 
@@ -24,27 +25,28 @@ def commands(stored: Iterable[Mapping[str, Any]]) -> list[str | None]:
     None where no command line of ours gives it: it has options of one's own, or keys of another version.
     """
     with opened() as conf:
-        return [_command(conf, tree) for tree in stored]
+        composed = cache(lambda overrides: _composed(conf, overrides))  # many runs have the same options
+        return [_command(conf, composed, tree) for tree in stored]
 
 
-def _command(conf: Conf, stored: Mapping[str, Any]) -> str | None:
+def _command(conf: Conf, composed: Callable[[tuple[str, ...]], Identity], stored: Mapping[str, Any]) -> str | None:
     wanted = identity(stored)
     try:
-        overrides = list(_options(wanted))
-        found = changes(identity(_composed(conf, overrides).public()), wanted)
-        overrides += [f"{key}={_text(new)}" for key, (_, new) in found.items()]
-        if identity(_composed(conf, overrides).public()) != wanted:
+        options = tuple(_options(wanted))
+        overrides = [*options, *(f"{key}={_text(new)}" for key, (_, new) in changes(composed(options), wanted).items())]
+        if _composed(conf, overrides) != wanted:
             return None
     except (UsageError, LookupError, AttributeError, TypeError):
         return None
     return shlex.join(["corridor-train", *overrides])
 
 
-def _composed(conf: Conf, overrides: list[str]) -> Config:
+def _composed(conf: Conf, overrides: Sequence[str]) -> Identity:
+    """The identity of the run that the overrides start."""
     parsed = [conf.parse(override) for override in overrides]
     for override in parsed:
         conf.check(override)
-    return conf.job(parsed)
+    return identity(conf.job(parsed).public())
 
 
 def _options(stored: Mapping[str, Any]) -> Iterator[str]:

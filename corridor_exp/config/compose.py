@@ -6,7 +6,7 @@ checked before the first one starts. The files of a choice of options are read o
 
 from __future__ import annotations
 
-import copy
+import pickle
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -148,8 +148,8 @@ class Conf:
 
     def job(self, overrides: list[Override]) -> Config:
         """Compose the chosen options, then set the values in the order of the command line, then check."""
-        files, choices = self.chosen(tuple(str(o.input_line) for o in overrides if self.chooses(o)))
-        config = copy.deepcopy(files)
+        files, pickled, choices = self.chosen(tuple(str(o.input_line) for o in overrides if self.chooses(o)))
+        config = pickle.loads(pickled)  # a copy: copy.deepcopy takes ten times as long
         for override in overrides:
             if not self.chooses(override):
                 _set(override, config, files)
@@ -159,8 +159,8 @@ class Conf:
             raise UsageError(_one_line(error)) from None
         return Config.parse(composed, choices)
 
-    def _chosen(self, lines: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]:
-        """What the files of the chosen options hold, and the option of each group that has one."""
+    def _chosen(self, lines: tuple[str, ...]) -> tuple[DictConfig, bytes, dict[str, str]]:
+        """What the files of the chosen options hold, the same pickled, and the option of each group that has one."""
         search = [f"hydra.searchpath=[{quoted(f'file://{folder}')}]" for folder in self.folders[1:]]
         try:
             config = compose("config", [*lines, *search], return_hydra_config=True)
@@ -176,7 +176,7 @@ class Conf:
                     raise UsageError(f"{key}: the chosen {group} option has no {part} to choose") from None
             said = " ".join(str(error).split()) if isinstance(error, yaml.YAMLError) else _one_line(error)
             raise UsageError(f"cannot compose {' '.join(lines)}: {said}") from None
-        return config, choices
+        return config, pickle.dumps(config), choices
 
 
 def _name(option: Any, group: str, chosen: str) -> None:

@@ -15,6 +15,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote
@@ -48,6 +49,7 @@ _NO_SECRET = ("", "null", "none", "true", "false", REDACTED)
 _learnt: set[str] = set()  # secret values, in all forms in which a message may quote them
 
 
+@lru_cache(maxsize=10_000)  # a folder of runs has the same keys many times
 def is_secret(key: str) -> bool:
     """Whether the value of a key is secret: `api_key`, `authToken`, `hub.token.value`; not `num_tokens`."""
     return any(_SECRET_KEY.search(f"_{'_'.join(_WORD.findall(part)).lower()}_") for part in key.split("."))

@@ -157,7 +157,14 @@ def _open(
         dir=directory.absolute(),
         config=config,
         mode=mode,  # type: ignore[arg-type]
-        settings=wandb.Settings(silent=True, console="off", x_disable_stats=True, disable_git=True, disable_code=True),
+        settings=wandb.Settings(
+            silent=True,
+            console="off",
+            x_disable_stats=True,
+            x_save_requirements=False,  # the list of all packages takes longer than a small run
+            disable_git=True,
+            disable_code=True,
+        ),
     )
     run.define_metric("*", step_metric="step")
     return run

@@ -23,8 +23,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.amp import GradScaler
-from torch.distributed.fsdp import FSDPModule
-from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from corridor_exp.errors import RunError
@@ -34,6 +32,7 @@ from corridor_exp.objective.derivatives import Vector, grad, product
 from corridor_exp.objective.double_backward import own_double_backward
 from corridor_exp.objective.looking import Before, borrowed
 from corridor_exp.objective.ranks import ALONE, Ranks
+from corridor_exp.theory.vectors import is_sharded
 
 HALF = (torch.bfloat16, torch.float16)
 
@@ -82,7 +81,7 @@ class Objective:
         self.past: Before | None = None
         self.known: tuple[Batch, Tensor, Vector] | None = None  # a batch with E and g at θ
         self.forward: Callable[[Tensor], Tensor] = model if forward is None else forward
-        self.is_sharded = isinstance(self.theta[0], DTensor)
+        self.is_sharded = is_sharded(self.theta[0])
         if ranks.size > 1 and not self.is_sharded:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # the argument's new name is not in every torch yet
@@ -142,8 +141,8 @@ class Objective:
 
     def _without_sync(self, forward: object, is_wanted: bool) -> AbstractContextManager[None]:
         """Under it gradients only add up: ranks exchange them once a batch, while the last backward runs."""
-        if isinstance(forward, FSDPModule):
-            forward.set_requires_gradient_sync(not is_wanted)
+        if self.is_sharded:
+            forward.set_requires_gradient_sync(not is_wanted)  # type: ignore[attr-defined]
         return forward.no_sync() if is_wanted and isinstance(forward, DistributedDataParallel) else nullcontext()
 
     # ------------------------------------------------------------------- looking

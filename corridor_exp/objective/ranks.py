@@ -17,11 +17,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from corridor_exp.errors import UsageError
 from corridor_exp.launcher import rank_size_and_local
+from corridor_exp.theory.vectors import is_sharded
 
 TIMEOUT = timedelta(minutes=10)  # after which a rank that hears nothing of another gives up
 BUCKET = 25 << 20  # bytes that are added up at a time
@@ -117,6 +116,8 @@ def _buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
 
 def shard(model: nn.Module) -> None:
     """Cut each parameter over the ranks, by FSDP2: a layer is whole only while it is at work."""
+    from torch.distributed.fsdp import fully_shard  # takes half a second
+
     for module in model.modules():
         if not list(module.children()) and list(module.parameters()):
             fully_shard(module)
@@ -125,7 +126,7 @@ def shard(model: nn.Module) -> None:
 
 def whole(state: Any) -> Any:
     """The same tree, every sharded tensor put together. All ranks call it alike."""
-    if isinstance(state, DTensor):
+    if is_sharded(state):
         return state.full_tensor()
     if isinstance(state, dict):
         return {key: whole(value) for key, value in state.items()}
@@ -134,7 +135,9 @@ def whole(state: Any) -> Any:
 
 def cut_like(tensor: Any, p: Tensor | None) -> Any:
     """A parameter, or a tensor that an optimizer keeps of it, sharded as the parameter p is."""
-    if isinstance(p, DTensor) and isinstance(tensor, Tensor) and tensor.shape == p.shape:
+    if is_sharded(p) and isinstance(tensor, Tensor) and tensor.shape == p.shape:
+        from torch.distributed.tensor import distribute_tensor
+
         return distribute_tensor(tensor.to(p.device), p.device_mesh, p.placements)
     return tensor
 

@@ -9,11 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 from torch.optim import LBFGS, Adagrad, Optimizer, SparseAdam
 
 from corridor_exp.objective import Batch, Objective
-from corridor_exp.theory.vectors import squared_norm
+from corridor_exp.theory.vectors import is_sharded, squared_norm
 
 StepSize = Tensor | float | None
 REFUSED: dict[type[Optimizer], str] = {
@@ -165,6 +164,4 @@ def _has_fused_kernel(optimizer: Optimizer, group: dict[str, Any]) -> bool:
     if group.get("foreach") or group.get("differentiable"):
         return False
     devices = ("cpu",) if isinstance(optimizer, Adagrad) else ("cpu", "cuda")
-    return all(
-        p.is_floating_point() and p.device.type in devices and not isinstance(p, DTensor) for p in group["params"]
-    )
+    return all(p.is_floating_point() and p.device.type in devices and not is_sharded(p) for p in group["params"])

@@ -12,7 +12,6 @@ from unittest.mock import patch
 import torch
 from scipy.sparse.linalg import ArpackError
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from corridor_exp.errors import NoHessianError, RunError
 from corridor_exp.objective import Batch, Objective
@@ -22,7 +21,7 @@ from corridor_exp.probes.corridor import Corridor
 from corridor_exp.probes.noise import between
 from corridor_exp.probes.sharpness import Sharpness
 from corridor_exp.runs import records
-from corridor_exp.theory.vectors import norm
+from corridor_exp.theory.vectors import is_sharded, norm
 
 WRAPPERS = {"DataParallel": "module", "DistributedDataParallel": "module", "OptimizedModule": "_orig_mod"}  # of torch
 OF_CLRS_STEP = (
@@ -163,7 +162,7 @@ def _plain(model: nn.Module) -> nn.Module:
     theta = [p for p in model.parameters() if p.requires_grad]
     if not theta:
         raise RunError("no parameter of the model requires a gradient: call look before freezing or exporting it")
-    if type(model).__name__ == "FullyShardedDataParallel" or any(isinstance(p, DTensor) for p in theta):
+    if type(model).__name__ == "FullyShardedDataParallel" or any(map(is_sharded, theta)):
         raise RunError("the parameters are sharded (FSDP), and no rank has all of them: look at a copy on one rank")
     if dtype := next((p.dtype for p in theta if p.dtype in (torch.float16, torch.bfloat16)), None):
         raise RunError(

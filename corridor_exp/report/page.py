@@ -12,6 +12,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ import corridor_exp
 from corridor_exp.config.commands import commands
 from corridor_exp.config.differences import varied_keys
 from corridor_exp.files import to_json, write_atomically
+from corridor_exp.report.columns import Columns
 from corridor_exp.report.pictures import find_figures, read_claims
 from corridor_exp.report.rows import DIGITS, LONGEST, Row, row
 from corridor_exp.runs import reading, records
@@ -52,11 +54,12 @@ def write(directory: Path, out: Path, figures_in: Sequence[Path] = ()) -> list[R
     """
     folders = find(directory)
     longest = min(LONGEST, POINTS // max(len(folders), 1))
-    runs = [reading.read(folder) for folder in folders]
-    rows = [
-        row(run, _name(run.directory, directory), _link(run.directory, out), command, longest)
-        for run, command in zip(runs, commands(run.tree for run in runs), strict=True)
-    ]
+    rows, trees = [], []
+    for folder in folders:  # one at a time, as the records of one may fill the memory
+        run = reading.read(folder, (columns := Columns()).take)
+        rows.append(row(run, columns, _name(folder, directory), _link(folder, out), longest))
+        trees.append(run.tree)
+    rows = [replace(row, command=command) for row, command in zip(rows, commands(trees), strict=True)]
     write_atomically(out, page(directory, rows, longest, figures_in).encode(errors="backslashreplace"))
     return rows
 

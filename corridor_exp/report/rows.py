@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from corridor_exp.config.differences import written_keys
 from corridor_exp.config.secrets import redact
+from corridor_exp.report.columns import Columns, Point
 from corridor_exp.runs.layout import LOCK_FILE, RECORDS_FILE, Status, is_held
 from corridor_exp.runs.reading import Run
 
 DIGITS = 6
 LONGEST = 1_000  # points of one curve: more than a screen has pixels for
-
-Point = tuple[int, Any]  # a step, and a number, None, or "nan", "inf", "-inf"
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Row:
     path: str
     link: str  # to the directory, from the page
     has_atlas: bool
-    command: str | None  # that starts such a run anew
+    command: str | None  # that starts such a run anew; `page.write` finds it
     status: str
     complaint: str  # what of its directory cannot be read
     remarks: list[str]
@@ -42,25 +41,20 @@ class Row:
         return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def row(run: Run, path: str, link: str = "", command: str | None = None, longest: int = LONGEST) -> Row:
-    """What the page shows of a run; a curve of more than `longest` points is thinned."""
-    curves: dict[str, list[Point]] = {}
-    results: dict[str, Any] = {}
-    for record in run.records:
-        metrics = {key: value for key, value in record.items() if key not in ("step", "epoch", "time")}
-        for key, value in metrics.items():
-            curves.setdefault(key, []).append((record["step"], _rounded(value)))
-        results |= {**_without_null(metrics), "steps": record["step"] + 1, "seconds": record["time"]}
+def row(run: Run, columns: Columns, path: str, link: str = "", longest: int = LONGEST) -> Row:
+    """What the page shows of a run, whose records are `columns`; a curve of more than `longest` points is thinned."""
+    results = dict(columns.newest)
+    for last in run.records[-1:]:
+        results |= {"steps": last["step"] + 1, "seconds": last["time"]}
     summary = run.summary  # newer than the last record
     results |= _without_null(summary.get("metrics", {}))
     results |= {k: summary[s] for k, s in (("steps", "step"), ("seconds", "seconds")) if s in summary}
-    clock = [(record["step"], record["time"]) for record in run.records]
     is_running = run.status in (Status.UNFINISHED, Status.NOT_STARTED) and is_held(run.directory / LOCK_FILE)
     return Row(
         path,
         link,
         (run.directory / "atlas.png").is_file(),
-        command,
+        None,
         Status.RUNNING if is_running else run.status,
         run.complaint,
         remarks=list(_remarks(run)),
@@ -68,10 +62,10 @@ def row(run: Run, path: str, link: str = "", command: str | None = None, longest
         results=results,
         commit=summary.get("git_commit"),
         version=summary.get("versions", {}).get("corridor_exp"),
-        clock=list(dict.fromkeys(clock[:: len(clock) // longest + 1] + clock[-1:])),
-        epoch_ends=run.epochs.ends,
-        curves={key: thin(curve, longest) for key, curve in curves.items()},
-        thinned=any(len(curve) > longest for curve in curves.values()),
+        clock=columns.clock.every(longest),
+        epoch_ends=columns.epochs.ends,
+        curves={key: curve.points(longest, DIGITS) for key, curve in columns.curves.items()},
+        thinned=any(len(curve.steps) > longest for curve in columns.curves.values()),
     )
 
 
@@ -87,30 +81,3 @@ def _remarks(run: Run) -> Iterator[str]:
 
 def _without_null(metrics: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in metrics.items() if value is not None}
-
-
-def _rounded(value: float | None) -> Any:
-    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
-
-
-def thin(curve: Sequence[Point], longest: int) -> list[Point]:
-    """At most `longest` of the points, in order: both ends, and of each stretch the extremes and a non-finite one.
-
-    So a spike stays, which an average or every n-th point would hide.
-    """
-    if len(curve) <= longest:
-        return list(curve)
-    inner = range(1, len(curve) - 1)
-    stretches = (longest - 2) // 3
-    kept = {0, len(curve) - 1}
-    for number in range(stretches):
-        stretch = inner[number * len(inner) // stretches : (number + 1) * len(inner) // stretches]
-        numbers = [i for i in stretch if _is_number(curve[i][1])]
-        kept.update(next(([i] for i in stretch if not _is_number(curve[i][1])), []))
-        if numbers:
-            kept.update((min(numbers, key=lambda i: curve[i][1]), max(numbers, key=lambda i: curve[i][1])))
-    return [curve[i] for i in sorted(kept)]
-
-
-def _is_number(value: float | None) -> bool:
-    return value is not None and abs(value) < float("inf")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from corridor_exp.config.differences import leaves
 from corridor_exp.errors import UsageError, in_words
 from corridor_exp.files import regular
 from corridor_exp.runs.layout import CONFIG_FILE, MANIFEST, RECORDS_FILE, SUMMARY_FILE, Status
-from corridor_exp.runs.records import Record, from_json, restored
+from corridor_exp.runs.records import NON_FINITE, Record, current, restored
 from corridor_exp.runs.series import Epochs
 from corridor_exp.yaml_files import parse_yaml
 
@@ -33,7 +33,7 @@ class Run:
     directory: Path
     tree: dict[str, Any]  # the configuration
     summary: dict[str, Any]
-    records: list[Record]  # up to the first line that cannot be read
+    records: Sequence[Record]  # up to the first line that cannot be read
     torn: bool = False  # whether the last line was cut by a kill; it is left out
     faults: list[str] = field(default_factory=list)
 
@@ -75,16 +75,20 @@ class Run:
         }
 
 
-def read(directory: Path) -> Run:
-    """The whole run. A completed run whose records end too early has a fault too."""
+def read(directory: Path, keep: Callable[[Iterable[Record]], Sequence[Record]] = list) -> Run:
+    """The whole run. A completed run whose records end too early has a fault too.
+
+    `keep` goes through the records once, and returns those that the run has: by default all, but at least the last.
+    """
     config, faults = read_config(directory)
     summary, more = _read(directory / SUMMARY_FILE, json.loads, _Summary)
-    written, torn, worse = _read_records(directory / RECORDS_FILE)
-    faults += [*more, *worse]
-    steps = written[-1]["step"] + 1 if written else 0
+    stream = _RecordStream(directory / RECORDS_FILE)
+    kept = keep(stream)
+    faults += [*more, *stream.faults]
+    steps = kept[-1]["step"] + 1 if kept else 0
     if not faults and summary.get("status") == Status.COMPLETED and steps < summary.get("step", 0):
         faults.append(f"{RECORDS_FILE} ends at step {steps}, and the run at step {summary['step']}")
-    return Run(directory, config, summary, written, torn, faults)
+    return Run(directory, config, summary, kept, stream.torn, faults)
 
 
 def read_config(directory: Path) -> tuple[dict[str, Any], list[str]]:
@@ -193,35 +197,53 @@ def _whole_yaml(text: bytes) -> Any:
     return value
 
 
-def _read_records(path: Path) -> tuple[list[Record], bool, list[str]]:
-    """The records, whether a torn line follows, and the faults."""
-    written: list[Record] = []
-    try:
-        with _opened(path) as file:
-            for line in file:
-                if not line.endswith(b"\n"):
-                    return written, True, []
-                written.append(_record(line))
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        return written, False, [_unreadable(path, error)]
-    except Exception:
-        return written, False, [f"{path.name} cannot be read beyond line {len(written)}"]
-    return written, False, []
+class _RecordStream:
+    """The records of a file, up to the first line that cannot be read. After the last one it says what was wrong.
+
+    `torn`: the last line was cut by a kill, and is left out. `faults`: why the rest cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.torn = path, False
+        self.faults: list[str] = []
+
+    def __iter__(self) -> Iterator[Record]:
+        whole, keys = 0, set[str]()
+        try:
+            with _opened(self.path) as file:
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        self.torn = True
+                        return
+                    record = _record(line, keys)
+                    whole += 1
+                    yield record
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            self.faults.append(_unreadable(self.path, error))
+        except Exception:
+            self.faults.append(f"{self.path.name} cannot be read beyond line {whole}")
 
 
-def _record(line: bytes) -> Record:
-    """One line of the file. Raises an error if it is not a record: step, epoch and time, and only numbers and nulls."""
-    record = from_json(line)
-    "".join(record).encode()  # fails for a lone surrogate, which no file can hold
-    numbers = {key: value for key, value in record.items() if value is not None}
-    if not all(type(value) is float or (type(value) is int and abs(value) < 2**63) for value in numbers.values()):
-        raise ValueError("not only numbers")
-    whole = type(record["step"]) is type(record["epoch"]) is int
-    if not whole or record["step"] < 0 or record["epoch"] < 0 or not 0 <= record["time"] < math.inf:
+def _record(line: bytes, known: set[str]) -> Record:
+    """One line of the file. Raises an error if it is not a record: step, epoch and time, and only numbers and nulls.
+
+    `known` are the keys of earlier lines.
+    """
+    record = json.loads(line.decode())
+    for key, value in record.items():
+        if type(value) is str:
+            record[key] = NON_FINITE[value]
+        elif not (type(value) is float or value is None or (type(value) is int and abs(value) < 2**63)):
+            raise ValueError("not only numbers")
+    if not record.keys() <= known:
+        "".join(record).encode()  # fails for a lone surrogate, which no file can hold
+        known.update(record)
+    step, epoch = record["step"], record["epoch"]
+    if not type(step) is type(epoch) is int or step < 0 or epoch < 0 or not 0 <= record["time"] < math.inf:
         raise ValueError("no step, epoch or time")
-    return record
+    return current(record)
 
 
 def _opened(path: Path) -> BinaryIO:

@@ -118,10 +118,11 @@ class RecordWriter:
         self.file.close()
 
 
-def current(metrics: Mapping[str, Any]) -> dict[str, Any]:
+def current(metrics: dict[str, Any]) -> dict[str, Any]:
     """The metrics without the secants of an older probe, which had another definition."""
-    is_current = metrics.get(PROBE_VERSION) == MIDPOINT_VERSION
-    return {key: value for key, value in metrics.items() if is_current or key not in SECANTS}
+    if metrics.get(PROBE_VERSION) == MIDPOINT_VERSION or metrics.keys().isdisjoint(SECANTS):
+        return metrics
+    return {key: value for key, value in metrics.items() if key not in SECANTS}
 
 
 def read_records(directory: Path) -> Iterator[Record]:

@@ -20,8 +20,12 @@ class Epochs:
     def __init__(self, records: Sequence[Record]) -> None:
         self.ends = [(0, 0)]
         for record in records:
-            if TRAIN_EPOCH_LOSS in record:
-                self._append(record["step"] + 1, record["epoch"] + 1)
+            self.take(record)
+
+    def take(self, record: Record) -> None:
+        """The next record."""
+        if TRAIN_EPOCH_LOSS in record:
+            self._append(record["step"] + 1, record["epoch"] + 1)
 
     def _append(self, steps: int, epochs: int) -> None:
         if steps <= self.ends[-1][0] or epochs <= self.ends[-1][1]:

@@ -30,8 +30,9 @@ from corridor_exp.sweeps.worker import fail, last_line, work
 LIBRARIES = (
     "corridor_exp.engine.run",
     "corridor_exp.models",
-    "sklearn.datasets",
-)  # the last for the second that digits takes
+    "sklearn.datasets",  # for the second that digits takes
+    "wandb.sdk.launch",  # for the second that the first run of W&B in a process takes
+)
 PRELOAD = ("corridor_exp.sweeps.forkserver", *LIBRARIES)
 
 

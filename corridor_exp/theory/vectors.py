@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.tensor import DTensor
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
+    from typing_extensions import TypeIs
 
 SHORT = 1 << 14  # elements: up to here one product more costs as much as a copy
 BLOCK = 1 << 16  # elements: the float32 dot product of a CPU loses digits in a longer one, 1e-4 of the sum at 1e5
@@ -23,14 +28,14 @@ def inner(u: Sequence[Tensor], v: Sequence[Tensor], dtype: torch.dtype | None = 
     """
     if not u:
         return torch.zeros(())
-    if isinstance(u[0], DTensor):
+    if is_sharded(u[0]):
         return _over_shards(u[0], inner(shards(u), shards(v), dtype))
     return torch.stack([_dot(a, b, dtype or _wide(a.dtype)) for a, b in zip(u, v, strict=True)]).sum()
 
 
 def squared_norm(u: Sequence[Tensor]) -> Tensor:
     """‖u‖² over all tensors, like `inner(u, u)`."""
-    if u and isinstance(u[0], DTensor):
+    if u and is_sharded(u[0]):
         return _over_shards(u[0], squared_norm(shards(u)))
     if u and u[0].is_cuda:  # one kernel for all tensors; on a CPU one dot product a tensor is faster
         norms = torch._foreach_norm([_real(t) for t in u], dtype=_wide(u[0].dtype))
@@ -40,9 +45,15 @@ def squared_norm(u: Sequence[Tensor]) -> Tensor:
     return inner(u, u)
 
 
+def is_sharded(t: object) -> TypeIs[DTensor]:
+    """Whether a tensor has its elements on several ranks."""
+    module = sys.modules.get("torch.distributed.tensor")  # its import takes a second; where a `DTensor` is, it is done
+    return module is not None and isinstance(t, module.DTensor)
+
+
 def shards(u: Sequence[Tensor]) -> list[Tensor]:
     """This rank's parts of sharded tensors, whose memory they share; of others the tensors themselves."""
-    return [t.to_local() if isinstance(t, DTensor) else t for t in u]
+    return [t.to_local() if is_sharded(t) else t for t in u]
 
 
 def _over_shards(like: DTensor, part: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torchvision.datasets import ImageFolder
 
 from corridor_exp.datasets import imagefolder
 from corridor_exp.datasets.resident import Arrays, Augmentation, ResidentDataset
-from suites.measure import Ratios, interleaved
+from suites.measure import Ratios, interleaved, one_thread
 
 SAMPLE = Path(__file__).parents[3] / "shared" / "data" / "imagenet-sample.tar"
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -42,15 +42,6 @@ class Pictures(Dataset):
 def exhaust(batches: Iterable[object]) -> None:
     for _ in batches:
         pass
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """For ours; a worker of the DataLoader has one anyhow."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @one_thread()
@@ -80,23 +71,23 @@ def cifar(repeats: int | None) -> Ratios:
 
 
 @one_thread()
-def imagenet(repeats: int | None) -> Ratios:
-    """An epoch of JPEGs at 224 pixels, in batches of 50, decoded in one process on one thread: images/s per core."""
+def imagenet(repeats: int | None, size: int = 224) -> Ratios:
+    """An epoch of JPEGs, cropped to so many pixels, in batches of 50, decoded in one process on one thread."""
     with photographs() as root:
         ours = imagefolder(
-            root=str(root), device=torch.device("cpu"), seed=0, image_size=224, workers=0, mean=MEAN, std=STD
+            root=str(root), device=torch.device("cpu"), seed=0, image_size=size, workers=0, mean=MEAN, std=STD
         )
         peer = DataLoader(
-            ImageFolder(str(root / "train"), T.Compose([T.RandomResizedCrop(224), *STANDARDISED])),
+            ImageFolder(str(root / "train"), T.Compose([T.RandomResizedCrop(size), *STANDARDISED])),
             batch_size=50,
             shuffle=True,
         )
         tasks = {
-            f"{ours.train_size} JPEGs, ours": lambda: exhaust(ours.train_batches(0, 50)),
-            f"{ours.train_size} JPEGs, ImageFolder": lambda: exhaust(peer),
+            f"{ours.train_size} JPEGs at {size}, ours": lambda: exhaust(ours.train_batches(0, 50)),
+            f"{ours.train_size} JPEGs at {size}, ImageFolder": lambda: exhaust(peer),
         }
         mine, theirs = interleaved(tasks, repeats or 9).values()
-    return {"data_imagenet": theirs / mine}
+    return {"data_imagenet" if size == 224 else f"data_imagenet_{size}": theirs / mine}
 
 
 @contextmanager
@@ -117,4 +108,4 @@ def photographs() -> Iterator[Path]:
 
 
 def data(repeats: int | None) -> Ratios:
-    return {**cifar(repeats), **imagenet(repeats)}
+    return {**cifar(repeats), **imagenet(repeats), **imagenet(repeats, 64)}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -26,3 +27,12 @@ def interleaved(tasks: dict[str, Callable[[], object]], repeats: int) -> dict[st
     for name, values in seconds.items():
         print(f"  {name:<34} min {min(values) * 1e3:10.2f} ms   median {statistics.median(values) * 1e3:10.2f} ms")
     return {name: min(values) for name, values in seconds.items()}
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """For ours; a worker of the DataLoader has one anyhow."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""An optimizer's step, E, g and Hg, and the loop around them."""
+"""An optimizer's step, and the loop around it."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from corridor_exp.config.compose import compose_jobs
 from corridor_exp.datasets.resident import Arrays, ResidentDataset
 from corridor_exp.engine.build import build_engine, computes_bf16
 from corridor_exp.engine.loop import Engine, Plan
 from corridor_exp.loggers import Mirrors, Wandb
-from corridor_exp.models import resnet18
+from corridor_exp.models import resnet18, resnet18_haiku
 from corridor_exp.objective import Batch, Objective
 from corridor_exp.objective.batches import DataShape
 from corridor_exp.optim import CLR
 from corridor_exp.runs.records import Record, RecordWriter
-from suites.measure import Ratios, interleaved
+from suites.measure import Ratios, interleaved, one_thread
 
 CIFAR = DataShape(channels=3, size=32, outputs=10, stem="small")
 
@@ -62,67 +63,69 @@ def step(repeats: int | None) -> Ratios:
     }
 
 
-def hg(repeats: int | None) -> Ratios:
-    """E, g and Hg of ResNet-18 (CIFAR stem, batch statistics) on 64 images, beside one gradient and curvlinops."""
-    from curvlinops import HessianLinearOperator
-
-    device, batch = device_and_batch(64)
-    model = resnet18(CIFAR).to(device)
-    objective, params = Objective(model), list(model.parameters())
-    # curvlinops cannot move running statistics; without them batch norm still uses those of the batch.
-    bare = torch.func.replace_all_batch_norm_modules_(copy.deepcopy(model))
-
-    def gradient() -> tuple[torch.Tensor, ...]:
-        return torch.autograd.grad(F.cross_entropy(model(batch.x), batch.y), params)
-
-    def with_curvlinops() -> object:
-        g = gradient()
-        H = HessianLinearOperator(
-            bare, nn.CrossEntropyLoss(), list(bare.parameters()), [batch], check_deterministic=False
-        )
-        return H @ list(g)
-
-    tasks = {"one gradient": gradient, "E, g and Hg": lambda: objective.gradient_and_hg(batch)}
-    best = interleaved({**tasks, "gradient + curvlinops product": with_curvlinops}, repeats or 7)
-    return {
-        "hg_vs_gradient": best["E, g and Hg"] / best["one gradient"],
-        "hg_vs_curvlinops": best["E, g and Hg"] / best["gradient + curvlinops product"],
-    }
-
-
 def loop(repeats: int | None, precision: str = "fp32") -> Ratios:
     """Steps of ResNet-18 (CIFAR stem, batch 128) by the engine and by a hand-written loop on the same batches."""
     device, _ = device_and_batch(1)
     low = torch.bfloat16 if precision == "bf16" else None
-    layout = torch.channels_last if low else torch.contiguous_format
-    pixels = torch.randint(0, 256, (1024, 3, 32, 32), dtype=torch.uint8).numpy()
-    arrays = Arrays(pixels, torch.arange(1024).remainder(10).numpy())
-    data = ResidentDataset(arrays, arrays, device=device, seed=0, channels_last=low is not None, test_size=10)
     steps = 1 if low and not computes_bf16(device) else 3  # emulated bf16 takes a minute a step
+    ours, hand_written = loops(lambda: resnet18(CIFAR), low, 128, steps, device)
+    best = interleaved({f"engine, {precision}": ours, f"hand-written loop, {precision}": hand_written}, repeats or 7)
+    return {f"loop_{precision}": best[f"hand-written loop, {precision}"] / best[f"engine, {precision}"]}
+
+
+@one_thread()
+def haiku(repeats: int | None) -> Ratios:
+    """Steps of ResNet-18 with Haiku's stem (batch 512, one core), in bf16 where the device has units for it.
+
+    Printed are images/s too, and the share of the floating-point rate that a large matrix product reaches.
+    """
+    device, _ = device_and_batch(1)
+    low = torch.bfloat16 if computes_bf16(device) else None
+    ours, hand_written = loops(lambda: resnet18_haiku(CIFAR), low, 512, 2, device)
+    factors = torch.randn(2, 2048, 2048, device=device, dtype=low or torch.float32)
+    tasks = {"engine, Haiku's stem": ours, "hand-written loop, Haiku's stem": hand_written}
+    mine, theirs, product = interleaved(
+        {**tasks, "matrix product": lambda: factors[0] @ factors[1]}, repeats or 7
+    ).values()
+    with FlopCounterMode(display=False) as counter:
+        ours()
+    rate, peak = counter.get_total_flops() / mine, 2 * 2048**3 / product
+    share = f"{rate / 1e9:,.0f} of {peak / 1e9:,.0f} GFLOP/s, {rate / peak:.1%} of the peak"
+    print(f"  {2 * 512 / mine:,.0f} images/s, {share}")
+    return {"loop_haiku": theirs / mine}
+
+
+def loops(
+    make: Callable[[], nn.Module], low: torch.dtype | None, size: int, steps: int, device: torch.device
+) -> tuple[Callable[[], None], Callable[[], None]]:
+    """So many steps of a network by the engine, and by a hand-written loop on the same batches."""
+    layout = torch.channels_last if low else torch.contiguous_format
+    pixels = torch.randint(0, 256, (8 * size, 3, 32, 32), dtype=torch.uint8).numpy()
+    arrays = Arrays(pixels, torch.arange(8 * size).remainder(10).numpy())
+    data = ResidentDataset(arrays, arrays, device=device, seed=0, channels_last=low is not None, test_size=10)
 
     def network() -> nn.Module:
         torch.manual_seed(0)
-        return resnet18(CIFAR).to(device, memory_format=layout)
+        return make().to(device, memory_format=layout)
 
     mine, theirs = network(), network()
-    plan = Plan(epochs=10**6, batch_size=128, max_steps=steps, log_every=10)
+    plan = Plan(epochs=10**6, batch_size=size, max_steps=steps, log_every=10)
     engine = Engine(Objective(mine, precision=low), data, torch.optim.SGD(mine.parameters(), lr=0.1, fused=True), plan)
-    optimizer = torch.optim.SGD(theirs.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(theirs.parameters(), lr=0.1, fused=True)
 
     def ours() -> None:
         engine.progress = type(engine.progress)()
         engine.train()
 
     def hand_written() -> None:
-        for batch in islice(data.train_batches(0, 128), steps):
+        for batch in islice(data.train_batches(0, size), steps):
             with torch.autocast(device.type, low, enabled=low is not None):
                 loss = F.cross_entropy(theirs(batch.x), batch.y)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
 
-    best = interleaved({f"engine, {precision}": ours, f"hand-written loop, {precision}": hand_written}, repeats or 7)
-    return {f"loop_{precision}": best[f"hand-written loop, {precision}"] / best[f"engine, {precision}"]}
+    return ours, hand_written
 
 
 def digits_loop(repeats: int | None) -> Ratios:

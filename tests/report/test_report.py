@@ -15,8 +15,8 @@ import yaml
 
 from corridor_exp.cli.report import main
 from corridor_exp.files import to_json
+from corridor_exp.report.columns import Curve
 from corridor_exp.report.page import write
-from corridor_exp.report.rows import Point, thin
 from corridor_exp.runs import layout, reading, records
 
 RESUME = {"resume": {"override": False}}  # without which a config.yaml is one that was cut
@@ -160,13 +160,22 @@ def test_a_secret_is_nowhere_on_the_page(tmp_path: Path) -> None:
 
 
 def test_thinning_keeps_ends_spikes_and_gaps() -> None:
-    curve: list[Point] = [(k, 1.0 + k / 1e6) for k in range(10_000)]
-    curve[4321], curve[7000], curve[8000], curve[9000] = (4321, 99.0), (7000, -5.0), (8000, math.nan), (9000, None)
-    thinned = thin(curve, 100)
+    curve = Curve()
+    special = {4321: 99.0, 7000: -5.0, 8000: math.inf, 9000: None}
+    for step in range(10_000):
+        curve.append(step, special.get(step, 1.0 + step / 1e6))
+    thinned = curve.points(100, digits=7)
     assert len(thinned) <= 100
     assert thinned == sorted(thinned, key=lambda point: point[0])
-    assert {curve[0], curve[-1], (4321, 99.0), (7000, -5.0), curve[8000], (9000, None)} <= set(thinned)
-    assert thin(curve[:100], 100) == curve[:100]
+    assert {(0, 1.0), (9999, 1.009999), *special.items()} <= set(thinned)
+    assert len(curve.points(10_000, digits=7)) == 10_000
+
+
+def test_a_curve_without_a_number_is_thinned_too() -> None:
+    curve = Curve()
+    for step in range(1000):
+        curve.append(step, None if step % 2 else math.nan)
+    assert len(curve.points(100, digits=6)) <= 100
 
 
 def test_three_hundred_long_runs_stay_small_and_say_that_they_are_thinned(tmp_path: Path) -> None:
