@@ -15,7 +15,7 @@ sweep() { # figure processes overrides…
   [ $left -gt 10 ] || { echo "$1: no time left"; return; }
   timeout --signal=TERM $left "$PYTHON" -m corridor_exp.cli.sweep figure="$1" out_dir="outputs/map/$1" processes="$2" "${@:3}" > "outputs/map/$1.log" 2>&1
   echo "$1: exit $? after $SECONDS seconds"
-  "$PYTHON" scripts/thin_map.py "$OUT/$1.jsonl" "outputs/map/$1"
+  "$PYTHON" scripts/thin_lines.py map "$OUT/$1.jsonl" "outputs/map/$1"
 }
 
 # Decode the images once, before several runs would do so at the same time.

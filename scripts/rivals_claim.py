@@ -1,10 +1,10 @@
 """The claim about tuned rivals, by the rule of docs/rules.md, and the runs that it still needs.
 
-    python scripts/rivals_claim.py RUNS
+    python scripts/rivals_claim.py RUNS…
 
-RUNS holds the benchmark (conf/figure/rivals_small.yaml, rivals_cifar.yaml) and the sweeps that this script asked for.
-Prints the cost to the target by problem and seed, and the verdict. While a rival has no best rate by the rule, it first
-prints the command of one sweep, the next stage for all problems that have runs.
+The folders hold the benchmark (conf/figure/rivals_small.yaml, rivals_cifar.yaml) and the sweeps that this script asked
+for. Prints the cost to the target by problem and seed, and the verdict. While a rival has no best rate by the rule, it
+first prints the command of one sweep, the next stage for all problems that have runs.
 """
 
 from __future__ import annotations
@@ -203,11 +203,11 @@ def _own(line: str, other: str) -> str:
     return " ".join(word for word in shlex.split(line) if word.partition("=")[0] not in taken)
 
 
-def main(directory: Path) -> None:
-    runs = Runs.read(directory)
+def main(directories: list[Path]) -> None:
+    runs = Runs.together("rivals", [Runs.read(directory) for directory in directories])
     targets = {name: target for figure in BENCHMARKS for name, target in option(figure).targets.items()}
     problems = [Problem.of(name, target, runs) for name, target in targets.items()]
-    if command := next_sweep(problems, directory):
+    if command := next_sweep(problems, directories[0]):
         print(f"{command}\n")
     print(f"| problem | method | gradients to the target, seeds {SEEDS} | cheapest rival |\n| --- | --- | --- | --- |")
     for problem in problems:
@@ -223,6 +223,6 @@ def main(directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) < 2:
         sys.exit(__doc__)
-    main(Path(sys.argv[1]))
+    main([Path(word) for word in sys.argv[1:]])

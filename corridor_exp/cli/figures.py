@@ -151,7 +151,7 @@ def stability(place: Path | None, out: Path) -> None:
 
 
 def draw_map(place: Path, out: Path) -> None:
-    """Print the table of the map, and draw it. `place` holds its sweeps, or files that scripts/thin_map.py wrote."""
+    """Print the table of the map, and draw it. `place` holds its sweeps, or files that scripts/thin_lines.py wrote."""
     from corridor_exp.figures import map, style
     from corridor_exp.runs import thinned
 

@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from corridor_exp.config.differences import NOT_EXPERIMENT
 from corridor_exp.runs import records
-from corridor_exp.runs.groups import NOT_EXPERIMENT
 from corridor_exp.runs.layout import ENDED, Status
 from corridor_exp.runs.reading import Run
 from corridor_exp.runs.records import Record

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from corridor_exp.config.differences import varied_keys
-from corridor_exp.runs import layout, reading
+from corridor_exp.config.differences import NOT_EXPERIMENT, varied_keys
+from corridor_exp.runs import layout, reading, thinned
 from corridor_exp.runs.layout import Status
 from corridor_exp.runs.reading import Run
 
-# Keys that say where and how a run was done. They do not belong to the experiment.
-NOT_EXPERIMENT = re.compile(
-    r"seed|name|out_dir|(log|eval)_every|.*_target_|(engine|logger|checkpoint|resume|probe)\..*|dataset\.root"
-)
 WORDS = {"clr": "CLR", "sgd": "SGD", "batch_size": "batch", "lr": "learning rate", "zero_init": "zero logits"}
 
 
@@ -33,13 +28,13 @@ class Runs:
 
     @classmethod
     def read(cls, directory: Path) -> Runs:
-        """The runs that the manifest names, started or not; without one, every run below the folder.
+        """The runs that the manifest names, started or not; without one, every run of the folder's files or below it.
 
         Raises `UsageError` where the manifest cannot be read.
         """
         manifest = reading.manifest_of(directory)
-        folders = layout.run_folders(directory, manifest["runs"]) if manifest else layout.find(directory)
-        runs = [reading.read(folder) for folder in folders]
+        folders = layout.run_folders(directory, manifest["runs"]) if manifest else []
+        runs = [reading.read(folder) for folder in folders] if manifest else thinned.runs_below(directory)
         commits = {str(run.summary["git_commit"]) for run in runs if run.summary.get("git_commit")}
         commit = manifest.get("git_commit") or ", ".join(sorted(commits))
         return cls([directory], runs, manifest.get("command", []), manifest.get("time", ""), commit)

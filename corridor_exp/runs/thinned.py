@@ -1,25 +1,25 @@
-"""Runs of the map in one file, a JSON line a run: the keys of the experiment, and the records that the map reads.
+"""Many runs in one file, a JSON line a run: the keys of the experiment, and what the map or a benchmark reads.
 
-These are those of the first twentieth and of the last tenth of the steps.
+Of the map these are those of the first twentieth and of the last tenth of the steps; of a benchmark the ends of epochs.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
+from corridor_exp.config.differences import NOT_EXPERIMENT
 from corridor_exp.errors import UsageError
 from corridor_exp.files import to_json
 from corridor_exp.runs import layout, reading, records
-from corridor_exp.runs.groups import NOT_EXPERIMENT
 from corridor_exp.runs.reading import Run
 from corridor_exp.runs.records import Record
 
 LAST, EARLY = 0.1, 0.05  # shares of the steps
-READ = (
+OF_THE_MAP = (
     "step",
     records.TRAIN_LOSS,
     records.SECANT_CORRIDOR_INDEX,
@@ -30,6 +30,7 @@ READ = (
     records.HG_NORM,
     records.GROWTH_RATIO,
 )
+OF_A_BENCHMARK = ("step", "epoch", records.TRAIN_EVALUATIONS, records.TRAIN_EPOCH_LOSS, records.TEST_ACCURACY)
 OF_A_SUMMARY = ("status", "train_images", "device", "git_commit", "seconds", "step")
 
 
@@ -53,9 +54,21 @@ def runs_below(folder: Path) -> list[Run]:
     return [reading.read(directory) for directory in layout.find(folder)]
 
 
-def write(runs: Iterable[Run], file: Path) -> None:
+def of_the_map(run: Run) -> list[Record]:
+    steps = steps_of(run)
+    return [_kept(r, OF_THE_MAP) for r in run.records if is_early(r, steps) or is_late(r, steps)]
+
+
+def of_a_benchmark(run: Run) -> list[Record]:
+    return [_kept(r, OF_A_BENCHMARK) for r in run.records if records.TRAIN_EPOCH_LOSS in r]
+
+
+KEPT: dict[str, Callable[[Run], list[Record]]] = {"map": of_the_map, "benchmark": of_a_benchmark}
+
+
+def write(runs: Iterable[Run], file: Path, kept: Callable[[Run], list[Record]] = of_the_map) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("".join(to_json(_line(run)) + "\n" for run in runs), encoding="utf-8")
+    file.write_text("".join(to_json(_line(run, kept(run))) + "\n" for run in runs), encoding="utf-8")
 
 
 def read(file: Path) -> Iterator[Run]:
@@ -69,19 +82,18 @@ def read(file: Path) -> Iterator[Run]:
             raise UsageError(f"{file}, line {number} is no run: {error}") from None
 
 
-def _line(run: Run) -> dict[str, object]:
-    keys = [key for key in run.config if key == "seed" or not NOT_EXPERIMENT.fullmatch(key)]
-    steps = steps_of(run)
+def _line(run: Run, kept: list[Record]) -> dict[str, object]:
+    keys = [key for key in run.config if key in ("seed", "name") or not NOT_EXPERIMENT.fullmatch(key)]
     return {
         "run": "/".join(run.directory.parts[-2:]),
         "config": {key: run.config[key] for key in keys},
         "summary": {key: run.summary[key] for key in OF_A_SUMMARY if key in run.summary},
-        "records": [_kept(r) for r in run.records if is_early(r, steps) or is_late(r, steps)],
+        "records": kept,
     }
 
 
-def _kept(record: Record) -> Record:
-    return {key: short(record[key]) for key in READ if key in record}
+def _kept(record: Record, metrics: Iterable[str]) -> Record:
+    return {key: short(record[key]) for key in metrics if key in record}
 
 
 def short(value: float | None) -> float | None:
