@@ -5,7 +5,7 @@ DIGITS := dataset=digits model=mlp batch_size=full epochs=600 probe.every=10
 
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: setup train figures test slow lint docs dist
+.PHONY: setup train figures test slow lint dist docs
 setup: .venv/installed-dev  # everything that the tests use
 
 .venv/installed: pyproject.toml constraints.txt  # the package alone
@@ -44,3 +44,6 @@ lint: setup
 
 dist: setup  # the sdist, and the wheel that is built from it
 	$(BIN)/python -m build --outdir dist
+
+docs: setup  # the site, in build/docs; a warning is an error
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --builder html docs build/docs
