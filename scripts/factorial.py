@@ -1,10 +1,10 @@
 """What decides how CLR ends: a factorial of stem, initial weights and zero logits (conf/figure/stem.yaml).
 
-    python scripts/factorial.py SWEEP
+    python scripts/factorial.py SWEEP [NOISE]
 
-Prints a row for each cell. For each method it prints which share of the variance of log₁₀ of the last epoch's loss each
-factor and each interaction explains. docs/rules.md has the definitions. A stem counts for a method if all of its runs
-have ended.
+Prints a row for each cell; NOISE is the sweep of conf/figure/stem_noise.yaml. For each method it prints which share of
+the variance of log₁₀ of the last epoch's loss each factor and each interaction explains. docs/rules.md has the
+definitions. A stem counts for a method if all of its runs have ended.
 """
 
 from __future__ import annotations
@@ -85,7 +85,15 @@ def trained_share(stem: str) -> float:
     return (gradients != 0).double().mean().item()
 
 
-def row(runs: Runs, cell: Cell) -> list[str]:
+def growth_ratios(noise: Runs | None, cell: Cell) -> str:
+    """E‖g_B‖²/‖g‖² at the start and after the first epoch. "–" where it was not measured."""
+    members = in_cell(noise, "CLR", cell) if noise else []
+    looks = [r for run in members for r in run.records if records.BATCH_GRAD_NORM_SQ in r]
+    ratios = [r.get(records.GROWTH_RATIO) for r in looks]
+    return " ".join("∞" if ratio is None else f"{ratio:.3g}" for ratio in ratios) or "–"
+
+
+def row(runs: Runs, noise: Runs | None, cell: Cell) -> list[str]:
     clr = in_cell(runs, "CLR", cell)
     contraction = [1 - r for run in clr for r in early(run, records.DECREASE_RATIO)]
     index = [value for run in clr for value in early(run, records.CORRIDOR_INDEX)]
@@ -95,7 +103,8 @@ def row(runs: Runs, cell: Cell) -> list[str]:
         members = in_cell(runs, method, cell)
         finals.append(" ".join(f"{10**y:.2g}" for y in response(members)) if ended(members) else "–")
     steps = " ".join(f"{steps_to(0.01, run):.0f}" for run in clr)
-    values = [f"{median(first):.2g}", f"{median(contraction):.2f}", f"{median(index):.2f}", steps]
+    values = [f"{median(first):.2g}", f"{median(contraction):.2f}", f"{median(index):.2f}"]
+    values += [growth_ratios(noise, cell), steps]
     return [cell[0], cell[1], "yes" if cell[2] else "no", *values, *finals]
 
 
@@ -104,17 +113,19 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def main(sweep: Path) -> None:
+def main(sweep: Path, noise_sweep: Path | None = None) -> None:
     runs = Runs.read(sweep)
+    noise = Runs.read(noise_sweep) if noise_sweep else None
     header = [
         *FACTORS,
         "first h",
         "contraction",
         "index",
+        "noise",
         "steps of CLR to 0.01",
         *(f"last loss, {m}" for m in METHODS),
     ]
-    print(table(header, [row(runs, cell) for cell in product(*LEVELS)]), end="\n\n")
+    print(table(header, [row(runs, noise, cell) for cell in product(*LEVELS)]), end="\n\n")
     for method in METHODS:
         stems = [s for s in LEVELS[0] if all(ended(in_cell(runs, method, (s, *rest))) for rest in product(*LEVELS[1:]))]
         if not stems:
@@ -129,6 +140,6 @@ def main(sweep: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
-    main(Path(sys.argv[1]))
+    main(*map(Path, sys.argv[1:]))

@@ -44,7 +44,7 @@ def kept(written: Sequence[Record]) -> Iterator[Record]:
     """The records that figures and claims read, with the metrics that they read."""
     h_varies = len({record.get(records.TRAIN_LR) for record in written}) > 1
     for record in written:
-        if records.TRAIN_EPOCH_LOSS in record or records.PROBE_VERSION in record:
+        if records.TRAIN_EPOCH_LOSS in record or any(key.startswith("probe/") for key in record):
             yield {key: short(value) for key, value in record.items()}
         elif h_varies:
             yield {key: short(record[key]) for key in OF_A_STEP if key in record}

@@ -6,7 +6,7 @@ import argparse
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from corridor_exp.cli.arguments import Parser
 from corridor_exp.config.mistakes import suggestion
@@ -88,7 +88,7 @@ def draw_all(names: list[str], place: Path | None, out: Path) -> None:
 
 def draw(name: str, figure: grids.Figure, place: Path | None, out: Path) -> bool:
     """Draw a figure, unless it needs runs that are not there; whether it was drawn."""
-    from corridor_exp.figures import curves, rivals, style, surfaces  # matplotlib, only now
+    from corridor_exp.figures import curves, rivals, sensitivity, style, surfaces  # matplotlib, only now
 
     if not figure.grids and not figure.runs:
         style.save(*surfaces.draw(figure.title), out / name)
@@ -103,13 +103,18 @@ def draw(name: str, figure: grids.Figure, place: Path | None, out: Path) -> bool
     smaller = f" (scale={runs.scale})" if runs.scale not in (None, "full") else ""
     title = figure.title + smaller
     if targets := _targets(figure):
-        defaults = {optim: our_option("optim", optim) for optim in option_groups([CONF_DIR])["optim"]}
-        style.save(*rivals.draw(runs, targets, defaults, title), out / name)
+        defaults = defaults_of_optimizers()
+        style.save(*sensitivity.draw(runs, targets, defaults, title), out / name)
         (out / f"{name}.md").write_text(rivals.table(runs, targets, defaults) + "\n", encoding="utf-8")
     else:
         style.save(*curves.draw(runs, figure.panels, title), out / name)
     _caption(out / name, runs.caption(figure.title))
     return True
+
+
+def defaults_of_optimizers() -> dict[str, dict[str, Any]]:
+    """The keys of each optimizer with the values in its file, by its name."""
+    return {name: our_option("optim", name) for name in option_groups([CONF_DIR])["optim"]}
 
 
 def _targets(figure: grids.Figure) -> dict[str, float]:

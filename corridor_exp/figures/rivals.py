@@ -14,26 +14,20 @@ from functools import cached_property
 from itertools import takewhile
 from typing import Any
 
-import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
-from corridor_exp.figures import style
 from corridor_exp.figures.run_statistics import gradients_to
 from corridor_exp.runs import records
-from corridor_exp.runs.groups import WORDS, Runs, images_of, seeds_of
+from corridor_exp.runs.groups import WORDS, Runs
 from corridor_exp.runs.layout import Status
 from corridor_exp.runs.reading import Run
 from corridor_exp.runs.series import band, newest
 
 Defaults = Mapping[str, Mapping[str, Any]]  # of the keys of each optimizer, by its name
 METRICS = (records.TRAIN_EPOCH_LOSS, records.TEST_ACCURACY)
-FURTHEST = 100.0  # factor of the best up to which a profile is drawn
 
 
 @dataclass(frozen=True)
 class Point:
-    """A plotted number: how the runs of one setting ended, over its seeds. A divergence is an infinite loss."""
+    """A plotted cell: how the runs of one setting ended, over its seeds. A divergence is an infinite loss."""
 
     problem: str
     method: str
@@ -177,62 +171,6 @@ def profile(costs: Mapping[str, Mapping[str, float]]) -> dict[str, list[float]]:
     names = dict.fromkeys(name for of in costs.values() for name in of)
     factors = {n: [of[n] / best[p] for p, of in costs.items() if math.isfinite(of.get(n, math.inf))] for n in names}
     return {name: sorted(values) for name, values in factors.items()}
-
-
-def draw(runs: Runs, targets: Mapping[str, float], defaults: Defaults, title: str) -> tuple[Figure, list[Point]]:
-    """The figure. Above: how runs end against the main setting, a column for each problem. Below: two profiles."""
-    methods = methods_of(runs, targets, defaults)
-    points = [point for method in methods for point in method.points()]
-    rows = [method.row() for method in methods]
-    problems = list(dict.fromkeys(row.problem for row in rows))
-    looks = {name: style.look(n) for n, name in enumerate(dict.fromkeys(row.method for row in rows))}
-    columns = max(len(problems), 1)
-    with mpl.rc_context(style.RC):
-        figure = style.new_figure(7.5)
-        grid = figure.add_gridspec(3, 2 * columns)
-        for column, problem in enumerate(problems):
-            here = [method for method in methods if method.problem == problem]
-            for line, metric in enumerate(METRICS):
-                shown = [p for p in points if p.problem == problem and p.metric == metric]
-                if not shown:  # of a problem without classes
-                    continue
-                axis = figure.add_subplot(grid[line, 2 * column : 2 * column + 2])
-                _sensitivity(axis, here, shown, looks)
-                axis.set(title="" if line else problem, ylabel="" if column else f"last {style.AXIS[metric]}")
-        for half, kind in enumerate(("default", "tuned")):
-            axis = figure.add_subplot(grid[2, half * columns : (half + 1) * columns])
-            _profile(axis, rows, f"{kind}_gradients", looks)
-            axis.set(title="at the default" if kind == "default" else "tuned, without the cost of the search")
-        facts = [images_of(runs.runs), seeds_of(runs.runs), "median over the seeds"]
-        style.finish(figure, title, facts, [])
-    return figure, points
-
-
-def _sensitivity(
-    axis: Axes, methods: Sequence[Method], points: Sequence[Point], looks: Mapping[str, style.Look]
-) -> None:
-    for method in methods:
-        name = WORDS.get(method.name, method.name)
-        line = [p for p in points if p.method == name and p.setting is not None and math.isfinite(p.median)]
-        unit = method.default if isinstance(method.default, float) and method.default > 0 else 1.0
-        if line and method.setting:
-            x = [p.setting / unit for p in line if p.setting is not None]
-            axis.plot(x, [p.median for p in line], marker=".", label=name, **looks[name])
-        elif line or (line := [p for p in points if p.method == name and math.isfinite(p.median)]):
-            axis.axhline(line[0].median, label=name, **looks[name])
-    axis.set(xscale="log", xlabel="setting / default")
-    style.set_scale(axis, points[0].metric, [p.median for p in points if math.isfinite(p.median)])
-
-
-def _profile(axis: Axes, rows: Sequence[Row], cost: str, looks: Mapping[str, style.Look]) -> None:
-    costs: dict[str, dict[str, float]] = {}
-    for row in rows:
-        costs.setdefault(row.problem, {})[row.method] = getattr(row, cost)
-    for name, factors in profile(costs).items():
-        solved = [n / len(costs) for n in range(len(factors) + 1)]
-        axis.step([1.0, *factors, FURTHEST], [*solved, solved[-1]], where="post", label=name, **looks[name])
-    axis.set(xscale="log", xlim=(1, FURTHEST), ylim=(0, 1.03), xlabel="gradients to the target / the least of all")
-    axis.set_ylabel("share of problems")
 
 
 def table(runs: Runs, targets: Mapping[str, float], defaults: Defaults) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from corridor_exp.cli.figures import main
-from corridor_exp.figures import rivals
+from corridor_exp.figures import rivals, sensitivity
 from corridor_exp.figures.run_statistics import gradients_to
 from corridor_exp.runs import reading
 from corridor_exp.runs.groups import Runs
@@ -68,7 +68,7 @@ def test_a_profile_counts_the_problems_within_a_factor_of_the_best() -> None:
 
 
 def test_the_figure_shows_what_the_points_say(benchmark: Runs) -> None:
-    figure, points = rivals.draw(benchmark, TARGETS, DEFAULTS, "title")
+    figure, points = sensitivity.draw(benchmark, TARGETS, DEFAULTS, "title")
     losses = [p for p in points if (p.problem, p.method, p.metric) == ("easy", "SGD", "train/epoch_loss")]
     assert [(p.setting, p.median, p.runs) for p in losses] == [
         (0.001, 0.5, 1),
@@ -77,10 +77,15 @@ def test_the_figure_shows_what_the_points_say(benchmark: Runs) -> None:
         (1.0, 0.001, 1),
         (10.0, math.inf, 1),
     ]
-    easy, _, _, _, default, tuned = figure.axes
-    curve = next(line for line in easy.lines if line.get_label() == "SGD")
-    assert list(curve.get_xdata()) == pytest.approx([0.01, 0.1, 1, 10])  # over the default; a divergence has no place
-    assert list(curve.get_ydata()) == [0.5, 0.2, 0.01, 0.001]
+    above, below = figure.subfigs
+    easy = above.axes[0]
+    assert [label.get_text() for label in easy.get_yticklabels()] == ["SGD", "ngn"]  # SGD solves more problems
+    shades = easy.images[0].get_array()
+    assert list(shades[0]) == pytest.approx([math.log10(x) for x in (5, 2, 0.1, 0.01, 1000)])  # at most three decades
+    assert shades[1, 0] == pytest.approx(math.log10(0.4))
+    marks = [(line.get_marker(), *line.get_xdata(), *line.get_ydata()) for line in easy.lines]
+    assert marks == [("o", 2, 0), ("x", 4, 0), ("o", 0, 1)]
+    default, tuned = below.axes
     steps = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in default.lines}
     assert steps["ngn"] == ([1, 1, 100], [0, 0.5, 0.5])
     assert steps["SGD"][1] == [0, 0.5, 1, 1]

@@ -44,14 +44,16 @@ def test_a_real_run_keeps_epochs_and_looks_whole_and_loses_no_digit(
     tmp_path: Path, corridor_sweep: Callable[..., int]
 ) -> None:
     line = "dataset=digits model=mlp batch_size=500 epochs=4 log_every=1 probe.every=5 logger=jsonl seed=0 out_dir=a"
-    assert corridor_sweep(*line.split(), "+", "optim=clr", "+", "optim=sgd", "optim.lr=0.1") == 0
+    assert (
+        corridor_sweep(*line.split(), "+", "optim=clr", "+", "optim=sgd", "optim.lr=0.1", "probe=corridor,noise") == 0
+    )
     thin(Path("a"), Path("b"))
-    for number in ("0", "1"):
+    for number in ("0", "1", "2"):
         was, now = read(Path("a", number)), read(Path("b", number))
         assert (now.status, now.config, now.summary) == (was.status, was.config, was.summary)
         by_step = {record["step"]: record for record in now.records}
         for record in was.records:
-            if records.TRAIN_EPOCH_LOSS in record or records.PROBE_VERSION in record:
+            if {records.TRAIN_EPOCH_LOSS, records.HG_NORM, records.GROWTH_RATIO} & record.keys():
                 assert by_step[record["step"]] == pytest.approx(record, rel=1e-7)
         kept = {record["step"] for record in now.records}
         assert kept == (set(range(12)) if number == "0" else {0, 2, 5, 8, 10, 11})  # a fixed rate says nothing new

@@ -1,0 +1,142 @@
+"""The picture of a benchmark of step sizes: how runs end by setting, and which share of the problems they solve."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import CenteredNorm, Normalize
+from matplotlib.figure import Figure
+
+from corridor_exp.figures import style
+from corridor_exp.figures.rivals import Defaults, Method, Point, Row, methods_of, profile
+from corridor_exp.runs import records
+from corridor_exp.runs.groups import WORDS, Runs, images_of, seeds_of
+
+DECADES = 3.0  # of the loss, above and below the target, that have colours of their own
+FURTHEST = 100.0  # factor of the best up to which a profile is drawn
+OTHERS = "the other methods"
+ALWAYS = ("CLR", "clr_trust", "SGD")  # have a colour in the profiles
+OF_A_ROW, OF_A_PROFILE = 0.14, 2.6  # inches
+
+
+def draw(runs: Runs, targets: Mapping[str, float], defaults: Defaults, title: str) -> tuple[Figure, list[Point]]:
+    """The figure. Above: how runs end against the main setting, a column for each problem. Below: two profiles.
+
+    Methods come in the order in which they solve most problems at their default, at the least cost.
+    """
+    methods = methods_of(runs, targets, defaults)
+    points = [point for method in methods for point in method.points()]
+    rows = [method.row() for method in methods]
+    problems = list(dict.fromkeys(row.problem for row in rows))
+    names = ranked(rows, "default_gradients")
+    metrics = [m for m in (records.TRAIN_EPOCH_LOSS, records.TEST_ACCURACY) if any(p.metric == m for p in points)]
+    height = 0.9 + OF_A_ROW * len(names)
+    with mpl.rc_context({**style.RC, "axes.grid": False}):
+        figure = style.new_figure(height * len(metrics) + OF_A_PROFILE)
+        parts: Any = figure.subfigures(2, 1, height_ratios=[height * len(metrics), OF_A_PROFILE])
+        above, below = parts
+        grid = above.subplots(len(metrics), max(len(problems), 1), squeeze=False, sharey=True)
+        for axes, metric in zip(grid, metrics, strict=True):
+            norm = _norm(metric, [p.median for p in points if p.metric == metric])
+            for axis, problem in zip(axes, problems, strict=True):
+                here = {WORDS.get(m.name, m.name): m for m in methods if m.problem == problem}
+                cells = [p for p in points if p.problem == problem and p.metric == metric]
+                _heat_map(axis, [here.get(name) for name in names], cells, targets[problem], norm)
+                axis.set_title(problem if metric == metrics[0] else "")
+            axes[0].set_yticks(range(len(names)), names, fontsize=6.5)
+            axes[0].set_ylabel(f"last {style.AXIS[metric]}")
+            _colour_bar(above, list(axes), metric)
+        shown = highlighted(rows)
+        for axis, kind in zip(below.subplots(1, 2), ("default", "tuned"), strict=True):
+            _profile(axis, rows, f"{kind}_gradients", shown)
+            axis.set_title("at the default" if kind == "default" else "tuned, without the cost of the search")
+        marks = "dot: the default; cross: diverged; last column: no bound"
+        facts = [images_of(runs.runs), seeds_of(runs.runs), "median over the seeds", marks]
+        figure.suptitle("\n".join([title, "; ".join(filter(None, facts))]), fontsize=9)
+    return figure, points
+
+
+def ranked(rows: Sequence[Row], cost: str) -> list[str]:
+    """The methods: first those that solve more problems, of equals those that need fewer gradients, by mean log."""
+    known: dict[str, list[float]] = {}
+    for row in rows:
+        known.setdefault(row.method, []).append(getattr(row, cost))
+    place = {}
+    for name, costs in known.items():
+        logs = [math.log(c) for c in costs if math.isfinite(c)]
+        place[name] = (-len(logs), sum(logs) / max(len(logs), 1))
+    return sorted(place, key=lambda name: place[name])
+
+
+def highlighted(rows: Sequence[Row]) -> dict[str, style.Look]:
+    """The methods with a colour in the profiles: some always, then the best at their defaults and tuned in turn."""
+    known = {row.method for row in rows}
+    best = zip(ranked(rows, "default_gradients"), ranked(rows, "tuned_gradients"), strict=True)
+    names = dict.fromkeys([*(n for n in ALWAYS if n in known), *(name for pair in best for name in pair)])
+    return {name: style.look(n) for n, name in enumerate(list(names)[: len(style.COLOURS)])}
+
+
+def _heat_map(
+    axis: Axes, methods: Sequence[Method | None], points: Sequence[Point], target: float, norm: Normalize
+) -> None:
+    """A row a method, a column a value of its main setting, from low to high; a value such as "no bound" comes last."""
+    columns = max((len(m.settings) for m in methods if m), default=1)
+    cells = np.full((len(methods), columns), math.nan)
+    for place, method in enumerate(methods):
+        ends = {p.setting: p.median for p in points if method and p.method == WORDS.get(method.name, method.name)}
+        for column, setting in enumerate(method.settings if method else ()):
+            cells[place, column] = _shade(ends.get(setting, math.nan), points[0].metric, target)
+            if method and setting == method.default:
+                axis.plot(column, place, "o", color="black", markersize=1.8)
+            if math.isinf(ends.get(setting, 0.0)):
+                axis.plot(column, place, "x", color="black", markersize=3, markeredgewidth=0.7)
+    colours = "RdBu_r" if isinstance(norm, CenteredNorm) else "viridis"
+    axis.imshow(cells, cmap=colours, norm=norm, aspect="auto", interpolation="nearest")
+    axis.set_xticks([])
+    axis.set_xlabel("setting, low → high")
+    axis.spines[:].set_visible(False)
+    axis.tick_params(left=False)
+
+
+def _shade(value: float, metric: str, target: float) -> float:
+    """What the colour stands for: the decades of a loss above its target, or the accuracy itself."""
+    if metric == records.TEST_ACCURACY:
+        return value
+    return min(math.log10(max(value, 1e-30) / target), DECADES)
+
+
+def _norm(metric: str, values: Sequence[float]) -> Normalize:
+    return Normalize(min(values), max(values)) if metric == records.TEST_ACCURACY else CenteredNorm(halfrange=DECADES)
+
+
+def _colour_bar(figure: Figure, axes: list[Axes], metric: str) -> None:
+    bar = figure.colorbar(axes[0].images[0], ax=axes, fraction=0.03, pad=0.01)
+    bar.outline.set_visible(False)
+    if metric == records.TRAIN_EPOCH_LOSS:
+        bar.set_label("decades above the target (blue: reached)")
+
+
+def _profile(axis: Axes, rows: Sequence[Row], cost: str, looks: Mapping[str, style.Look]) -> None:
+    """The share of problems solved within a factor of the least cost. Most methods are grey."""
+    costs: dict[str, dict[str, float]] = {}
+    for row in rows:
+        costs.setdefault(row.problem, {})[row.method] = getattr(row, cost)
+    grey = style.Look(color="#cccccc", linestyle="-")
+    factors = profile(costs)
+    for name in sorted(factors, key=lambda name: name in looks):
+        solved = [n / len(costs) for n in range(len(factors[name]) + 1)]
+        x, y = [1.0, *factors[name], FURTHEST], [*solved, solved[-1]]
+        shown = name in looks
+        label, width = (name, 1.4) if shown else (OTHERS, 0.7)
+        axis.step(x, y, where="post", label=label, linewidth=width, **looks.get(name, grey))
+    axis.set(xscale="log", xlim=(1, FURTHEST), ylim=(0, 1.03), xlabel="gradients to the target / the least of all")
+    axis.set_ylabel("share of problems")
+    handles, labels = axis.get_legend_handles_labels()
+    known = dict(zip(labels, handles, strict=True))
+    order = [name for name in (*looks, OTHERS) if name in known]
+    axis.legend([known[name] for name in order], order, fontsize=6.5, loc="lower right", frameon=False)

@@ -1,0 +1,44 @@
+"""The further grids of a benchmark of step sizes: each method's best settings with all seeds.
+
+    python scripts/rivals_stage_two.py SWEEP FIGURE     e.g. outputs/rivals_small/sweep-1 rivals_small
+
+Prints lines for the `grids` of conf/figure/FIGURE.yaml. A setting that is the best on one problem gets all seeds on all
+problems, because a grid of a figure holds for all of its settings. Prints nothing where nothing is to add.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from corridor_exp.cli.figures import defaults_of_optimizers, option
+from corridor_exp.figures.rivals import Method, methods_of
+from corridor_exp.runs.groups import Runs
+
+
+def further_grids(methods: list[Method]) -> list[str]:
+    """A line for each method with a best setting that lacks seeds."""
+    seeds = {run.seed for method in methods for run in method.runs}
+    best: dict[tuple[str, str], set[float]] = {}
+    missing: set[int] = set()
+    for method in methods:
+        here = {run.seed for run in method.settings[method.tuned]}
+        if method.tuned is not None and here < seeds:
+            best.setdefault((method.name, method.setting), set()).add(method.tuned)
+            missing |= {seed for seed in seeds - here if seed is not None}
+    said = ",".join(map(str, sorted(missing)))
+    return [
+        f"  - optim={name} optim.{key}={','.join(f'{value:g}' for value in sorted(values))} seed={said}"
+        for (name, key), values in sorted(best.items())
+    ]
+
+
+def main(sweep: Path, figure: str) -> None:
+    methods = methods_of(Runs.read(sweep), option(figure).targets, defaults_of_optimizers())
+    print("\n".join(further_grids(methods)))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    main(Path(sys.argv[1]), sys.argv[2])
