@@ -35,8 +35,13 @@ def blocks(page: str, language: str) -> list[str]:
 
 
 def commands(page: str) -> Iterator[Command]:
-    """The words of each command of a page. A block without a language may also hold what a command prints."""
-    for line in "\n".join(blocks(page, "(?:sh)?")).replace("\\\n", " ").splitlines():
+    """The words of each command of a page: a line of a block, or the last cell of a row.
+
+    A block without a language may also hold what a command prints.
+    """
+    lines = "\n".join(blocks(page, "(?:sh)?")).replace("\\\n", " ").splitlines()
+    lines += re.findall(r"^\|.*\| `(corridor-[^`]*)` \|$", PAGES[page], re.MULTILINE)
+    for line in lines:
         if HEAD.match(line + " "):
             for command in line.split(" && "):
                 yield shlex.split(command, comments=True)
@@ -106,7 +111,7 @@ def is_cheap(page: str, words: Command) -> bool:
         return False
     if name in STARTING:
         return bool(CHEAP & arguments) and not any("slurm" in word or "drift" in word for word in arguments)
-    return name in READING and (any(Path(word).is_dir() for word in arguments) or "example" in arguments)
+    return name in ("atlas", "figures", "report") and (any(Path(word).is_dir() for word in arguments) or "example" in arguments)
 
 
 @pytest.mark.slow
