@@ -72,8 +72,11 @@ class Rival:
         return min(self.complete, key=lambda rate: self.slowness(rate, SEEDS))
 
     @property
-    def at_an_end(self) -> bool:
-        return self.best in (self.complete[0], self.complete[-1])
+    def beyond(self) -> list[float]:
+        """The neighbours of the best rate, √2 below and above, that have not all seeds."""
+        neighbours = [_short(self.best * factor) for factor in (2**-0.5, 2**0.5)]
+        near = lambda a, b: abs(math.log(a / b)) < 0.1  # noqa: E731  rates are rounded to two digits
+        return [rate for rate in neighbours if not any(near(rate, known) for known in self.complete)]
 
     def slowness(self, rate: float, seeds: tuple[int, ...]) -> tuple[int, float]:
         """The key of "best": the seeds that do not get to the target, then the mean of log₂ G, or of the last loss."""
@@ -93,9 +96,7 @@ class Rival:
         two = [_short(best * factor) for factor in (2**-0.5, 1, 2**0.5)]
         if missing := [rate for rate in two if rate not in self.complete]:
             return missing, SEEDS
-        if self.at_an_end:
-            return [_short(self.best * (2**0.5 if self.best == self.complete[-1] else 2**-0.5))], SEEDS
-        return [], SEEDS
+        return self.beyond, SEEDS
 
     def search(self) -> float:
         """What its runs under the first seed have cost until the target, or in all."""
@@ -146,7 +147,7 @@ class Problem:
         bound = min(theirs, cost(run)) + (rival.search() if searched else 0.0)
         if ours > WITHIN * bound:
             return False if math.isfinite(theirs) else None
-        return None if rival.at_an_end else True
+        return None if rival.beyond else True
 
     def rows(self) -> Iterator[str]:
         for name, runs in [(OURS, self.ours), *((r.name, r.runs[r.best]) for r in self.rivals)]:

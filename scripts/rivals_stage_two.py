@@ -1,9 +1,9 @@
 """The further grids of a benchmark of step sizes: each method's best settings with all seeds.
 
-    python scripts/rivals_stage_two.py SWEEP FIGURE     e.g. outputs/rivals_small/sweep-1 rivals_small
+    python scripts/rivals_stage_two.py RUNS FIGURE      e.g. outputs/rivals_small/sweep-1 rivals_small
 
-Prints lines for the `grids` of conf/figure/FIGURE.yaml. A setting that is the best on one problem gets all seeds on all
-problems, because a grid of a figure holds for all of its settings. Prints nothing where nothing is to add.
+Prints lines for the `grids` of conf/figure/FIGURE_best.yaml. A setting that is the best on one problem gets all seeds
+on all problems, because a grid of a figure holds for all of its settings. Prints nothing where nothing is to add.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def further_grids(methods: list[Method]) -> list[str]:
     ]
 
 
-def main(sweep: Path, figure: str) -> None:
-    methods = methods_of(Runs.read(sweep), option(figure).targets, defaults_of_optimizers())
+def main(runs: Path, figure: str) -> None:
+    methods = methods_of(Runs.read(runs), option(figure).targets, defaults_of_optimizers())
     print("\n".join(further_grids(methods)))
 
 
