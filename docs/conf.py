@@ -89,8 +89,8 @@ def keys(lines: list[str]) -> list[tuple[str, str, str]]:
 
 
 def escaped(text: str) -> str:
-    """Text that Markdown prints as it stands."""
-    return re.sub(r"([|*_\[<])", r"\\\1", text)
+    """Text that Markdown prints as it stands, but for `code`."""
+    return re.sub(r"(`[^`]*`)|([|*_\[<])", lambda match: match[1] or f"\\{match[2]}", text)
 
 
 def without_substitutions(app: Sphinx, what: str, name: str, of: object, options: object, lines: list[str]) -> None:
