@@ -87,10 +87,21 @@ class Method:
     def gradients(self, setting: float | None) -> float:
         return self.median(setting, lambda run: gradients_to(self.target, run))
 
-    @property
+    @cached_property
     def tuned(self) -> float | None:
-        """The setting that reaches the target at the least cost, or else ends with the lowest loss."""
-        return min(self.settings, key=lambda setting: (self.gradients(setting), self.median(setting, last_loss)))
+        """The setting that reaches the target at the least cost, or else ends with the lowest loss.
+
+        It is chosen on the seeds that all settings have, so that no setting is judged on other seeds than the rest. Of
+        equals, such as bounds that never bind, the default is chosen.
+        """
+        common = set.intersection(*({run.seed for run in runs} for runs in self.settings.values()))
+
+        def badness(setting: float | None) -> tuple[float, float, bool]:
+            runs = [run for run in self.settings[setting] if run.seed in common] or self.settings[setting]
+            cost = statistics.median(gradients_to(self.target, run) for run in runs)
+            return cost, statistics.median(map(last_loss, runs)), setting != self.default
+
+        return min(self.settings, key=badness)
 
     @property
     def good_decades(self) -> float:

@@ -46,7 +46,7 @@ def draw(runs: Runs, targets: Mapping[str, float], defaults: Defaults, title: st
             for axis, problem in zip(axes, problems, strict=True):
                 here = {WORDS.get(m.name, m.name): m for m in methods if m.problem == problem}
                 cells = [p for p in points if p.problem == problem and p.metric == metric]
-                _heat_map(axis, [here.get(name) for name in names], cells, targets[problem], norm)
+                _heat_map(axis, metric, [here.get(name) for name in names], cells, targets[problem], norm)
                 axis.set_title(problem if metric == metrics[0] else "")
             axes[0].set_yticks(range(len(names)), names, fontsize=6.5)
             axes[0].set_ylabel(f"last {style.AXIS[metric]}")
@@ -82,7 +82,12 @@ def highlighted(rows: Sequence[Row]) -> dict[str, style.Look]:
 
 
 def _heat_map(
-    axis: Axes, methods: Sequence[Method | None], points: Sequence[Point], target: float, norm: Normalize
+    axis: Axes,
+    metric: str,
+    methods: Sequence[Method | None],
+    points: Sequence[Point],
+    target: float,
+    norm: Normalize,
 ) -> None:
     """A row a method, a column a value of its main setting, from low to high; a value such as "no bound" comes last."""
     columns = max((len(m.settings) for m in methods if m), default=1)
@@ -90,7 +95,7 @@ def _heat_map(
     for place, method in enumerate(methods):
         ends = {p.setting: p.median for p in points if method and p.method == WORDS.get(method.name, method.name)}
         for column, setting in enumerate(method.settings if method else ()):
-            cells[place, column] = _shade(ends.get(setting, math.nan), points[0].metric, target)
+            cells[place, column] = _shade(ends.get(setting, math.nan), metric, target)
             if method and setting == method.default:
                 axis.plot(column, place, "o", color="black", markersize=1.8)
             if math.isinf(ends.get(setting, 0.0)):
