@@ -111,7 +111,8 @@ def is_cheap(page: str, words: Command) -> bool:
         return False
     if name in STARTING:
         return bool(CHEAP & arguments) and not any("slurm" in word or "drift" in word for word in arguments)
-    return name in ("atlas", "figures", "report") and (any(Path(word).is_dir() for word in arguments) or "example" in arguments)
+    reads = "example" in arguments or any(Path(word).is_dir() for word in arguments)
+    return name in ("atlas", "figures", "report") and reads
 
 
 @pytest.mark.slow
