@@ -5,7 +5,7 @@ DIGITS := dataset=digits model=mlp batch_size=full epochs=600 probe.every=10
 
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: setup train figures test lint
+.PHONY: setup train figures test slow lint dist docs
 setup: .venv/installed-dev  # everything that the tests use
 
 .venv/installed: pyproject.toml constraints.txt  # the package alone
@@ -34,7 +34,16 @@ figures: .venv/installed
 test: setup
 	$(BIN)/pytest -m 'not slow'
 
+slow: setup  # minutes; some open pages in Chromium
+	$(BIN)/pytest -m slow
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+dist: setup  # the sdist, and the wheel that is built from it
+	$(BIN)/python -m build --outdir dist
+
+docs: setup  # the site, in build/docs; a warning is an error
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --builder html docs build/docs

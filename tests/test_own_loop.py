@@ -69,3 +69,10 @@ def test_the_look_sees_the_accumulated_batch_without_autocast() -> None:
             p.copy_(value)
         loss = names["criterion"](model(images[-80:]), labels[-80:])
     assert names["seen"][records.TRAIN_LOSS] == pytest.approx(loss.item(), rel=1e-6)
+
+
+def test_clr_steps_by_the_mean_loss_and_the_unscaled_gradient() -> None:
+    """Its last step is that of the look at the same θ, but for autocast's rounding."""
+    names, _ = run(EXAMPLES["plain"])
+    (group,) = names["optimizer"].param_groups
+    assert 0 < group["lr"].item() == pytest.approx(names["seen"][records.CLR_STEP], rel=0.02)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -17,8 +19,12 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.mark.slow
 def test_an_installed_wheel_works_from_any_folder(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(ROOT)], check=True)
+    subprocess.run([sys.executable, "-m", "build", "--outdir", str(tmp_path), str(ROOT)], check=True)  # from the sdist
     (wheel,) = tmp_path.glob("*.whl")
+    (metadata,) = (name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".dist-info/METADATA"))
+    links = re.findall(r"\]\((.*?)\)", zipfile.ZipFile(wheel).read(metadata).decode())
+    assert len(links) > 10
+    assert not [link for link in links if not link.startswith(("https://", "#"))]  # PyPI has no other file
     site = tmp_path / "site"
     pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--quiet", "--target", str(site), str(wheel)]
     subprocess.run(pip, check=True)

@@ -12,9 +12,9 @@ from corridor_exp.theory.vectors import inner
 
 
 class CLR(Descent):
-    r"""Eq. 3: gradient descent with the Corridor Learning Rate, θ′ = θ − h g with
+    """Eq. 3: gradient descent with the Corridor Learning Rate, θ′ = θ − h g with
 
-    .. math:: h = \min\{\mathrm{scale} \cdot (E(θ) - f^*)/\|g(θ)\|^2, \mathrm{step\_cap}\}
+        h = min{scale · (E(θ) − f*)/‖g(θ)‖², step_cap}
 
     where E is the loss that g is the gradient of, and ‖g‖² runs over all parameters of all groups.
 
