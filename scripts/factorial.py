@@ -125,7 +125,8 @@ def main(sweep: Path, noise_sweep: Path | None = None) -> None:
         "steps of CLR to 0.01",
         *(f"last loss, {m}" for m in METHODS),
     ]
-    print(table(header, [row(runs, noise, cell) for cell in product(*LEVELS)]), end="\n\n")
+    cells = [cell for cell in product(*LEVELS) if ended(in_cell(runs, "CLR", cell))]
+    print(table(header, [row(runs, noise, cell) for cell in cells]), end="\n\n")
     for method in METHODS:
         stems = [s for s in LEVELS[0] if all(ended(in_cell(runs, method, (s, *rest))) for rest in product(*LEVELS[1:]))]
         if not stems:

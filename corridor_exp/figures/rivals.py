@@ -105,15 +105,17 @@ class Method:
 
     @property
     def good_decades(self) -> float:
-        """The width of the unbroken range of settings that reach the target, around the tuned one."""
+        """The width of the unbroken range of settings that reach the target, around the tuned one.
+
+        No bound, if that is the best, counts as beyond the largest.
+        """
         tried = [setting for setting in self.settings if setting is not None]
-        if self.tuned not in tried or not math.isfinite(self.gradients(self.tuned)):
+        at = tried.index(self.tuned) if self.tuned in tried else len(tried) - 1
+        reached = [math.isfinite(self.gradients(setting)) for setting in tried]
+        if not tried or not reached[at]:
             return 0.0
-        at = tried.index(self.tuned)
-        reached = lambda setting: math.isfinite(self.gradients(setting))  # noqa: E731
-        above = list(takewhile(reached, tried[at:]))
-        below = list(takewhile(reached, tried[at::-1]))
-        return math.log10(above[-1] / below[-1])
+        above, below = sum(takewhile(bool, reached[at:])), sum(takewhile(bool, reached[at::-1]))
+        return math.log10(tried[at + above - 1] / tried[at - below + 1])
 
     @property
     def search(self) -> float:

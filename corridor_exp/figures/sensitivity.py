@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ FURTHEST = 100.0  # factor of the best up to which a profile is drawn
 OTHERS = "the other methods"
 ALWAYS = ("CLR", "clr_trust", "SGD")  # have a colour in the profiles
 OF_A_ROW, OF_A_PROFILE = 0.14, 2.6  # inches
+LETTERS = 90  # of a line above the figure
 
 
 def draw(runs: Runs, targets: Mapping[str, float], defaults: Defaults, title: str) -> tuple[Figure, list[Point]]:
@@ -48,6 +50,7 @@ def draw(runs: Runs, targets: Mapping[str, float], defaults: Defaults, title: st
                 cells = [p for p in points if p.problem == problem and p.metric == metric]
                 _heat_map(axis, metric, [here.get(name) for name in names], cells, targets[problem], norm)
                 axis.set_title(problem if metric == metrics[0] else "")
+                axis.set_visible(bool(cells))  # a problem may have no classes
             axes[0].set_yticks(range(len(names)), names, fontsize=6.5)
             axes[0].set_ylabel(f"last {style.AXIS[metric]}")
             _colour_bar(above, list(axes), metric)
@@ -57,7 +60,7 @@ def draw(runs: Runs, targets: Mapping[str, float], defaults: Defaults, title: st
             axis.set_title("at the default" if kind == "default" else "tuned, without the cost of the search")
         marks = "dot: the default; cross: diverged; last column: no bound"
         facts = [images_of(runs.runs), seeds_of(runs.runs), "median over the seeds", marks]
-        figure.suptitle("\n".join([title, "; ".join(filter(None, facts))]), fontsize=9)
+        figure.suptitle("\n".join([title, textwrap.fill("; ".join(filter(None, facts)), LETTERS)]), fontsize=9)
     return figure, points
 
 

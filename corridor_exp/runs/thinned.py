@@ -1,6 +1,7 @@
 """Many runs in one file, a JSON line a run: the keys of the experiment, and what the map or a benchmark reads.
 
-Of the map these are those of the first twentieth and of the last tenth of the steps; of a benchmark the ends of epochs.
+Of the map these are the records of the first twentieth and of the last tenth of the steps, of a benchmark the ends of
+epochs.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ def of_the_map(run: Run) -> list[Record]:
 
 
 def of_a_benchmark(run: Run) -> list[Record]:
-    return [_kept(r, OF_A_BENCHMARK) for r in run.records if records.TRAIN_EPOCH_LOSS in r]
+    """The ends of epochs, and the last record, which says what a run that diverged has cost."""
+    ends = [r for r in run.records[:-1] if records.TRAIN_EPOCH_LOSS in r]
+    return [_kept(r, OF_A_BENCHMARK) for r in (*ends, *run.records[-1:])]
 
 
 KEPT: dict[str, Callable[[Run], list[Record]]] = {"map": of_the_map, "benchmark": of_a_benchmark}
