@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from corridor_exp.config import secrets, targets
 
 NOT_IDENTITY = ("out_dir", "resume", targets.SETTING)  # where a run lies, and whether changes are accepted
-# Keys that say where and how a run was done. They do not belong to the experiment.
-NOT_EXPERIMENT = re.compile(
-    r"seed|name|out_dir|(log|eval)_every|.*_target_|(engine|logger|checkpoint|resume|probe)\..*|dataset\.root"
-)
 # Keys that older runs lack, at the value that stands for those.
 NEWER = {
     "loss": "auto",

@@ -11,10 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from corridor_exp.config.differences import NOT_EXPERIMENT
 from corridor_exp.runs import records
 from corridor_exp.runs.layout import ENDED, Status
-from corridor_exp.runs.reading import Run
+from corridor_exp.runs.reading import NOT_EXPERIMENT, Run
 from corridor_exp.runs.records import Record
 from corridor_exp.runs.thinned import is_early, is_late, steps_of
 

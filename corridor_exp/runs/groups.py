@@ -8,10 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from corridor_exp.config.differences import NOT_EXPERIMENT, varied_keys
+from corridor_exp.config.differences import varied_keys
 from corridor_exp.runs import layout, reading, thinned
 from corridor_exp.runs.layout import Status
-from corridor_exp.runs.reading import Run
+from corridor_exp.runs.reading import NOT_EXPERIMENT, Run
 
 WORDS = {"clr": "CLR", "sgd": "SGD", "batch_size": "batch", "lr": "learning rate", "zero_init": "zero logits"}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,6 +25,11 @@ from corridor_exp.runs.layout import CONFIG_FILE, MANIFEST, RECORDS_FILE, SUMMAR
 from corridor_exp.runs.records import NON_FINITE, Record, current, restored
 from corridor_exp.runs.series import Epochs
 from corridor_exp.yaml_files import parse_yaml
+
+# Keys that say where and how a run was done. They do not belong to the experiment.
+NOT_EXPERIMENT = re.compile(
+    r"seed|name|out_dir|(log|eval)_every|.*_target_|(engine|logger|checkpoint|resume|probe)\..*|dataset\.root"
+)
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from corridor_exp.config.differences import NOT_EXPERIMENT
 from corridor_exp.errors import UsageError
 from corridor_exp.files import to_json
 from corridor_exp.runs import layout, reading, records
-from corridor_exp.runs.reading import Run
+from corridor_exp.runs.reading import NOT_EXPERIMENT, Run
 from corridor_exp.runs.records import Record
 
 LAST, EARLY = 0.1, 0.05  # shares of the steps
