@@ -23,20 +23,18 @@ from tests.conftest import engine_of
 from tests.objective.ranks import MLP, exit_codes, said, small_engine, started, train, without_time
 
 
-def training(folder: str) -> Iterator[None]:
-    """Wait until a run has written some records."""
+def wait_for_records_and_a_checkpoint(folder: str) -> None:
     deadline = time.monotonic() + 60
     file = Path(folder, layout.RECORDS_FILE)
-    while not file.exists() or file.stat().st_size < 2000:
+    while not file.exists() or file.stat().st_size < 2000 or not list(Path(folder, "checkpoints").glob("[!.]*.pt")):
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    yield
 
 
 def test_row_5_a_signal_to_one_rank_stops_all_at_the_same_step() -> None:
-    argv = [*MLP, "epochs=100000", "log_every=1", "probe=none", "out_dir=out"]
+    argv = [*MLP, "epochs=100000", "log_every=1", "probe=none", "checkpoint.every=10", "out_dir=out"]
     processes = started(2, train, *argv)
-    next(training("out"))
+    wait_for_records_and_a_checkpoint("out")
     os.kill(processes[1].pid, signal.SIGUSR2)
     assert exit_codes(processes) == [75, 75]
     summary = json.loads(Path("out/summary.json").read_text())
@@ -63,7 +61,7 @@ def test_row_15_where_one_rank_fails_the_others_end_and_a_restart_goes_on(how: s
     begun = time.monotonic()
     processes = started(2, raising if how == "raises" else train, *argv)
     if how == "is killed":
-        next(training("out"))
+        wait_for_records_and_a_checkpoint("out")
         os.kill(processes[1].pid, signal.SIGKILL)
     first, second = exit_codes(processes)
     assert time.monotonic() - begun < 60
