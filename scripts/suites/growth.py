@@ -29,14 +29,14 @@ Line = dict[int, float]
 
 def growth(picture: Path) -> None:
     """Measure every panel, print its numbers, and draw them. Takes some five minutes on two quiet cores."""
-    figure, axes = pyplot.subplots(1, len(PANELS), figsize=(4 * len(PANELS), 3.4), layout="constrained")
+    figure, axes = pyplot.subplots(1, len(PANELS), figsize=(3 * len(PANELS), 2.6), layout="constrained")
     for axis, (where, what, measure, places) in zip(axes, PANELS, strict=True):
         line: Line = {place: measure(place) for place in places}
         print(
             f"  {what} by {where}: " + ", ".join(f"{place:,}: {value:.4g}" for place, value in line.items()), flush=True
         )
         axis.plot(list(line), list(line.values()), marker="o")
-        axis.set(xscale="log", yscale="log", xlabel=where, ylabel=what)
+        axis.set(xscale="log", xlabel=where, ylabel=what, ylim=(0, None))
         axis.set_xticks(places, [f"{place:,}" for place in places], minor=False)
         axis.set_xticks([], minor=True)
         axis.grid(which="both", alpha=0.3)
