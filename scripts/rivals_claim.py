@@ -19,13 +19,10 @@ from functools import cached_property
 from pathlib import Path
 
 from corridor_exp.cli.figures import option
-from corridor_exp.figures import run_statistics
-from corridor_exp.figures.run_statistics import epoch_losses
-from corridor_exp.runs import records
+from corridor_exp.figures.run_statistics import cost, epoch_losses, gradients_to
 from corridor_exp.runs.groups import Runs
-from corridor_exp.runs.layout import ENDED, Status
+from corridor_exp.runs.layout import ENDED
 from corridor_exp.runs.reading import Run
-from corridor_exp.runs.series import newest
 
 OURS = "clr_trust"
 RIVALS = {"SGD": ("sgd", 0.0), "SGD with momentum": ("sgd", 0.9), "AdamW": ("adamw", None)}
@@ -33,16 +30,6 @@ DECADES = {"sgd": (0.001, 0.01, 0.1, 1.0, 10.0), "adamw": (1e-5, 1e-4, 1e-3, 1e-
 SEEDS = (40, 41, 42)
 WITHIN, ENOUGH = 1.3, 4
 BENCHMARKS = ("rivals_small", "rivals_cifar")
-
-
-def gradients_to(target: float, run: Run) -> float:
-    """G: the cost until the target is reached. A run that diverged has not reached it."""
-    return math.inf if run.status == Status.DIVERGED else run_statistics.gradients_to(target, run)
-
-
-def cost(run: Run) -> float:
-    """B: what a run has cost in all, in gradients."""
-    return newest(run.records, records.TRAIN_EVALUATIONS) or 0.0
 
 
 @dataclass(frozen=True)
@@ -150,10 +137,14 @@ class Problem:
         return None if rival.beyond else True
 
     def rows(self) -> Iterator[str]:
-        for name, runs in [(OURS, self.ours), *((r.name, r.runs[r.best]) for r in self.rivals)]:
-            rate = "" if name == OURS else f", rate {next(r.best for r in self.rivals if r.name == name):g}"
-            costs = " ".join(f"{gradients_to(self.target, runs[seed]):.0f}" for seed in SEEDS)
-            yield f"| {self.name} | {name}{rate} | {costs} | {'←' if name == self.chosen().name else ''} |"
+        yield f"| {self.name} | {OURS} | {self._costs(self.ours)} | |"
+        for rival in self.rivals:
+            mark = "←" if rival is self.chosen() else ""
+            costs = self._costs(rival.runs[rival.best])
+            yield f"| {self.name} | {rival.name}, rate {rival.best:g} | {costs} | {mark} |"
+
+    def _costs(self, runs: dict[int, Run]) -> str:
+        return " ".join(f"{gradients_to(self.target, runs[seed]):.0f}" for seed in SEEDS)
 
 
 def _is_ours(run: Run) -> bool:
@@ -205,6 +196,8 @@ def _own(line: str, other: str) -> str:
 
 def main(directories: list[Path]) -> None:
     runs = Runs.together("rivals", [Runs.read(directory) for directory in directories])
+    if not runs:
+        sys.exit(f"no runs in {', '.join(map(str, directories))}: corridor-sweep figure={BENCHMARKS[0]} makes them")
     targets = {name: target for figure in BENCHMARKS for name, target in option(figure).targets.items()}
     problems = [Problem.of(name, target, runs) for name, target in targets.items()]
     if command := next_sweep(problems, directories[0]):

@@ -1,6 +1,7 @@
-"""python scripts/thin_lines.py map|benchmark FILE SWEEP…: write the runs of sweeps to one file, a line a run.
+"""python scripts/thin_lines.py map|benchmark NAME SWEEP…: write the runs of sweeps to NAME-1.jsonl, NAME-2.jsonl, …
 
-The lines hold what `corridor-figures map`, or the figure of a benchmark, reads. A run that has not ended is left out.
+A line is a run, with what `corridor-figures map` or the figure of a benchmark reads. A file stays below a megabyte. A
+run that has not ended is left out.
 """
 
 from __future__ import annotations
@@ -16,5 +17,7 @@ if __name__ == "__main__":
         sys.exit(__doc__)
     found = [run for sweep in sys.argv[3:] for run in thinned.runs_below(Path(sweep))]
     ended = [run for run in found if run.status in ENDED]
-    thinned.write(ended, Path(sys.argv[2]), thinned.KEPT[sys.argv[1]])
-    print(f"{len(ended)} of {len(found)} runs in {sys.argv[2]}")
+    if not ended:
+        sys.exit(f"no runs that have ended in {', '.join(sys.argv[3:])}")
+    files = thinned.write(ended, Path(sys.argv[2]), thinned.KEPT[sys.argv[1]])
+    print(f"{len(ended)} of {len(found)} runs in {', '.join(map(str, files))}")

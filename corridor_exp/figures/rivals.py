@@ -14,7 +14,7 @@ from functools import cached_property
 from itertools import takewhile
 from typing import Any
 
-from corridor_exp.figures.run_statistics import gradients_to
+from corridor_exp.figures.run_statistics import cost, gradients_to
 from corridor_exp.runs import records
 from corridor_exp.runs.groups import WORDS, Runs
 from corridor_exp.runs.layout import Status
@@ -65,6 +65,7 @@ class Method:
         self, problem: str, name: str, runs: Sequence[Run], target: float, defaults: Mapping[str, Any]
     ) -> None:
         self.problem, self.name, self.runs, self.target = problem, name, runs, target
+        self.label = WORDS.get(name, name)
         values = {key: {repr(run.config.get(f"optim.{key}")) for run in runs} for key in defaults}
         varied = [key for key, seen in values.items() if len(seen) > 1]
         self.setting = varied[0] if varied else ""
@@ -98,8 +99,8 @@ class Method:
 
         def badness(setting: float | None) -> tuple[float, float, bool]:
             runs = [run for run in self.settings[setting] if run.seed in common] or self.settings[setting]
-            cost = statistics.median(gradients_to(self.target, run) for run in runs)
-            return cost, statistics.median(map(last_loss, runs)), setting != self.default
+            gradients = statistics.median(gradients_to(self.target, run) for run in runs)
+            return gradients, statistics.median(map(last_loss, runs)), setting != self.default
 
         return min(self.settings, key=badness)
 
@@ -119,14 +120,14 @@ class Method:
 
     @property
     def search(self) -> float:
-        """The cost of one run of each setting."""
-        return sum(newest(runs[0].records, records.TRAIN_EVALUATIONS) or 0.0 for runs in self.settings.values())
+        """The cost of one run of each setting, that with the lowest seed."""
+        return sum(cost(min(runs, key=lambda run: run.seed or 0)) for runs in self.settings.values())
 
     def row(self) -> Row:
         missed = sum(math.isinf(self.gradients(setting)) for setting in self.settings)
         return Row(
             self.problem,
-            WORDS.get(self.name, self.name),
+            self.label,
             self.setting,
             self.default,
             self.median(self.default, last_loss),
@@ -145,8 +146,7 @@ class Method:
                 values = [last(run, metric) for run in runs]
                 known = [value for value in values if value is not None]
                 if known:
-                    name = WORDS.get(self.name, self.name)
-                    yield Point(self.problem, name, self.setting, setting, metric, *band(known))
+                    yield Point(self.problem, self.label, self.setting, setting, metric, *band(known))
 
 
 def last(run: Run, metric: str) -> float | None:
@@ -204,7 +204,7 @@ def table(runs: Runs, targets: Mapping[str, float], defaults: Defaults) -> str:
 
 
 def ranked(rows: Sequence[Row], cost: str) -> list[str]:
-    """The methods: first those that solve more problems, of equals those that need fewer gradients, by mean log."""
+    """The methods, by the number of problems that they solve, then by the mean log of their gradients, then by name."""
     known: dict[str, list[float]] = {}
     for row in rows:
         known.setdefault(row.method, []).append(getattr(row, cost))
@@ -212,7 +212,7 @@ def ranked(rows: Sequence[Row], cost: str) -> list[str]:
     for name, costs in known.items():
         logs = [math.log(c) for c in costs if math.isfinite(c)]
         place[name] = (-len(logs), sum(logs) / max(len(logs), 1))
-    return sorted(place, key=lambda name: place[name])
+    return sorted(place, key=lambda name: (place[name], name))
 
 
 def _shown(value: float | str | None) -> str:

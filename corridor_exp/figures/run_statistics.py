@@ -12,6 +12,7 @@ from corridor_exp.runs import records
 from corridor_exp.runs.layout import Status
 from corridor_exp.runs.reading import Run
 from corridor_exp.runs.records import Record
+from corridor_exp.runs.series import newest
 
 BINS = 10
 LOW = 0.05  # h counts until this loss, because under cross-entropy it rises again after interpolation
@@ -39,19 +40,28 @@ def epoch_losses(run: Run) -> list[float]:
 
 
 def steps_to(tau: float, run: Run) -> float:
-    """T_τ: where ln of the epochs' mean loss, on straight lines between their ends, comes down to ln τ; or infinity."""
-    return _where(epoch_ends(run), epoch_losses(run), tau)
+    """T_τ: where ln of the epochs' mean loss, on straight lines between their ends, comes down to ln τ.
+
+    It is infinite if the loss never does, or if the run diverged later.
+    """
+    return _where(epoch_ends(run), run, tau)
 
 
 def gradients_to(tau: float, run: Run) -> float:
     """The same as `steps_to`, in gradients of a batch (`train/evaluations`)."""
     ends = [r for r in run.records if records.TRAIN_EPOCH_LOSS in r]
-    return _where([r[records.TRAIN_EVALUATIONS] for r in ends], epoch_losses(run), tau)
+    return _where([r[records.TRAIN_EVALUATIONS] for r in ends], run, tau)
 
 
-def _where(at: Sequence[float], losses: Sequence[float], tau: float) -> float:
+def cost(run: Run) -> float:
+    """What a run has cost in all, in gradients of a batch."""
+    return newest(run.records, records.TRAIN_EVALUATIONS) or 0.0
+
+
+def _where(at: Sequence[float], run: Run, tau: float) -> float:
+    losses = epoch_losses(run)
     number = next((n for n, loss in enumerate(losses) if loss <= tau), None)
-    if number is None:
+    if number is None or run.status == Status.DIVERGED:
         return math.inf
     if number == 0:
         return at[0]

@@ -14,9 +14,9 @@ from matplotlib.colors import CenteredNorm, Normalize
 from matplotlib.figure import Figure
 
 from corridor_exp.figures import style
-from corridor_exp.figures.rivals import Defaults, Method, Point, Row, methods_of, profile, ranked
+from corridor_exp.figures.rivals import METRICS, Defaults, Method, Point, Row, methods_of, profile, ranked
 from corridor_exp.runs import records
-from corridor_exp.runs.groups import WORDS, Runs, images_of, seeds_of
+from corridor_exp.runs.groups import Runs, images_of, seeds_of
 
 DECADES = 3.0  # of the loss, above and below the target, that have colours of their own
 FURTHEST = 100.0  # factor of the best up to which a profile is drawn
@@ -36,7 +36,7 @@ def draw(runs: Runs, targets: Mapping[str, float], defaults: Defaults, title: st
     rows = [method.row() for method in methods]
     problems = list(dict.fromkeys(row.problem for row in rows))
     names = ranked(rows, "default_gradients")
-    metrics = [m for m in (records.TRAIN_EPOCH_LOSS, records.TEST_ACCURACY) if any(p.metric == m for p in points)]
+    metrics = [m for m in METRICS if any(p.metric == m for p in points)]
     height = 0.9 + OF_A_ROW * len(names)
     with mpl.rc_context({**style.RC, "axes.grid": False}):
         figure = style.new_figure(height * len(metrics) + OF_A_PROFILE)
@@ -46,7 +46,7 @@ def draw(runs: Runs, targets: Mapping[str, float], defaults: Defaults, title: st
         for axes, metric in zip(grid, metrics, strict=True):
             norm = _norm(metric, [p.median for p in points if p.metric == metric])
             for axis, problem in zip(axes, problems, strict=True):
-                here = {WORDS.get(m.name, m.name): m for m in methods if m.problem == problem}
+                here = {m.label: m for m in methods if m.problem == problem}
                 cells = [p for p in points if p.problem == problem and p.metric == metric]
                 _heat_map(axis, metric, [here.get(name) for name in names], cells, targets[problem], norm)
                 axis.set_title(problem if metric == metrics[0] else "")
@@ -84,7 +84,7 @@ def _heat_map(
     columns = max((len(m.settings) for m in methods if m), default=1)
     cells = np.full((len(methods), columns), math.nan)
     for place, method in enumerate(methods):
-        ends = {p.setting: p.median for p in points if method and p.method == WORDS.get(method.name, method.name)}
+        ends = {p.setting: p.median for p in points if method and p.method == method.label}
         for column, setting in enumerate(method.settings if method else ()):
             cells[place, column] = _shade(ends.get(setting, math.nan), metric, target)
             if method and setting == method.default:

@@ -74,7 +74,8 @@ class Columns:
 def places_kept(values: np.ndarray, longest: int) -> list[int]:
     """At most `longest` places, in order: both ends, and of each stretch the extremes and one that is not finite.
 
-    So a spike stays, which an average or every n-th point would hide."""
+    So a spike stays, which an average or every n-th point would hide.
+    """
     if len(values) <= longest:
         return list(range(len(values)))
     finite = np.isfinite(values)

@@ -1,4 +1,4 @@
-"""Many runs in one file, a JSON line a run: the keys of the experiment, and what the map or a benchmark reads.
+"""Many runs in few files, a JSON line a run: the keys of the experiment, and what the map or a benchmark reads.
 
 Of the map these are the records of the first twentieth and of the last tenth of the steps, of a benchmark the ends of
 epochs.
@@ -18,6 +18,7 @@ from corridor_exp.runs import layout, reading, records
 from corridor_exp.runs.reading import NOT_EXPERIMENT, Run
 from corridor_exp.runs.records import Record
 
+LARGEST = 900_000  # bytes of a file
 LAST, EARLY = 0.1, 0.05  # shares of the steps
 OF_THE_MAP = (
     "step",
@@ -68,9 +69,19 @@ def of_a_benchmark(run: Run) -> list[Record]:
 KEPT: dict[str, Callable[[Run], list[Record]]] = {"map": of_the_map, "benchmark": of_a_benchmark}
 
 
-def write(runs: Iterable[Run], file: Path, kept: Callable[[Run], list[Record]] = of_the_map) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("".join(to_json(_line(run, kept(run))) + "\n" for run in runs), encoding="utf-8")
+def write(runs: Iterable[Run], name: Path, kept: Callable[[Run], list[Record]]) -> list[Path]:
+    """Write NAME-1.jsonl, NAME-2.jsonl, … of at most `LARGEST` bytes, and return them."""
+    files = [""]
+    for run in runs:
+        line = to_json(_line(run, kept(run))) + "\n"
+        if len((files[-1] + line).encode()) > LARGEST:
+            files.append("")
+        files[-1] += line
+    name.parent.mkdir(parents=True, exist_ok=True)
+    places = [name.with_name(f"{name.name}-{number}.jsonl") for number, _ in enumerate(files, 1)]
+    for place, text in zip(places, files, strict=True):
+        place.write_text(text, encoding="utf-8")
+    return places
 
 
 def read(file: Path) -> Iterator[Run]:

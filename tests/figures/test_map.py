@@ -199,10 +199,20 @@ def test_a_weak_predictor_is_undecided() -> None:
     assert found.verdict == "undecided: an interval reaches down to ½"
 
 
+def test_thinned_files_stay_small_and_lose_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = made_up([0.2, 0.9, 0.5], [GOOD, BAD, GOOD], "digits")
+    (whole,) = thinned.write(runs, tmp_path / "whole", thinned.of_the_map)
+    monkeypatch.setattr(thinned, "LARGEST", whole.stat().st_size // 3)
+    files = thinned.write(runs, tmp_path / "cut", thinned.of_the_map)
+    assert len(files) > 2
+    assert all(file.stat().st_size <= thinned.LARGEST for file in files)
+    assert "".join(file.read_text() for file in files) == whole.read_text()
+
+
 def test_the_map_is_drawn_from_thinned_records_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = [*made_up([0.2, 0.9], [GOOD, BAD], "digits"), *made_up([0.2, 0.8], [GOOD, math.inf], "cifar10")]
-    thinned.write(runs, tmp_path / "map" / "all.jsonl")
-    again = list(thinned.read(tmp_path / "map" / "all.jsonl"))
+    (file,) = thinned.write(runs, tmp_path / "map" / "all", thinned.of_the_map)
+    again = list(thinned.read(file))
     assert len(again[0].records) == 2 + 4
     assert Map.of(again).table() == Map.of(runs).table()
     main(["map", "--runs", str(tmp_path / "map"), "--out", str(tmp_path / "out")])

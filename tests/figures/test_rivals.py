@@ -8,7 +8,7 @@ import pytest
 
 from corridor_exp.cli.figures import main
 from corridor_exp.figures import rivals, sensitivity
-from corridor_exp.figures.run_statistics import gradients_to
+from corridor_exp.figures.run_statistics import gradients_to, steps_to
 from corridor_exp.runs import reading
 from corridor_exp.runs.groups import Runs
 from tests.figures.synthetic import as_figure, write_run
@@ -43,6 +43,12 @@ def test_the_cost_to_a_target_lies_on_a_line_between_epoch_ends(tmp_path: Path) 
     assert gradients_to(0.1, run) == pytest.approx(12)  # halfway in the logarithm from 8 to 16
     assert gradients_to(2.0, run) == 8
     assert gradients_to(1e-4, run) == math.inf
+
+
+def test_a_run_that_diverged_later_has_not_reached_its_target(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", [1.0, 0.01], gradients=8.0, status="diverged")
+    run = reading.read(tmp_path / "run")
+    assert gradients_to(0.1, run) == steps_to(0.1, run) == math.inf
 
 
 def test_a_row_has_the_default_the_tuned_setting_and_the_cost_of_the_search(benchmark: Runs) -> None:
