@@ -115,6 +115,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def main(sweep: Path, noise_sweep: Path | None = None) -> None:
     runs = Runs.read(sweep)
+    if not runs:
+        sys.exit(f"no runs in {sweep}: corridor-sweep figure=stem makes them")
     noise = Runs.read(noise_sweep) if noise_sweep else None
     header = [
         *FACTORS,
