@@ -1,14 +1,15 @@
 """Functions whose double backward is slow, wrong or missing in torch, with another.
 
-torch puts that of batch norm together of dozens of elementwise operations, by which Hg of a ResNet-18 cost a tenth to a
-fifth more on a CPU: docs/performance.md. That of weight norm is wrong: `gradgradcheck` refuses it. The fused kernels of
-attention have none, and torch's plain kernel has one.
+torch computes that of a convolution by convolutions whose kernels are as large as the maps, and that of batch norm by
+dozens of elementwise operations. Hg of a ResNet-18 takes a tenth longer by each of them on a CPU: docs/performance.md.
+That of weight norm is wrong: `gradgradcheck` refuses it. The fused kernels of attention have none, and torch's plain
+kernel has one.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -20,7 +21,8 @@ from torch.autograd.function import Function, once_differentiable
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils.weight_norm import WeightNorm
 
-torchs_batch_norm = F.batch_norm
+torchs_batch_norm, torchs_conv2d = F.batch_norm, F.conv2d
+Options = tuple[list[int], list[int], list[int], bool, list[int], int]  # stride to groups, as aten takes them
 
 
 @contextmanager
@@ -31,10 +33,82 @@ def own_double_backward() -> Iterator[None]:
     """
     with ExitStack() as stack:
         stack.enter_context(patch.object(F, "batch_norm", _batch_norm))
+        stack.enter_context(patch.object(F, "conv2d", _conv2d))
         for room in (torch, sys.modules[WeightNorm.__module__]):
             stack.enter_context(patch.object(room, "_weight_norm", _weight_norm))
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         yield
+
+
+def _conv2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: str | int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> Tensor:
+    """`F.conv2d`, which is still what does it for an image without a batch and for a padding that is a word."""
+    if isinstance(padding, str) or input.dim() != 4:
+        return torchs_conv2d(input, weight, bias, stride, padding, dilation, groups)
+    options = (
+        *([n] * 2 if isinstance(n, int) else list(n) for n in (stride, padding, dilation)),
+        False,
+        [0, 0],
+        groups,
+    )
+    y: Tensor = _Convolution.apply(input, weight, bias, options)
+    return y
+
+
+class _Convolution(Function):
+    """y = x ∗ w + b."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, options: Options) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.options = options
+        return torch.convolution(x, weight, bias, *options)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> Any:
+        return *_ConvolutionBackward.apply(dy, *ctx.saved_tensors, ctx.options, ctx.needs_input_grad[:3]), None
+
+
+class _ConvolutionBackward(Function):
+    """dx, linear in dy and w; dw, linear in dy and x; db = Σdy. None where it is not wanted."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, dy: Tensor, x: Tensor, weight: Tensor, options: Options, wanted: Sequence[bool]
+    ) -> tuple[Tensor | None, ...]:
+        ctx.save_for_backward(dy, x, weight)
+        ctx.options = options
+        ctx.set_materialize_grads(False)
+        return _convolution_backward(dy, x, weight, options, wanted)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, v: Tensor | None, a: Tensor | None, b: Tensor | None) -> Any:
+        """The gradient of ⟨v, dx⟩ + ⟨a, dw⟩ + ⟨b, db⟩, which is ⟨dy, v ∗ w + x ∗ a + b⟩."""
+        (dy, x, weight), options = ctx.saved_tensors, ctx.options
+        a = torch.zeros_like(weight) if a is None and b is not None else a
+        ddy = None if a is None else torch.convolution(x, a, b, *options)
+        ddx = dweight = None
+        if v is not None:
+            of_v = torch.convolution(v, weight, None, *options)
+            ddy = of_v if ddy is None else ddy.add_(of_v)
+            _, dweight, _ = _convolution_backward(dy, v, weight, options, [False, ctx.needs_input_grad[2], False])
+        if a is not None:
+            ddx, _, _ = _convolution_backward(dy, x, a, options, [ctx.needs_input_grad[1], False, False])
+        return ddy, ddx, dweight, None, None
+
+
+def _convolution_backward(dy: Tensor, x: Tensor, weight: Tensor, options: Options, wanted: Sequence[bool]) -> Any:
+    """dx, dw and db, by torch's own kernels."""
+    biases = [len(weight)] if wanted[2] else None
+    return torch.ops.aten.convolution_backward(dy, x, weight, biases, *options, wanted)
 
 
 def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:

@@ -1,6 +1,8 @@
-"""Batch norm, weight norm and attention with another double backward than torch's: right, and really used."""
+"""Functions with another double backward than torch's: right, and really used."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 import torch
@@ -43,6 +45,58 @@ def test_the_double_backward_is_torchs(shape: tuple[int, ...]) -> None:
 
     expected = twice(F.batch_norm(x, None, None, gamma, beta, training=True))
     torch.testing.assert_close(twice(ours(x, gamma, beta)), expected, rtol=1e-9, atol=1e-12)
+
+
+CONVOLUTIONS = [
+    {"stride": 1, "padding": 1},
+    {"stride": (2, 1), "padding": (0, 1)},
+    {"stride": 2, "padding": 2, "dilation": (1, 2)},
+    {"stride": 1, "padding": 1, "groups": 2},
+]
+WITHOUT_GRADIENT = [(), ("bias",), ("x",), ("weight",), ("x", "bias"), ("weight", "bias"), ("x", "weight")]
+
+
+@pytest.mark.parametrize("options", CONVOLUTIONS, ids=str)
+@pytest.mark.parametrize("frozen", WITHOUT_GRADIENT, ids=lambda names: "-".join(names) or "all")
+def test_a_convolution_has_the_derivatives_of_torch(options: dict[str, Any], frozen: tuple[str, ...]) -> None:
+    torch.manual_seed(0)
+    shapes = {"x": (3, 4, 6, 5), "weight": (6, 4 // options.get("groups", 1), 3, 2), "bias": (6,)}
+    all_of_them = {
+        name: torch.randn(shape).double().requires_grad_(name not in frozen) for name, shape in shapes.items()
+    }
+    free = [t for name, t in all_of_them.items() if name not in frozen]
+
+    def twice(x: Tensor, weight: Tensor, bias: Tensor | None) -> list[Tensor]:
+        g = torch.autograd.grad(F.conv2d(x, weight, bias, **options).sin().sum(), free, create_graph=True)
+        return [*g, *torch.autograd.grad(sum(t.square().sum() for t in g), free)]
+
+    expected = twice(**all_of_them)
+    with own_double_backward():
+        found = twice(**all_of_them)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_a_convolution_has_the_derivatives_of_finite_differences() -> None:
+    torch.manual_seed(0)
+    shapes = [(2, 2, 4, 3), (2, 2, 3, 2), (2,)]
+
+    def convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        with own_double_backward():
+            return F.conv2d(x, weight, bias, stride=2, padding=1)
+
+    assert torch.autograd.gradgradcheck(convolution, [torch.randn(s).double().requires_grad_() for s in shapes])
+
+
+def test_convolutions_that_it_cannot_do_stay_torchs() -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(2, 2, 3, 3, requires_grad=True)
+    with own_double_backward():
+        batch = F.conv2d(torch.randn(1, 2, 4, 4), weight)
+        image = F.conv2d(torch.randn(2, 4, 4), weight)
+        word = F.conv2d(torch.randn(1, 2, 4, 4), weight, padding="same")
+    names = [t.grad_fn.name() for t in (batch, image, word) if t.grad_fn]
+    assert "_Convolution" in names[0]
+    assert "_Convolution" not in str(names[1:])
 
 
 class Watch(nn.Module):
