@@ -28,6 +28,7 @@ from corridor_exp.objective.ranks import ALONE, Ranks, shard
 from corridor_exp.optim import GuardedOptimizer, build_schedule, guarded
 
 T = TypeVar("T")
+SAME_DRAWS: dict[str, Any] = {"fallback_random": True}  # compiled dropout draws what the plain model would
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -76,7 +77,7 @@ def build_engine(config: Config, ranks: Ranks = ALONE, **outlets: Any) -> Engine
             l2=config.l2,
             micro_batch=settings.micro_batch,
             precision=AUTOCAST[precision],
-            forward=torch.compile(model) if settings.compile else None,
+            forward=torch.compile(model, options=SAME_DRAWS) if settings.compile else None,
             ranks=ranks,
         ),
         dataset,

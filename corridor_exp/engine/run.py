@@ -16,6 +16,7 @@ from corridor_exp.config import secrets
 from corridor_exp.config.differences import changes, difference, identity
 from corridor_exp.config.schema import Config
 from corridor_exp.engine.build import build_engine
+from corridor_exp.engine.compiled import check_compiled
 from corridor_exp.engine.loop import Engine
 from corridor_exp.engine.memory import fit_to_memory
 from corridor_exp.engine.output import Output
@@ -130,6 +131,8 @@ def _train(engine: Engine, config: Config, output: Output) -> Status:
             raise RunError(f"fork_from={config.fork_from} has nothing left to train: set epochs or max_steps higher")
     if engine.objective.device.type == "cuda":
         fit_to_memory(engine)
+    if config.engine.compile and engine.progress.step == 0:
+        check_compiled(engine)
     if not engine.ranks.is_first:
         return engine.train()
     status = Status.FAILED

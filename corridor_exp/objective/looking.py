@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
+import torch
 import torch.utils.checkpoint as checkpointing
 from torch import Tensor, nn
 
@@ -63,6 +64,22 @@ def borrowed(model: nn.Module, values: Mapping[Tensor, Tensor]) -> Iterator[None
                 space.update(before)
                 for name in [name for name in space if name not in before]:
                     del space[name]
+
+
+def generators(device: torch.device) -> list[Tensor]:
+    """The states of the generators that a model on this device draws from."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+
+
+@contextmanager
+def same_draws(device: torch.device, states: list[Tensor] | None = None) -> Iterator[None]:
+    """While this is open random numbers are drawn from these states, or from where they are; then nothing was drawn."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        if states:
+            torch.set_rng_state(states[0])
+            if device.type == "cuda":
+                torch.cuda.set_rng_state(states[1], device)
+        yield
 
 
 def _spaces(module: nn.Module) -> list[dict[str, Any]]:

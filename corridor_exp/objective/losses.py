@@ -1,4 +1,4 @@
-"""Losses that several data sets have. Each is a mean over the batch, of outputs N × C and targets."""
+"""Losses that several data sets have, each a mean over the batch of outputs N × C and targets, and right answers."""
 
 from __future__ import annotations
 
@@ -24,3 +24,9 @@ def logistic_loss(outputs: Tensor, y: Tensor) -> Tensor:
     A network with one logit for each class has the same loss as a function of their difference, and twice the ‖g‖².
     """
     return F.binary_cross_entropy_with_logits(outputs.squeeze(1), y.to(outputs.dtype))
+
+
+def right_answers(outputs: Tensor, y: Tensor) -> Tensor:
+    """How many of the classes y the outputs name: by the largest logit, or the sign of a single one."""
+    named = outputs.argmax(1) if outputs.shape[1] > 1 else outputs.squeeze(1) > 0
+    return (named == y).sum()

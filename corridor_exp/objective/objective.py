@@ -30,9 +30,10 @@ from corridor_exp.objective.batches import Batch, Loss, Stream
 from corridor_exp.objective.cost import FORWARD, GRADIENT, HESSIAN_PRODUCT
 from corridor_exp.objective.derivatives import Vector, grad, product
 from corridor_exp.objective.double_backward import own_double_backward
-from corridor_exp.objective.looking import Before, borrowed
+from corridor_exp.objective.looking import Before, borrowed, generators, same_draws
+from corridor_exp.objective.losses import right_answers
 from corridor_exp.objective.ranks import ALONE, Ranks
-from corridor_exp.theory.vectors import is_sharded
+from corridor_exp.theory.vectors import is_sharded, norm
 
 HALF = (torch.bfloat16, torch.float16)
 
@@ -131,7 +132,7 @@ class Objective:
                 each(E)
             losses.append(E.detach())
             if count:
-                right.append(_correct(outputs.detach(), part.y))
+                right.append(right_answers(outputs.detach(), part.y))
         sums = [self._sum(losses), self._sum(right)] if count else [self._sum(losses)]
         E, *counted = self.ranks.added_up(sums)
         return Evaluation(E, counted[0] if counted else None)
@@ -159,7 +160,7 @@ class Objective:
         In its precision, and with the random numbers that it is about to draw, whenever the function is called.
         """
         past = copy.copy(self)
-        past.past = Before(self._generators(), {})
+        past.past = Before(generators(self.device), {})
 
         def loss(theta: Sequence[Tensor]) -> Tensor:
             self.passes += FORWARD
@@ -170,7 +171,7 @@ class Objective:
 
     def before(self) -> Before:
         """What `as_before` needs of the moment before a `backward`."""
-        return Before(self._generators(), {b: b.detach().clone() for b in self.model.buffers()})
+        return Before(generators(self.device), {b: b.detach().clone() for b in self.model.buffers()})
 
     def as_before(self, before: Before, batch: Batch, E: Tensor) -> Objective:
         """The objective as the last `backward`, of that batch, found it; E is what it returned.
@@ -241,6 +242,19 @@ class Objective:
             return False
         return True
 
+    def forward_error(self, batch: Batch) -> float:
+        """‖g′ − g‖/‖g‖ in training's precision, where `forward` computes g′ and the model itself g. Leaves no trace."""
+        forward = self.forward.module if isinstance(self.forward, DistributedDataParallel) else self.forward
+
+        def gradient_by(forward: Callable[[Tensor], Tensor]) -> list[Tensor]:
+            g = [torch.zeros_like(p) for p in self.theta]
+            with self._looking():
+                self._accumulate(batch, forward, lambda E: torch._foreach_add_(g, grad(E, self.theta)), count=False)
+            return self.ranks.added_up(g)
+
+        mine, expected = gradient_by(forward), gradient_by(self.model)
+        return (norm(torch._foreach_sub(mine, expected)) / norm(expected)).item()
+
     def _total(self, batch: Batch | Stream) -> Tensor:
         """E where the parameters stand."""
         E = sum(self._losses(batch), torch.zeros((), device=self.device))
@@ -261,21 +275,13 @@ class Objective:
         """While this is open the parameters stand at θ, or at another point; then nothing has changed."""
         if self.is_sharded:
             raise RunError("engine.shard=true: no rank has the whole θ to look at; set probe=none, and take optim=clr")
-        devices = [self.device] if self.device.type == "cuda" else []
         values = {} if theta is None else dict(zip(self.theta, theta, strict=True))
         values |= self.past.buffers if self.past else {}
         # The cache would know a parameter again, wherever it stands.
         autocast = torch.autocast(self.device.type, precision, enabled=precision is not None, cache_enabled=False)
-        with borrowed(self.model, values), torch.random.fork_rng(devices), autocast:
-            if self.past:
-                torch.set_rng_state(self.past.generators[0])
-                if devices:
-                    torch.cuda.set_rng_state(self.past.generators[1], self.device)
+        draws = same_draws(self.device, self.past.generators if self.past else None)
+        with borrowed(self.model, values), draws, autocast:
             yield
-
-    def _generators(self) -> list[Tensor]:
-        cuda = [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
-        return [torch.get_rng_state(), *cuda]
 
     def _cut(self, batch: Batch | Stream) -> Iterator[tuple[Batch, float]]:
         """This rank's micro-batches, each with its share of all images."""
@@ -291,9 +297,3 @@ class Objective:
 
 def _weighted(weight: float, E: Tensor) -> Tensor:
     return E if weight == 1 else weight * E  # a small model's step costs little more than its nodes
-
-
-def _correct(outputs: Tensor, y: Tensor) -> Tensor:
-    """How many of the classes y the outputs name: by the largest logit, or the sign of a single one."""
-    named = outputs.argmax(1) if outputs.shape[1] > 1 else outputs.squeeze(1) > 0
-    return (named == y).sum()

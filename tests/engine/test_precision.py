@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import re
+from pathlib import Path
+
 import pytest
 import torch
+from torch import nn
 
+from corridor_exp.config.compose import compose_jobs
+from corridor_exp.engine.build import SAME_DRAWS
+from corridor_exp.engine.run import run
+from corridor_exp.objective import Batch, Objective
 from corridor_exp.runs import records
-from tests.conftest import engine_of, without_time
+from tests.conftest import SMALL, engine_of, without_time
 
 
 def test_fp16_overflows_shrink_the_scale_and_do_not_end_the_run() -> None:
@@ -52,3 +62,39 @@ def test_a_compiled_model_trains_like_the_plain_one_and_is_probed() -> None:
     compiled.train(), plain.train()
     for mine, theirs in zip(without_time(seen), without_time(expected), strict=True):
         assert mine == pytest.approx(theirs, rel=1e-3, nan_ok=True)
+
+
+def test_compiled_code_is_compared_with_the_model_and_nothing_changes() -> None:
+    """Dropout too: both draw the same random numbers."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(), nn.Linear(8, 3))
+    objective = Objective(model, forward=torch.compile(model, options=SAME_DRAWS), micro_batch=16)
+    batch = Batch(torch.randn(40, 4), torch.arange(40) % 3)
+    state, draws = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    assert objective.forward_error(batch) < 1e-5
+    assert torch.equal(torch.get_rng_state(), draws)
+    torch.testing.assert_close(model.state_dict(), state, rtol=0, atol=0)
+    assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("factor", [1.02, float("nan")])
+def test_a_run_whose_compiled_code_is_wrong_fails(
+    factor: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(torch, "compile", lambda model, options: lambda x: factor * model(x))
+    (config,) = compose_jobs([*SMALL, "engine.compile=true", "engine.precision=fp32"], multirun=False)
+    assert run(config, tmp_path, should_stop=lambda: False) == "failed"
+    error = json.loads((tmp_path / "summary.json").read_text())["error"]
+    assert re.match(
+        r"engine\.compile=true: .* differs from the model's by (0\.0|nan).* set engine\.compile=false", error
+    )
+
+
+def test_no_look_calls_compiled_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's compiled functions have no double backward."""
+    engine, _ = engine_of("probe=[corridor,noise,sharpness]", "probe.every=1", "max_steps=2")
+    calls: list[int] = []
+    forward = engine.objective.forward
+    monkeypatch.setattr(engine.objective, "forward", lambda x: calls.append(len(x)) or forward(x))
+    engine.train()
+    assert len(calls) == 2
