@@ -37,12 +37,13 @@ def squared_norm(u: Sequence[Tensor]) -> Tensor:
     """‖u‖² over all tensors, like `inner(u, u)`."""
     if u and is_sharded(u[0]):
         return _over_shards(u[0], squared_norm(shards(u)))
-    if u and u[0].is_cuda:  # one kernel for all tensors; on a CPU one dot product a tensor is faster
+    if u and u[0].is_cuda:  # one kernel for all tensors; on a CPU it is slower than one kernel a tensor
         norms = torch._foreach_norm([_real(t) for t in u], dtype=_wide(u[0].dtype))
         return torch.stack(norms).square().sum()
     if len(short := [t for t in u if t.numel() <= SHORT]) > 1:
-        u = [*(t for t in u if t.numel() > SHORT), flat(short)]
-    return inner(u, u)
+        short = [flat(short)]
+    sums = [_sum_of_squares(t) for t in u if t.numel() > SHORT]
+    return torch.stack([*sums, *(_dot(t, t, _wide(t.dtype)) for t in short)]).sum() if sums else inner(short, short)
 
 
 def is_sharded(t: object) -> TypeIs[DTensor]:
@@ -87,10 +88,20 @@ def _dot(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
     return products[0] if len(products) == 1 else torch.stack(products).sum()
 
 
-def _in_memory_order(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Where that is the same for both, so that channels_last weights need no copy."""
+def _sum_of_squares(t: Tensor) -> Tensor:
+    """Of a long tensor on a CPU, by the norms of rows: unlike dot products they take all threads."""
+    t = _real(t)
+    (t,) = _in_memory_order(t)
+    t = t.reshape(-1)
+    dtype, in_rows = _wide(t.dtype), t.numel() // SHORT * SHORT
+    norms = torch.linalg.vector_norm(t[:in_rows].view(-1, SHORT), dim=1, dtype=dtype)
+    return norms.square().sum() + _dot(t[in_rows:], t[in_rows:], dtype)
+
+
+def _in_memory_order(a: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+    """In that of a, which is that of the others too in most cases, so that channels_last weights need no copy."""
     order = sorted(range(a.dim()), key=a.stride, reverse=True)
-    return a.permute(order), b.permute(order)
+    return tuple(t.permute(order) for t in (a, *others))
 
 
 def _real(t: Tensor) -> Tensor:
