@@ -22,7 +22,8 @@ def fit_to_memory(engine: Engine) -> None:
         return
     batch = next(iter(engine.dataset.train_batches(0, engine.plan.batch_size)))
     part = -(-batch.images // ranks.size)
-    while ranks.any(not objective.fits(batch, hessian=bool(engine.probes)))[0]:
+    hessian = any(getattr(probe, "hessian", True) for probe in engine.probes)
+    while ranks.any(not objective.fits(batch, hessian))[0]:
         size = min(objective.micro_batch or part, part)
         if size == 1:
             raise RunError("out of memory, even with engine.micro_batch=1: take a smaller model, or probe=none")
