@@ -3,10 +3,10 @@
 Suites: `step` an optimizer's step on ResNet-18's parameters; `hg` E, g and Hg together, and a look without Hg; `loop`
 the training loop against a hand-written one; `data` batches against torchvision's; `startup` commands against `import
 hydra`; `memory` a large batch in micro-batches against one micro-batch, and a plain run against one that gives memory
-back at once; `many` sweeps and reports; `all` of them. Each prints a table (minimum and median over interleaved
-repeats) and, as the last line, {"suite": ..., "ratios": {name: ratio of minima}, "worst": name}. A name that ends in
-`seconds` or `gb` is no ratio. `growth` has no targets: it measures how cost grows, and draws docs/figures/growth.png.
-Peers come with the extra [bench].
+back at once; `many` sweeps and reports; `all` of these. Apart from them: `loop-bf16`, and `compile` for compiled networks
+against plain ones. Each prints a table (minimum and median over interleaved repeats) and, as the last line, {"suite":
+..., "ratios": {name: ratio of minima}, "worst": name}. A name that ends in `seconds` or `gb` is no ratio. `growth` has
+no targets: it measures how cost grows, and draws docs/figures/growth.png. Peers come with the extra [bench].
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from suites.growth import growth
 from suites.many import many
 from suites.measure import Ratios
 from suites.process import memory, startup
-from suites.training import digits_loop, haiku, loop, step
+from suites.training import compiled, digits_loop, haiku, loop, step
 
 SUITES: dict[str, Callable[[int | None], Ratios]] = {
     "step": step,
@@ -35,7 +35,11 @@ SUITES: dict[str, Callable[[int | None], Ratios]] = {
     "memory": memory,
     "many": many,
 }
-BF16 = {"loop-bf16": lambda repeats: loop(repeats, "bf16")}  # emulated on many CPUs, so not one of `all`
+# Not in `all`: many CPUs emulate bf16, and not every machine has a compiler.
+APART: dict[str, Callable[[int | None], Ratios]] = {
+    "loop-bf16": lambda repeats: loop(repeats, "bf16"),
+    "compile": compiled,
+}
 PICTURE = Path(__file__).parents[1] / "docs" / "figures" / "growth.png"
 AT_MOST = {
     "clr_vs_sgd": 1.7,
@@ -60,6 +64,8 @@ AT_LEAST = {
     "loop_bf16": 0.95,
     "loop_haiku": 0.98,
     "loop_digits": 0.85,
+    "compile_mlp": 1.0,
+    "compile_haiku": 1.0,
     "data_cifar": 8.0,
     "data_imagenet": 1.9,
     "data_imagenet_64": 3.0,
@@ -81,7 +87,7 @@ def report(ratios: Ratios) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("suite", choices=[*SUITES, *BF16, "all", "growth"])
+    parser.add_argument("suite", choices=[*SUITES, *APART, "all", "growth"])
     parser.add_argument("--repeats", type=int, help="interleaved repeats (default: each suite's own)")
     args = parser.parse_args()
     print(f"Python {platform.python_version()}, torch {torch.__version__}, {torch.get_num_threads()} threads, ", end="")
@@ -89,7 +95,7 @@ def main() -> None:
     if args.suite == "growth":
         return growth(PICTURE)
     ratios: Ratios = {}
-    for name, suite in SUITES.items() if args.suite == "all" else [(args.suite, {**SUITES, **BF16}[args.suite])]:
+    for name, suite in SUITES.items() if args.suite == "all" else [(args.suite, {**SUITES, **APART}[args.suite])]:
         print(f"{name}:", flush=True)
         ratios |= suite(args.repeats)
     print("against the targets:")

@@ -20,7 +20,7 @@ from corridor_exp.datasets.resident import Arrays, ResidentDataset
 from corridor_exp.engine.build import build_engine, computes_bf16
 from corridor_exp.engine.loop import Engine, Plan
 from corridor_exp.loggers import Mirrors, Wandb
-from corridor_exp.models import resnet18, resnet18_haiku
+from corridor_exp.models import mlp, resnet18, resnet18_haiku
 from corridor_exp.objective import Batch, Objective
 from corridor_exp.objective.batches import DataShape
 from corridor_exp.optim import CLR
@@ -100,22 +100,15 @@ def loops(
 ) -> tuple[Callable[[], None], Callable[[], None]]:
     """So many steps of a network by the engine, and by a hand-written loop on the same batches."""
     layout = torch.channels_last if low else torch.contiguous_format
-    pixels = torch.randint(0, 256, (8 * size, 3, 32, 32), dtype=torch.uint8).numpy()
-    arrays = Arrays(pixels, torch.arange(8 * size).remainder(10).numpy())
-    data = ResidentDataset(arrays, arrays, device=device, seed=0, channels_last=low is not None, test_size=10)
+    data = pictures(size, low, device)
 
     def network() -> nn.Module:
         torch.manual_seed(0)
         return make().to(device, memory_format=layout)
 
     mine, theirs = network(), network()
-    plan = Plan(epochs=10**6, batch_size=size, max_steps=steps, log_every=10)
-    engine = Engine(Objective(mine, precision=low), data, torch.optim.SGD(mine.parameters(), lr=0.1, fused=True), plan)
+    ours = by_engine(Objective(mine, precision=low), data, size, steps)
     optimizer = torch.optim.SGD(theirs.parameters(), lr=0.1, fused=True)
-
-    def ours() -> None:
-        engine.progress = type(engine.progress)()
-        engine.train()
 
     def hand_written() -> None:
         for batch in islice(data.train_batches(0, size), steps):
@@ -126,6 +119,46 @@ def loops(
             optimizer.step()
 
     return ours, hand_written
+
+
+def pictures(size: int, low: torch.dtype | None, device: torch.device) -> ResidentDataset:
+    """Eight batches of random images of 32 pixels."""
+    pixels = torch.randint(0, 256, (8 * size, 3, 32, 32), dtype=torch.uint8).numpy()
+    arrays = Arrays(pixels, torch.arange(8 * size).remainder(10).numpy())
+    return ResidentDataset(arrays, arrays, device=device, seed=0, channels_last=low is not None, test_size=10)
+
+
+def by_engine(objective: Objective, data: ResidentDataset, size: int, steps: int) -> Callable[[], None]:
+    """So many steps by the engine."""
+    optimizer = torch.optim.SGD(objective.model.parameters(), lr=0.1, fused=True)
+    engine = Engine(objective, data, optimizer, Plan(epochs=10**6, batch_size=size, max_steps=steps, log_every=10))
+
+    def train() -> None:
+        engine.progress = type(engine.progress)()
+        engine.train()
+
+    return train
+
+
+@one_thread()
+def compiled(repeats: int | None) -> Ratios:
+    """Steps of compiled networks beside those of the plain ones, by the engine, on one core: an MLP, ResNet-18."""
+    device, _ = device_and_batch(1)
+    low = torch.bfloat16 if computes_bf16(device) else None
+
+    def ratio(model: nn.Module, low: torch.dtype | None, size: int, steps: int) -> float:
+        model.to(device, memory_format=torch.channels_last if low else torch.contiguous_format)
+        data = pictures(size, low, device)
+        forwards = {"plain": None, "compiled": torch.compile(model)}
+        objectives = {how: Objective(model, precision=low, forward=forward) for how, forward in forwards.items()}
+        tasks = {f"{type(model).__name__}, {how}": by_engine(o, data, size, steps) for how, o in objectives.items()}
+        best = list(interleaved(tasks, repeats or 7).values())
+        return best[0] / best[1]
+
+    return {
+        "compile_mlp": ratio(mlp(CIFAR), None, 128, 100),
+        "compile_haiku": ratio(resnet18_haiku(CIFAR), low, 512, 2),
+    }
 
 
 def digits_loop(repeats: int | None) -> Ratios:
