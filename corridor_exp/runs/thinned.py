@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from itertools import count, islice, takewhile
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,7 @@ KEPT: dict[str, Callable[[Run], list[Record]]] = {"map": of_the_map, "benchmark"
 
 
 def write(runs: Iterable[Run], name: Path, kept: Callable[[Run], list[Record]]) -> list[Path]:
-    """Write NAME-1.jsonl, NAME-2.jsonl, … of at most `LARGEST` bytes, and return them."""
+    """Write NAME-1.jsonl, NAME-2.jsonl, … of at most `LARGEST` bytes, and return them. Higher numbers are removed."""
     files = [""]
     for run in runs:
         line = to_json(_line(run, kept(run))) + "\n"
@@ -78,9 +79,12 @@ def write(runs: Iterable[Run], name: Path, kept: Callable[[Run], list[Record]]) 
             files.append("")
         files[-1] += line
     name.parent.mkdir(parents=True, exist_ok=True)
-    places = [name.with_name(f"{name.name}-{number}.jsonl") for number, _ in enumerate(files, 1)]
+    numbered = (name.with_name(f"{name.name}-{number}.jsonl") for number in count(1))
+    places = list(islice(numbered, len(files)))
     for place, text in zip(places, files, strict=True):
         place.write_text(text, encoding="utf-8")
+    for left_by_more_runs in takewhile(Path.exists, numbered):
+        left_by_more_runs.unlink()
     return places
 
 

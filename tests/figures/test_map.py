@@ -207,6 +207,10 @@ def test_thinned_files_stay_small_and_lose_no_run(tmp_path: Path, monkeypatch: p
     assert len(files) > 2
     assert all(file.stat().st_size <= thinned.LARGEST for file in files)
     assert "".join(file.read_text() for file in files) == whole.read_text()
+    other = tmp_path / "cutlery-9.jsonl"
+    other.touch()
+    assert thinned.write(runs[:1], tmp_path / "cut", thinned.of_the_map) == files[:1]
+    assert sorted(tmp_path.glob("cut*")) == [files[0], other]
 
 
 def test_the_map_is_drawn_from_thinned_records_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
