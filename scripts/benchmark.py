@@ -3,10 +3,11 @@
 Suites: `step` an optimizer's step on ResNet-18's parameters; `hg` E, g and Hg together, and a look without Hg; `loop`
 the training loop against a hand-written one; `data` batches against torchvision's; `startup` commands against `import
 hydra`; `memory` a large batch in micro-batches against one micro-batch, and a plain run against one that gives memory
-back at once; `many` sweeps and reports; `all` of these. Apart from them: `loop-bf16`, and `compile` for compiled networks
-against plain ones. Each prints a table (minimum and median over interleaved repeats) and, as the last line, {"suite":
-..., "ratios": {name: ratio of minima}, "worst": name}. A name that ends in `seconds` or `gb` is no ratio. `growth` has
-no targets: it measures how cost grows, and draws docs/figures/growth.png. Peers come with the extra [bench].
+back at once; `many` sweeps and reports; `all` of these. Apart from them: `loop-bf16`, and `compile` for compiled
+networks against plain ones. Each prints a table (minimum and median over interleaved repeats) and, as the last line,
+{"suite": ..., "ratios": {name: ratio of minima}, "worst": name}. A name that ends in `seconds` or `gb` is no ratio.
+`growth` has no targets: it measures how cost grows, and draws docs/figures/growth.png. Peers come with the extra
+[bench].
 """
 
 from __future__ import annotations
