@@ -21,7 +21,7 @@ MARGIN = 1.25  # of the loss over the best rate's loss; a case within it is a ti
 ZERO = 1e-4  # a smaller loss counts as this
 BELOW, TIE, ABOVE = "below", "tie", "above"
 CLR, CAPPED, TRUST, SGD = "CLR", "CLR, cap 1", "clr_trust", "SGD"
-RATES = 5
+COMPLETE = {CLR: 2, CAPPED: 1, TRUST: 1, SGD: 5}  # runs of a setting, by method
 
 
 @dataclass(frozen=True)
@@ -136,10 +136,10 @@ def cases(runs: Iterable[Run]) -> tuple[list[Case], Counter[str]]:
     found, left_out = [], Counter[str]()
     for name, members in sorted(by_setting.items()):
         data = str(members[0].config["dataset.name"])
-        sgd = {run.config["optim.lr"]: end(run) for run in members if method(run) == SGD and run.status in ENDED}
-        if any(run.status not in ENDED for run in members) or len(sgd) < RATES:
+        if any(run.status not in ENDED for run in members) or Counter(map(method, members)) != COMPLETE:
             left_out[f"{data}: not complete"] += 1
             continue
+        sgd = {run.config["optim.lr"]: end(run) for run in members if method(run) == SGD}
         best = min(sgd, key=lambda rate: (sgd[rate], rate))
         if best in (min(sgd), max(sgd)):
             left_out[f"{data}: best rate at the edge"] += 1

@@ -87,7 +87,9 @@ def test_a_setting_whose_best_rate_is_at_the_edge_is_left_out(rate: float) -> No
 
 
 def test_a_setting_that_is_not_complete_is_left_out() -> None:
-    assert cases(setting(0.5)[:-1])[1] == {"digits: not complete": 1}
+    whole = setting(0.5)
+    for missing in range(len(whole)):  # a thinned file has no line for a run that has not ended
+        assert cases(whole[:missing] + whole[missing + 1 :]) == ([], {"digits: not complete": 1})
     failed = [*setting(0.5, number=1), run(0.5, "clr_trust", number=1, status="failed")]
     assert cases([*failed, *setting(0.5)])[1] == {"digits: not complete": 1}
 
