@@ -22,7 +22,7 @@ def fit_to_memory(engine: Engine) -> None:
         return
     batch = next(iter(engine.dataset.train_batches(0, engine.plan.batch_size)))
     part = -(-batch.images // ranks.size)
-    hessian = any(getattr(probe, "hessian", True) for probe in engine.probes)
+    hessian = any(getattr(probe, "hessian", True) for probe in engine.probes)  # a probe that does not say may
     while ranks.any(not objective.fits(batch, hessian))[0]:
         size = min(objective.micro_batch or part, part)
         if size == 1:
