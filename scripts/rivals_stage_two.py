@@ -14,6 +14,7 @@ from pathlib import Path
 from corridor_exp.cli.figures import defaults_of_optimizers, option
 from corridor_exp.figures.rivals import Method, methods_of
 from corridor_exp.runs.groups import Runs
+from corridor_exp.runs.layout import ENDED
 
 
 def further_grids(methods: list[Method]) -> list[str]:
@@ -34,7 +35,10 @@ def further_grids(methods: list[Method]) -> list[str]:
 
 
 def main(runs: Path, figure: str) -> None:
-    methods = methods_of(Runs.read(runs), option(figure).targets, defaults_of_optimizers())
+    found = Runs.read(runs)
+    if open_ := sum(run.status not in ENDED for run in found.runs):
+        sys.exit(f"{open_} of {len(found.runs)} runs have not ended: the rule needs them all")
+    methods = methods_of(found, option(figure).targets, defaults_of_optimizers())
     print("\n".join(further_grids(methods)))
 
 

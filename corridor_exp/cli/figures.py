@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from corridor_exp.sweeps import grids
 from corridor_exp.sweeps.frozen import Sweep
 
 if TYPE_CHECKING:
-    from corridor_exp.runs.groups import Runs
+    from corridor_exp.runs.groups import Run, Runs
 
 logger = logging.getLogger(__name__)
 OUTPUTS, REFERENCE = Path("outputs"), Path("outputs/reference")
@@ -99,7 +100,7 @@ def draw(name: str, figure: grids.Figure, place: Path | None, out: Path) -> bool
     runs = find(name, place)
     if runs is None:
         return False
-    _complain(runs)
+    _complain(runs.runs)
     smaller = f" (scale={runs.scale})" if runs.scale not in (None, "full") else ""
     title = figure.title + smaller
     if targets := _targets(figure):
@@ -123,9 +124,9 @@ def _targets(figure: grids.Figure) -> dict[str, float]:
     return figure.targets or {problem: loss for targets in shown for problem, loss in targets.items()}
 
 
-def _complain(runs: Runs) -> None:
+def _complain(runs: Sequence[Run]) -> None:
     """Name the runs that cannot be read: they are no evidence, and the others are drawn."""
-    for run in runs.runs:
+    for run in runs:
         if run.complaint:
             logger.warning("%s", run.complaint)
 
@@ -145,7 +146,7 @@ def stability(place: Path | None, out: Path) -> None:
     runs = Runs.read(place)
     if not runs:
         raise UsageError(f"no runs in {place}: corridor-sweep dataset=digits model=mlp optim=sgd optim.lr=0.01,0.1,1")
-    _complain(runs)
+    _complain(runs.runs)
     style.save(*stability.draw(runs, "How training ends, by learning rate"), out / "stability")
     _caption(out / "stability", runs.caption("How training ends, by learning rate"))
 
@@ -155,7 +156,9 @@ def draw_map(place: Path, out: Path) -> None:
     from corridor_exp.figures import map, style
     from corridor_exp.runs import thinned
 
-    runs = [run for run in thinned.runs_below(place) if run.records]
+    found = thinned.runs_below(place)
+    _complain(found)
+    runs = [run for run in found if run.records and not run.faults]
     if not runs:
         raise UsageError(f"no runs in {place}: corridor-sweep figure=map_digits, map_full and map_cifar make them")
     drawn = map.Map.of(runs)
@@ -175,9 +178,9 @@ def claims(place: Path | None, out: Path, as_json: bool) -> None:
         where = place or f"{OUTPUTS}/ and {REFERENCE}/"
         raise UsageError(f"no figure's runs in {where}: corridor-sweep figure=fig2 scale=mini")
     for runs in filter(None, found.values()):
-        _complain(runs)
+        _complain(runs.runs)
     rows = [judge(claim, found.get(claim.figure)) for claim in CLAIMS]
-    as_text = to_json([row.as_dict() for row in rows], indent=2)
+    as_text = to_json([asdict(row) for row in rows], indent=2)
     out.mkdir(parents=True, exist_ok=True)
     (out / "claims.json").write_text(as_text + "\n", encoding="utf-8")  # for corridor-report
     print(as_text if as_json else ledger(rows))
@@ -195,12 +198,14 @@ def find(name: str, place: Path | None) -> Runs | None:
         return None
     if own and not (own.figure and figure.runs and figure.grids):
         return own
-    parts = [own] if own else []
+    parts, lacking = [own] if own else [], []
     for other in figure.runs.split():
         runs = _newest(other, place, parts[0].scale if parts else None)
         if runs and runs.figure:
             parts.append(runs.among(optim__name=figure.optim) if figure.optim else runs)
-    return Runs.together(name, parts) if parts else None
+        elif own:
+            lacking.append(other)
+    return Runs.together(name, parts, lacking) if parts else None
 
 
 def _newest(name: str, place: Path | None, scale: str | None = None) -> Runs | None:

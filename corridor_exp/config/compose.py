@@ -245,5 +245,10 @@ def folder_of_sweep(text: str) -> str:
         override = conf.parse(text)
     if override.is_sweep_override():
         raise UsageError("out_dir is the folder of the whole sweep, and cannot be swept itself")
-    value = override.value()
+    try:
+        value = OmegaConf.to_container(OmegaConf.create({"out_dir": override.value()}), resolve=True)["out_dir"]
+    except OmegaConfBaseException as error:
+        raise UsageError(f"out_dir: {_one_line(error)}") from None
+    if isinstance(value, dict | list):
+        raise UsageError("out_dir is the name of one folder")
     return f"out_dir={'' if value is None else value}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -75,12 +76,23 @@ def written_keys(stored: Mapping[str, Any]) -> dict[str, str]:
 
 
 def varied_keys(configs: Iterable[Mapping[str, str]]) -> list[str]:
-    """The keys in which runs differ. If only some runs have a key, it counts if it differs among these.
+    """The keys in which runs differ.
 
-    A `_target_` does not count, because the name of the option says the same.
+    If only some options of a group have a key (SGD a rate, and CLR none), it counts if it differs among the runs that
+    have it. If only some runs of the same option have it, the others count as if it were null. A `_target_` does not
+    count, because the name of the option says the same.
     """
     values: dict[str, set[str]] = {}
+    having: Counter[tuple[str, str]] = Counter()  # runs by key, and by the option of its group
     for config in configs:
         for key, value in config.items():
             values.setdefault(key, set()).add(value)
+            having[key, config.get(_name_of_group(key), "")] += 1
+    for (key, option), count in having.items():
+        if option and count < having[_name_of_group(key), option]:
+            values[key].add(str(NEWER.get(key)))
     return [key for key, seen in values.items() if len(seen) > 1 and not key.endswith("_target_")]
+
+
+def _name_of_group(key: str) -> str:
+    return f"{key.partition('.')[0]}.name"

@@ -42,7 +42,8 @@ _FORMS = (
     re.compile(rf"""[{{,]\s*(?P<key>[\w.-]+)\s*:\s*(?=(?P<secret>{_ITEM}))"""),
     # A login: an error may have shortened the slashes; a password may hold a slash or an @.
     re.compile(r"""[A-Za-z][A-Za-z0-9+.-]+:/+(?P<secret>[^\s"']+)@"""),
-    re.compile(r"""(?<![\w/.:+-])(?P<secret>[\w.+-]+:(?!/)[^\s"']+)@(?=[A-Za-z])"""),
+    re.compile(r"""(?<![\w/.:+-])(?P<secret>[\w.+-]+:(?!/)[^\s"']+)@(?=[A-Za-z]|\d+\.\d|\[)"""),
+    re.compile(r"""(?<![\w:])//(?P<secret>[\w.+-]+:[^\s"']+)@"""),
     re.compile(r"""\b[Bb]earer\s+(?P<secret>[\w.~+/=-]{8,})"""),
 )
 _NO_SECRET = ("", "null", "none", "true", "false", REDACTED)

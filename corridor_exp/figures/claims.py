@@ -10,10 +10,10 @@ from corridor_exp.figures.run_statistics import (
     BINS,
     UndecidedError,
     epoch_ends,
-    epoch_losses,
     final_accuracy,
     instability,
     looks_of,
+    losses_of_some_epochs,
     median_index,
     nearest_corridor,
     on_its_way,
@@ -84,10 +84,10 @@ def sooner(tau: ByScale) -> Callable[[Runs], Statistic]:
         clr = _by_seed(_clr(runs), lambda run: steps_to(target, run))
         rates = _with_all_seeds(_by_rate(runs.where(optim__name="sgd", dataset__held_out=None)), set(clr))
         sgd = {rate: _by_seed(members, lambda run: steps_to(target, run)) for rate, members in rates.items()}
-        budget = _by_seed(_clr(runs), lambda run: epoch_ends(run)[-1] if epoch_ends(run) else 0)
+        budget = max((end for run in runs.runs for end in epoch_ends(run)), default=0)
 
         def slowness(rate: float) -> tuple[float, float]:
-            last = statistics.mean(epoch_losses(run)[-1] for run in rates[rate])
+            last = statistics.mean(losses_of_some_epochs(run)[-1] for run in rates[rate])
             return statistics.mean(map(math.log2, sgd[rate].values())), last
 
         best = min(sgd, key=slowness)
@@ -95,7 +95,7 @@ def sooner(tau: ByScale) -> Callable[[Runs], Statistic]:
         if any(math.isinf(clr[seed]) and math.isinf(sgd[best][seed]) for seed in clr):
             raise UndecidedError(f"the budget ended before either reached {target:g}: {told}")
         _refuse_an_edge(best, list(sgd))
-        values = {seed: math.log2(min(sgd[best][seed], budget[seed]) / min(clr[seed], budget[seed])) for seed in clr}
+        values = {seed: math.log2(min(sgd[best][seed], budget) / min(clr[seed], budget)) for seed in clr}
         return Statistic(values, lambda v: v >= SOONER, lambda v: v <= -SOONER, told)
 
     return measure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,8 +26,8 @@ def growth_condition(full: Sequence[float], batch: Sequence[float]) -> tuple[flo
 
 
 def sentence(looks: Sequence[Record]) -> str | None:
-    """The condition in words, with the number of its looks. None if no look has `probe=noise`."""
-    noisy = [r for r in looks if r.get(records.GROWTH_RATIO) is not None]
+    """The condition in words, with the number of its looks. None if no look has a finite ratio of `probe=noise`."""
+    noisy = [r for r in looks if math.isfinite(r.get(records.GROWTH_RATIO) or math.nan)]
     if not noisy:
         return None
     rho, delta = growth_condition(

@@ -39,6 +39,13 @@ def epoch_losses(run: Run) -> list[float]:
     return [*losses, math.inf] if run.status == Status.DIVERGED else losses
 
 
+def losses_of_some_epochs(run: Run) -> list[float]:
+    """The same. Raises `UndecidedError` for a run that was cut within its first epoch."""
+    if losses := epoch_losses(run):
+        return losses
+    raise UndecidedError(f"{run.directory.name} ended within its first epoch")
+
+
 def steps_to(tau: float, run: Run) -> float:
     """T_τ: where ln of the epochs' mean loss, on straight lines between their ends, comes down to ln τ.
 
@@ -89,7 +96,7 @@ def final_accuracy(run: Run) -> float:
 
 def instability(run: Run) -> float:
     """After the first epoch, the largest of L_e / ln C and, while L_e > 0.1, L_e / (2 min L_{<e}); stable up to 1."""
-    losses = epoch_losses(run)
+    losses = losses_of_some_epochs(run)
     worst = 0.0
     for number in range(1, len(losses)):
         loss, lowest = losses[number], min(losses[:number])

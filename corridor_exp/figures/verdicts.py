@@ -10,8 +10,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 from scipy.stats import t as student
 
@@ -58,9 +57,6 @@ class Verdict:
     interval: tuple[float, float] | None = None
     remark: str = ""
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 def judge(claim: Claim, runs: Runs | None) -> Verdict:
     """The verdict on a claim, from the runs of its figure."""
@@ -69,6 +65,8 @@ def judge(claim: Claim, runs: Runs | None) -> Verdict:
     if not runs:
         return Verdict(*row, None, "undecided", remark="no runs")
     try:
+        if runs.lacking:
+            raise UndecidedError(f"the runs of {', '.join(runs.lacking)} are missing")
         _require_finished(runs)
         seen = claim.measure(runs)
     except UndecidedError as reason:

@@ -23,10 +23,11 @@ class Picture:
 
 
 def find_figures(folder: Path) -> Iterator[Picture]:
-    """`fig1.png`, `fig2.png`, … of a folder."""
-    for path in sorted(folder.glob("fig*.png"), key=lambda path: (len(path.stem), path.stem)):
-        text = path.with_suffix(".txt")
-        yield Picture(path, text.read_text(encoding="utf-8").strip() if text.exists() else path.stem)
+    """The PNGs of a folder that have a caption, a text of the same name; `fig2` before `fig10`."""
+    for path in sorted(folder.glob("*.png"), key=lambda path: (len(path.stem), path.stem)):
+        caption = path.with_suffix(".txt")
+        if path.is_file() and caption.is_file():
+            yield Picture(path, caption.read_text(encoding="utf-8", errors="replace").strip())
 
 
 def read_claims(folder: Path) -> list[dict[str, str]] | None:

@@ -25,6 +25,7 @@ class Runs:
     command: list[str]
     time: str
     commit: str
+    lacking: tuple[str, ...] = ()  # other figures whose runs belong here, and were not found
 
     @classmethod
     def read(cls, directory: Path) -> Runs:
@@ -40,7 +41,7 @@ class Runs:
         return cls([directory], runs, manifest.get("command", []), manifest.get("time", ""), commit)
 
     @classmethod
-    def together(cls, figure: str, parts: Sequence[Runs]) -> Runs:
+    def together(cls, figure: str, parts: Sequence[Runs], lacking: Sequence[str] = ()) -> Runs:
         """The runs of several folders as those of one figure, which shows them side by side."""
         return cls(
             [folder for part in parts for folder in part.directories],
@@ -48,6 +49,7 @@ class Runs:
             [f"figure={figure}", f"scale={parts[0].scale}"],
             max(part.time for part in parts),
             ", ".join(sorted({part.commit for part in parts})),
+            tuple(lacking),
         )
 
     def __bool__(self) -> bool:
@@ -135,7 +137,7 @@ def not_complete(groups: dict[str, list[Run]]) -> list[str]:
     """A line for each run that did not complete: a figure names it."""
     return [
         f"{label} seed {run.seed}: {run.status}"
-        + (f" in epoch {run.records[-1]['epoch'] + 1}" if run.records and run.status != Status.NOT_STARTED else "")
+        + (f" in epoch {run.records[-1]['epoch'] + 1}" if run.records and "epoch" in run.records[-1] else "")
         for label, runs in groups.items()
         for run in runs
         if run.status != Status.COMPLETED

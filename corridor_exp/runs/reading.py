@@ -141,6 +141,7 @@ class _Summary(_Model):
     error: str | None = None
     step: Whole | None = None
     seconds: float | None = None
+    train_images: Whole | None = None
     metrics: dict[str, float | None] = {}
     git_commit: str | None = None
     versions: dict[str, str] = {}

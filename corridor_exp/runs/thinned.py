@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import count, islice, takewhile
 from pathlib import Path
 
-import numpy as np
-
 from corridor_exp.errors import UsageError
 from corridor_exp.files import to_json
 from corridor_exp.runs import layout, reading, records
@@ -90,10 +88,12 @@ def write(runs: Iterable[Run], name: Path, kept: Callable[[Run], list[Record]]) 
 
 def read(file: Path) -> Iterator[Run]:
     """Raises `UsageError` for a line that is no run."""
-    for number, text in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    for number, text in enumerate(file.read_bytes().splitlines(), 1):
         try:
             line = json.loads(text)
             kept = [{key: records.NON_FINITE.get(v, v) for key, v in r.items()} for r in line["records"]]
+            if not all(type(r["step"]) is int for r in kept):
+                raise ValueError("a record without a step")
             yield Run(Path(line["run"]), line["config"], line["summary"], kept)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UsageError(f"{file}, line {number} is no run: {error}") from None
@@ -115,4 +115,4 @@ def _kept(record: Record, metrics: Iterable[str]) -> Record:
 
 def short(value: float | None) -> float | None:
     """Six digits, which is what float32 can tell."""
-    return float(f"{np.float64(value):.6g}") if isinstance(value, float) else value
+    return float(f"{value:.6g}") if isinstance(value, float) else value

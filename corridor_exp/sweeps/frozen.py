@@ -10,7 +10,7 @@ import os
 import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -70,7 +70,8 @@ class Sweep:
             manifest = reading.manifest_of(directory)
         except UsageError as error:
             raise UsageError(f"{error}; the runs in it are as they were: choose another out_dir") from None
-        return cls(directory, **manifest) if manifest else None
+        keys = [field.name for field in fields(cls) if field.name != "directory"]
+        return cls(directory, **{key: manifest[key] for key in keys}) if manifest else None
 
 
 @contextmanager

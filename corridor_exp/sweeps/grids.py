@@ -8,15 +8,23 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from corridor_exp.config.component import Strict
 from corridor_exp.config.mistakes import first_problem, suggestion
 from corridor_exp.config.settings import SCALES_OF_FIGURES, UNION
 from corridor_exp.errors import UsageError
 from corridor_exp.yaml_files import load_yaml
+
+
+def _words(line: str) -> str:
+    shlex.split(line)  # raises `ValueError` for a quotation without an end
+    return line
+
+
+Line = Annotated[str, AfterValidator(_words)]
 
 
 class Figure(Strict):
@@ -34,11 +42,11 @@ class Figure(Strict):
     title: str = ""
     runs: str = ""
     optim: str | None = None
-    common: str = ""
+    common: Line = ""
     targets: dict[str, float] = Field(default_factory=dict)
-    grids: list[str] = Field(default_factory=list)
-    settings: list[str] = Field(default_factory=lambda: [""])
-    scales: dict[str, str | list[str]] = Field(default_factory=dict)
+    grids: list[Line] = Field(default_factory=list)
+    settings: list[Line] = Field(default_factory=lambda: [""])
+    scales: dict[str, Line | list[Line]] = Field(default_factory=dict)
     panels: list[str] = Field(default_factory=list)
 
     @model_validator(mode="after")
@@ -63,7 +71,7 @@ class Figure(Strict):
 class Scale(Strict):
     """How much of a figure's work to do, `conf/scale/NAME.yaml`: overrides that hold for all of its grids."""
 
-    common: str
+    common: Line
 
 
 Kind = TypeVar("Kind", Figure, Scale)

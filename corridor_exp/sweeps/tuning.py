@@ -90,7 +90,10 @@ def short(value: float) -> float:
 class Study:
     """The settings that a search of intervals has proposed so far, in Optuna's journal in `directory`."""
 
-    def __init__(self, directory: Path, intervals: Sequence[Interval], trials: int) -> None:
+    def __init__(self, directory: Path, intervals: Sequence[Interval], tuning: Tuning) -> None:
+        fewest = 2 ** len(intervals)
+        if tuning.trials < fewest:
+            raise UsageError(f"trials={tuning.trials}: the search begins at the {fewest} ends of its intervals")
         if not find_spec("optuna"):
             raise UsageError(f"the search of an interval needs optuna: {extra('tune')}; a list of values does not")
         import optuna
@@ -98,15 +101,17 @@ class Study:
         from optuna.storages.journal import JournalFileBackend
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.intervals, self.trials = intervals, trials
+        self.intervals, self.trials = intervals, tuning.trials
         storage = JournalStorage(JournalFileBackend(str(directory / JOURNAL)))
-        self.study = optuna.create_study(storage=storage, study_name="corridor-tune", load_if_exists=True)
+        # Another search in this folder has another name, and so begins with its own grid; its runs are refused there.
+        name = f"{tuning.metric} over {intervals}"
+        self.study = optuna.create_study(storage=storage, study_name=name, load_if_exists=True)
         self.sampler_of = optuna.samplers.TPESampler
         self.space: dict[str, Any] = {
             i.key: optuna.distributions.FloatDistribution(i.low, i.high, log=i.log) for i in intervals
         }
         count = GRID[len(intervals)]
-        while count > 2 and count ** len(intervals) > trials:
+        while count > 2 and count ** len(intervals) > self.trials:
             count -= 1
         keys = [i.key for i in intervals]
         self.grid = [dict(zip(keys, point, strict=True)) for point in product(*(i.grid(count) for i in intervals))]
@@ -159,7 +164,7 @@ class Search:
         return Request([*self.common, *(word for grid in grids for word in grid)], self.config_dir, self.directory)
 
     def study(self) -> Study | None:
-        return Study(self.directory, self.intervals, self.tuning.trials) if self.directory and self.intervals else None
+        return Study(self.directory, self.intervals, self.tuning) if self.directory and self.intervals else None
 
     def _defaults(self, arguments: Sequence[str]) -> list[str]:
         given = {argument.partition("=")[0] for argument in arguments}

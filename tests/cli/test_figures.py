@@ -180,3 +180,42 @@ def test_a_figure_without_panels_says_where_its_runs_are_read(capsys) -> None:
         main(["stem", "--runs", str(REFERENCE)])
     assert exit_.value.code == 2
     assert "stem has no panels to draw: conf/figure/stem.yaml says" in capsys.readouterr().err
+
+
+def test_a_claim_waits_for_the_runs_that_its_figure_shares(tmp_path: Path, capsys) -> None:
+    """Figure 3's largest batch lies among the runs of Figure 8."""
+    for seed in SEEDS:
+        for batch in (64, 128):
+            write_run(tmp_path / "fig3" / f"{batch}-{seed}", [1.0, 0.005], seed=seed, batch_size=batch)
+        write_run(tmp_path / "fig8" / str(seed), [1.0, 0.005], seed=seed, batch_size=256)
+    as_figure(tmp_path / "fig3", "fig3")
+
+    def row() -> dict[str, str]:
+        main(["claims", "--json", "--runs", str(tmp_path)])
+        return next(row for row in json.loads(capsys.readouterr().out) if row["figure"] == "fig3")
+
+    assert (row()["verdict"], row()["remark"]) == ("undecided", "the runs of fig8 are missing")
+    as_figure(tmp_path / "fig8", "fig8")
+    assert row()["verdict"] == "reproduced"
+
+
+def test_lines_of_runs_without_epochs_can_be_shown_as_stability(tmp_path: Path) -> None:
+    for rate in (0.1, 1.0):
+        config = {"seed": 0, "optim.name": "sgd", "optim.lr": rate}
+        line = {"run": "s/0", "config": config, "summary": {"status": "diverged"}, "records": [{"step": 3}]}
+        with open(tmp_path / "map-1.jsonl", "a") as file:
+            file.write(json.dumps(line) + "\n")
+    main(["stability", "--runs", str(tmp_path), "--out", "a"])
+    assert (tmp_path / "a/stability.png").exists()
+
+
+def test_the_map_leaves_out_a_run_that_cannot_be_read(fig5: Path, capsys) -> None:
+    (fig5 / "30" / "config.yaml").write_text("a: [")
+    (fig5 / "sweep.json").unlink()
+    for seed in (31, 32):
+        (fig5 / str(seed) / "summary.json").write_text('{"status": 7}')
+    with pytest.raises(SystemExit, match="2"):
+        main(["map", "--runs", str(fig5)])
+    said = capsys.readouterr().err
+    assert f"{fig5}/30: config.yaml cannot be read" in said
+    assert "no runs in" in said

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from corridor_exp.cli.table import table
+from corridor_exp.runs.groups import grouped
+from corridor_exp.runs.reading import read
 from tests.figures.synthetic import write_run
 
 
@@ -36,3 +38,15 @@ def test_without_seeds_each_run_has_a_line(tmp_path: Path) -> None:
         ["0", "0.1", "completed"],
         ["1", "0.2", "not"],
     ]
+
+
+def test_a_key_that_only_some_runs_of_an_option_have_tells_them_apart(tmp_path: Path) -> None:
+    """An option of the user's own may have any key."""
+    for number, (seed, more) in enumerate([(0, {}), (1, {}), (0, {"amsgrad": True}), (1, {"amsgrad": True})]):
+        ended = {"step": 1, "metrics": {"train/epoch_loss": 0.01 if more else 0.5}}
+        write_run(tmp_path / str(number), [1.0], optim="mine", seed=seed, ended=ended, **more)
+    head, plain, amsgrad, *_ = table([tmp_path / str(number) for number in range(4)]).splitlines()
+    assert head.split()[:2] == ["runs", "optim.amsgrad"]
+    assert plain.split()[:4] == ["0", "1", "–", "2"]
+    assert amsgrad.split()[:4] == ["2", "3", "True", "2"]
+    assert len(grouped([read(tmp_path / str(number)) for number in range(4)])) == 2

@@ -216,3 +216,19 @@ def test_an_interval_is_read_with_its_scale() -> None:
     assert Interval("x", 1.0, 100.0, True).grid(3) == pytest.approx([1, 10, 100])
     assert Interval("x", -1.0, 1.0, False).grid(5) == [-1, -0.5, 0, 0.5, 1]
     assert Tuning.take(["trials=3", "seed=1"]) == (Tuning(trials=3), ["seed=1"])
+
+
+def test_another_search_in_the_folder_of_a_former_one_is_refused(corridor_tune: Run, pretend, capsys) -> None:
+    """Its runs would answer for an interval that nobody has searched."""
+    pretend(peak_at(0.3))
+    assert corridor_tune(*DIGITS, "optim.lr=0.01..0.1", "trials=5") == 0
+    before = found()
+    for other in (["optim.lr=1..10"], ["optim.lr=0.01..0.1:linear"], ["optim.lr=0.01..0.1", "metric=train/epoch_loss"]):
+        assert corridor_tune(*DIGITS, *other, "trials=5") == 2
+        assert "holds another sweep" in capsys.readouterr().err
+    assert found() == before
+
+
+def test_a_search_begins_at_the_ends_of_its_intervals(corridor_tune: Run, capsys) -> None:
+    assert corridor_tune(*DIGITS, "optim.lr=0.01..1", "optim.momentum=0..0.9:linear", "trials=3") == 2
+    assert "trials=3: the search begins at the 4 ends" in capsys.readouterr().err

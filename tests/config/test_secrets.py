@@ -89,6 +89,10 @@ def _values(tree: Any) -> Iterator[Any]:
         ("s3://user:p@ss/hunter2@host/data", "s3://<redacted>@host/data"),
         ("no https:/user:hunter2@host/x", "no https:/<redacted>@host/x"),  # as a path has it
         ("me:hunter2@db.example", "<redacted>@db.example"),
+        ("me:hunter2@10.0.0.7/data", "<redacted>@10.0.0.7/data"),
+        ("me:hunter2@[::1]/data", "<redacted>@[::1]/data"),
+        ("//me:hunter2@host/data", "//<redacted>@host/data"),
+        ("runs/a:b@60", "runs/a:b@60"),
         ("https://host/d?x=1&api_key=hunter2&y=2", "https://host/d?x=1&api_key=<redacted>&y=2"),
         ("https://host/d?X-Amz-Signature=hunter2", "https://host/d?X-Amz-Signature=<redacted>"),
         ('{"api_key": "hunter2", "n": 1}', '{"api_key": <redacted>, "n": 1}'),

@@ -199,6 +199,11 @@ def test_figures_and_claims_lie_beside_the_runs(tmp_path: Path) -> None:
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures/fig10.png").write_bytes(b"ten")
     (tmp_path / "figures/fig2.png").write_bytes(b"two")
+    (tmp_path / "figures/fig10.txt").write_bytes(b"no \xff text")
+    (tmp_path / "figures/alone.png").write_bytes(b"alone")
+    (tmp_path / "figures/fig3.png").mkdir()
+    (tmp_path / "figures/map.png").write_bytes(b"map")
+    (tmp_path / "figures/map.txt").write_text("When does CLR work?")
     (tmp_path / "figures/fig2.txt").write_text("Loss <b> of & three seeds")
     values = {"30": 0.12345, "31": 2, "32": None}
     claims = [{"figure": "fig2", "statement": "sooner", "statistic": "T/T", "verdict": "undecided", "values": values}]
@@ -207,6 +212,8 @@ def test_figures_and_claims_lie_beside_the_runs(tmp_path: Path) -> None:
     text = (tmp_path / "report.html").read_text()
     assert text.index("base64,dHdv") < text.index("base64,dGVu")
     assert "Loss <b> of & three seeds " in page.text
+    assert "base64,bWFw" in text
+    assert "base64,YWxvbmU=" not in text
     assert {"fig2", "sooner", "undecided", "30: 0.1235; 31: 2; 32: –"} <= set(page.text)
     for broken in ("[1]", "{", '{"a": 1}'):
         (tmp_path / "figures/claims.json").write_text(broken)

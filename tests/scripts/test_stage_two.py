@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import runpy
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,3 +49,12 @@ def test_the_rule(
 ) -> None:
     line = next_grid(sweep(tmp_path, stage_one, stage_two), 0.1)
     assert line == (f"  - optim=sgd optim.momentum=0 optim.weight_decay=0 {said}" if said else "")
+
+
+def test_runs_that_have_not_ended_decide_nothing(tmp_path: Path) -> None:
+    sweep(tmp_path, {0.1: LATE, 0.2: EARLY}, {})
+    (tmp_path / "one0.2" / "summary.json").unlink()
+    script = Path(__file__).parents[2] / "scripts/stage_two.py"
+    done = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "1 of 5 runs have not ended" in done.stderr

@@ -72,3 +72,15 @@ def test_a_copy_of_a_thinned_sweep_goes_on(tmp_path: Path, corridor_sweep: Calla
     assert "1 of 2 runs to do" in capsys.readouterr().err
     assert Path("b/0/records.jsonl").read_bytes() == before
     assert read(Path("b/1")).status == "completed"
+
+
+def test_how_far_a_run_came_is_kept(tmp_path: Path) -> None:
+    """Also of one at a fixed rate, without looks, that ended within an epoch."""
+    for name, status in (("cut", "completed"), ("lost", "diverged")):
+        write_run(tmp_path / "a" / name, h=[0.1] * 7, optim="sgd", lr=0.1, status=status, ended={"step": 7})
+    as_figure(tmp_path / "a", "fig2")
+    thin(tmp_path / "a", tmp_path / "b")
+    for name in ("cut", "lost"):
+        was, now = read(tmp_path / "a" / name), read(tmp_path / "b" / name)
+        assert (now.status, now.faults) == (was.status, [])
+        assert [record["step"] for record in now.records] == [6]

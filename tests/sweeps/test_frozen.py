@@ -48,3 +48,10 @@ def test_only_one_sweep_a_folder_and_its_owner_is_known(tmp_path: Path) -> None:
     assert (tmp_path / layout.SWEEP_LOCK_FILE).exists()
     assert not is_held(tmp_path / layout.SWEEP_LOCK_FILE)
     assert owner(tmp_path) is None
+
+
+def test_a_manifest_may_hold_more_than_this_version_knows(tmp_path: Path) -> None:
+    sweep = Sweep.freeze(tmp_path, compose_jobs(["seed=0,1"], multirun=True), [])
+    manifest = tmp_path / layout.MANIFEST
+    manifest.write_text(manifest.read_text().replace("{", '{"newer": 1,', 1))
+    assert Sweep.open(tmp_path) == sweep

@@ -185,3 +185,9 @@ def test_figures_that_share_runs_have_the_same(tmp_path: Path) -> None:
 def test_panels_are_metrics_of_the_records(figure: str) -> None:
     known = {value for name, value in vars(records).items() if name.isupper() and isinstance(value, str)}
     assert {metric for panel in load_figure([CONF_DIR], figure).panels for metric in panel.split()} <= known
+
+
+def test_a_quotation_without_an_end_names_the_file(folder: Path) -> None:
+    (folder / "figure" / "torn.yaml").write_text('grids: ["optim=clr name=\'a"]\n')
+    with pytest.raises(UsageError, match=r"torn\.yaml: grids\.0.*[Nn]o closing quotation"):
+        load_figure([folder], "torn")
