@@ -20,7 +20,8 @@ from corridor_exp.sweeps import grids
 from corridor_exp.sweeps.frozen import Sweep
 
 if TYPE_CHECKING:
-    from corridor_exp.runs.groups import Run, Runs
+    from corridor_exp.runs.groups import Runs
+    from corridor_exp.runs.reading import Run
 
 logger = logging.getLogger(__name__)
 OUTPUTS, REFERENCE = Path("outputs"), Path("outputs/reference")

@@ -24,7 +24,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from corridor_exp.config import secrets, targets
@@ -246,9 +246,9 @@ def folder_of_sweep(text: str) -> str:
     if override.is_sweep_override():
         raise UsageError("out_dir is the folder of the whole sweep, and cannot be swept itself")
     try:
-        value = OmegaConf.to_container(OmegaConf.create({"out_dir": override.value()}), resolve=True)["out_dir"]
+        value = OmegaConf.create({"out_dir": override.value()}).out_dir  # without its interpolations
     except OmegaConfBaseException as error:
         raise UsageError(f"out_dir: {_one_line(error)}") from None
-    if isinstance(value, dict | list):
+    if isinstance(value, DictConfig | ListConfig):
         raise UsageError("out_dir is the name of one folder")
     return f"out_dir={'' if value is None else value}"

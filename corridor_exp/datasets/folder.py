@@ -126,12 +126,12 @@ class FolderDataset:
         for batch, (images, corrupt) in zip(batches, _from_living_workers(loading), strict=True):
             if corrupt and not (self.skip_corrupt and self.ranks.size == 1):
                 raise RunError(f"{corrupt[0]}; dataset.skip_corrupt=true leaves such files out, on one rank")
-            if not images:
+            if not images and corrupt:
                 raise RunError(f"{corrupt[0]}; no other image of its batch can be read either")
             for error in sorted(set(corrupt) - self.skipped):
                 log.warning("left out: %s", error)
             self.skipped.update(corrupt)
-            x, y = images
+            x, y = images or crops.none()  # none if there are fewer images than ranks
             whole = len(x) if self.ranks.size == 1 else len(batch)
             yield LocalBatch(self._standardised(x), y.to(self.device, non_blocking=True), whole)
 
@@ -159,6 +159,10 @@ class _Crops(TorchDataset[Any]):
 
     def __init__(self, source: Source, size: int, seed: int | None = None) -> None:
         self.source, self.size, self.seed = source, size, seed
+
+    def none(self) -> tuple[Tensor, Tensor]:
+        """A batch without images."""
+        return torch.empty((0, self.size, self.size, 3), dtype=torch.uint8), torch.empty(0, dtype=torch.int64)
 
     def __getitem__(self, key: tuple[int, int]) -> Any:
         epoch, number = key

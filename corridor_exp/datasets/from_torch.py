@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch.utils.data import Dataset as Pairs
 from tqdm import tqdm
 
-from corridor_exp.datasets.base import Dataset
+from corridor_exp.datasets.base import Dataset, refuse_one_class
 from corridor_exp.datasets.resident import Arrays, NumericDataset, ResidentDataset
 from corridor_exp.errors import UsageError
 from corridor_exp.objective.batches import DataShape
@@ -49,10 +49,14 @@ def build_dataset(option: Option, **run: Any) -> Dataset:
 def _arrays(pairs: Pairs[Any]) -> Arrays:
     """All pairs, read one after the other. Images become N × channels × height × width in uint8."""
     read = [pairs[i] for i in tqdm(range(len(cast(Any, pairs))), "reading", unit="row", delay=1, leave=False)]
+    if not read:
+        raise UsageError("dataset._target_ returns a data set without rows")
     x = np.stack([np.asarray(x) for x, _ in read])
     y = np.stack([np.asarray(y) for _, y in read])
-    if x.dtype == np.uint8 and not isinstance(read[0][0], torch.Tensor):  # pictures, as PIL has them
-        x = x[:, None] if x.ndim == 3 else x.transpose(0, 3, 1, 2)
+    if x.ndim == 1 or (x.dtype == np.uint8 and x.ndim == 3):  # a number a row
+        x = x[:, None]
+    elif x.dtype == np.uint8 and not isinstance(read[0][0], torch.Tensor):  # pictures, as PIL has them
+        x = x.transpose(0, 3, 1, 2)
     return Arrays(x, y.astype(np.int64) if y.dtype.kind in "iub" else y.reshape(len(y), -1))
 
 
@@ -60,6 +64,10 @@ def _in_memory(parts: list[Arrays], device: torch.device, seed: int, channels_la
     train, test = parts if len(parts) == 2 else (parts[0], None)
     settings: dict[str, Any] = {"device": device, "seed": seed, "channels_last": channels_last}
     has_classes = train.y.dtype.kind == "i"
+    if has_classes:
+        if (lowest := min(part.y.min() for part in parts)) < 0:
+            raise UsageError(f"dataset._target_ has the label {lowest}: number the classes from 0")
+        refuse_one_class(train.y, "dataset._target_")
     if train.x.dtype == np.uint8 and train.x.ndim == 4 and has_classes:
         return ResidentDataset(train, test or Arrays(train.x[:0], train.y[:0]), **settings)
     outputs = 1 + int(max(part.y.max() for part in parts)) if has_classes else train.y.shape[1]

@@ -220,9 +220,9 @@ def build_optimizer(
     schedule = option.schedule
     if schedule is None:
         return optimizer, None
-    return optimizer, build_schedule(
-        optimizer, config.epochs * steps_per_epoch, **schedule.model_dump(exclude_unset=True)
-    )
+    steps = config.epochs * steps_per_epoch
+    total = min(steps, config.max_steps or steps)
+    return optimizer, build_schedule(optimizer, total, **schedule.model_dump(exclude_unset=True))
 
 
 def computes_bf16(device: torch.device) -> bool:

@@ -205,8 +205,9 @@ class Engine(Resumable):
         """Evaluate, and emit the record of the epoch's last step. Returns how the run ended, or None if it goes on."""
         progress, plan = self.progress, self.plan
         loss = self.loss_sum.item() / progress.seen
-        # At a mean loss of exactly 0 nothing is left to learn.
-        ends = progress.step == self.total_steps or loss <= (plan.target_loss or 0.0)
+        # At a mean loss of exactly 0 nothing is left to learn. A loss of the user's own may be negative.
+        reached = loss == 0 if plan.target_loss is None else loss <= plan.target_loss
+        ends = progress.step == self.total_steps or reached
         tested: Metrics | None = {}
         if ends or (progress.epoch + 1) % plan.eval_every == 0:
             tested = self.evaluate()

@@ -32,6 +32,7 @@ from corridor_exp.runs.provenance import git_commit
 from corridor_exp.yaml_files import to_yaml
 
 log = logging.getLogger(__name__)
+WRITTEN = (layout.CONFIG_FILE, layout.SUMMARY_FILE)  # before anything is known to fit
 EXPECTED = (RunError, OSError, torch.OutOfMemoryError)  # logged without a traceback
 
 
@@ -77,6 +78,7 @@ def _begin_or_go_on(
 
 
 def _run(config: Config, directory: Path, should_stop: Callable[[], bool], ranks: Ranks) -> Status:
+    before = {file: file.read_bytes() for name in WRITTEN if (file := directory / name).is_file()}
     if ranks.is_first:
         write_atomically(directory / layout.CONFIG_FILE, to_yaml(config.public()).encode())
         (directory / layout.SUMMARY_FILE).unlink(missing_ok=True)  # a run that is killed now has no summary
@@ -92,7 +94,9 @@ def _run(config: Config, directory: Path, should_stop: Callable[[], bool], ranks
             show_progress=ranks.is_first,
         )
         status = _train(engine, config, output)
-    except UsageError:
+    except UsageError:  # nothing was started: a former run stays as it was
+        for file, content in before.items() if ranks.is_first else ():
+            write_atomically(file, content)
         raise
     except Exception as raised:
         problem = raised
@@ -160,7 +164,8 @@ def _go_on_from(saved: dict[str, Any], engine: Engine, config: Config) -> None:
     try:
         engine.load_state_dict(saved["engine"], renewed)
     except (RuntimeError, ValueError) as error:  # torch's have several lines
-        raise UsageError(f"the checkpoint does not fit this model or optimizer: {str(error).splitlines()[0]}") from None
+        said = " ".join(map(str.strip, str(error).splitlines()[:2]))
+        raise UsageError(f"the checkpoint does not fit this model or optimizer: {said}") from None
 
 
 def _refuse_another_machine(old: dict[str, Any], engine: Engine, config: Config) -> None:

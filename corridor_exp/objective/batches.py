@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -23,6 +23,13 @@ class DataShape(NamedTuple):
     stem: str  # "small" | "imagenet" | "none"
 
 
+def length(x: Any) -> int:
+    """How many images a batch's inputs hold: of a tuple or a dictionary, its first tensor."""
+    if isinstance(x, Mapping):
+        x = tuple(x.values())
+    return length(x[0]) if isinstance(x, tuple) and x else len(x)
+
+
 class Batch(NamedTuple):
     x: Tensor
     y: Tensor
@@ -30,7 +37,7 @@ class Batch(NamedTuple):
     @property
     def images(self) -> int:
         """The number of images in the whole batch, of which this may be one rank's part."""
-        return len(self.x)
+        return length(self.x)
 
 
 class LocalBatch(Batch):

@@ -26,7 +26,7 @@ from torch.amp import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
 from corridor_exp.errors import RunError
-from corridor_exp.objective.batches import Batch, Loss, Stream
+from corridor_exp.objective.batches import Batch, Loss, Stream, length
 from corridor_exp.objective.cost import FORWARD, GRADIENT, HESSIAN_PRODUCT
 from corridor_exp.objective.derivatives import Vector, grad, product
 from corridor_exp.objective.double_backward import own_double_backward
@@ -51,12 +51,11 @@ class Evaluation(NamedTuple):
 class Objective:
     """The mean loss of a network over a batch, as a function of the network's parameters θ.
 
-    A model that `fully_shard` has cut over the ranks can be trained, but not looked at.
-
-    Arguments: `model`; `loss`, the mean loss of outputs and targets (a per-batch mean in at least float32); `l2`,
-    which adds ½·l2·‖θ‖² to it, so that E and g agree, as under weight decay they do not; `micro_batch`, the most
-    images held at once (None: the whole batch); `precision`, autocast's type in training (None: off); `forward`, what
-    training calls instead of the model, such as its compiled form; `ranks`, between which a batch is cut.
+    Arguments: `model`, which can be trained but not looked at if `fully_shard` has cut it over the ranks; `loss`, the
+    mean loss of outputs and targets (a per-batch mean in at least float32); `l2`, which adds ½·l2·‖θ‖² to it, so that E
+    and g agree, as under weight decay they do not; `micro_batch`, the most images held at once (None: the whole batch);
+    `precision`, autocast's type in training (None: off); `forward`, what training calls instead of the model, such as
+    its compiled form; `ranks`, between which a batch is cut.
 
     `passes` is the cost of all evaluations so far but those in evaluation mode, in forward passes: see `cost.py`.
     """
@@ -133,12 +132,14 @@ class Objective:
             losses.append(E.detach())
             if count:
                 right.append(right_answers(outputs.detach(), part.y))
-        sums = [self._sum(losses), self._sum(right)] if count else [self._sum(losses)]
+        sums = [self._sum(losses, torch.promote_types(self.theta[0].dtype, torch.float32))]
+        sums += [self._sum(right, torch.int64)] if count else []
         E, *counted = self.ranks.added_up(sums)
         return Evaluation(E, counted[0] if counted else None)
 
-    def _sum(self, numbers: list[Tensor]) -> Tensor:
-        return reduce(torch.add, numbers) if numbers else torch.zeros((), device=self.device)
+    def _sum(self, numbers: list[Tensor], dtype: torch.dtype) -> Tensor:
+        """The sum. A rank without images has a zero of the others' type, as ranks add up types apart."""
+        return reduce(torch.add, numbers) if numbers else torch.zeros((), device=self.device, dtype=dtype)
 
     def _without_sync(self, forward: object, is_wanted: bool) -> AbstractContextManager[None]:
         """Under it gradients only add up: ranks exchange them once a batch, while the last backward runs."""
@@ -257,8 +258,7 @@ class Objective:
 
     def _total(self, batch: Batch | Stream) -> Tensor:
         """E where the parameters stand."""
-        E = sum(self._losses(batch), torch.zeros((), device=self.device))
-        return self.ranks.added_up([E])[0]
+        return self.ranks.added_up([sum(self._losses(batch), torch.zeros((), device=self.device))])[0]
 
     def _losses(self, batch: Batch | Stream) -> Iterator[Tensor]:
         """Each micro-batch's share of E."""
@@ -287,13 +287,14 @@ class Objective:
         """This rank's micro-batches, each with its share of all images."""
         parts, total = (batch.batches(), batch.size) if isinstance(batch, Stream) else ((batch,), batch.images)
         for part in parts:
-            size = self.micro_batch or len(part.x)
-            if 0 < len(part.x) <= size:
-                yield part, len(part.x) / total
-            elif len(part.x):
+            images = length(part.x)
+            size = self.micro_batch or images
+            if 0 < images <= size:
+                yield part, images / total
+            elif images:
                 for x, y in zip(part.x.split(size), part.y.split(size), strict=True):
                     yield Batch(x, y), len(x) / total
 
 
 def _weighted(weight: float, E: Tensor) -> Tensor:
-    return E if weight == 1 else weight * E  # a small model's step costs little more than its nodes
+    return E if weight == 1 else weight * E  # saves an autograd node, which a small model notices

@@ -102,7 +102,10 @@ class Adapter(GuardedOptimizer):
         self.grad_norm_sq = squared_norm([p.grad for p in self._params() if p.grad is not None])
         n, E = scalar(self.grad_norm_sq), scalar(torch.as_tensor(loss).detach())
         sound = (abs(n + E) < math.inf) & (n > 0)
-        if isinstance(sound, Tensor) and _is_torchs_own(self.optimizer) and self.param_groups[0].get("fused"):
+        # A skipped first step of SGD would leave its momentum without values, so that step waits for the device.
+        begins = self.param_groups[0].get("momentum") and not self.state
+        fused = _is_torchs_own(self.optimizer) and self.param_groups[0].get("fused")
+        if isinstance(sound, Tensor) and fused and not begins:
             self.optimizer.found_inf = (~sound).to(torch.float32)  # type: ignore[attr-defined]
         elif not sound:
             return loss

@@ -30,6 +30,7 @@ class FirstOrder(NamedTuple):
     """The loss and the gradient at θ: what a step size may depend on. The numbers are 0-dim tensors on the device."""
 
     gap: Tensor  # E − f*
+    bound: Tensor | float  # f*
     grad_norm_sq: Tensor  # ‖g‖², or Σ mᵢ‖gᵢ‖² where group i has the multiplier mᵢ
     groups: list[Group]
 
@@ -115,7 +116,7 @@ class Descent(GuardedOptimizer):
             metric = torch.stack([m * squared_norm(grads) for m, _, grads in groups if grads]).sum()
         E = torch.as_tensor(loss, device=metric.device).detach().to(metric.dtype)
         bound = self.f_star if f_star is None else f_star
-        at = FirstOrder(bound - E if self.maximize else E - bound, metric, groups)
+        at = FirstOrder(bound - E if self.maximize else E - bound, bound, metric, groups)
         h = self.capped(self.step_size(at)).to(metric.dtype)
         sound = ((E + metric).abs() + h.abs() < torch.inf) & (metric > 0)  # half of the operations of isfinite
         h, unsound = torch.where(sound, h, 0), ~sound
@@ -150,8 +151,12 @@ class Descent(GuardedOptimizer):
         return {**super().state_dict(), "memory": dict(self.memory)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        stored = state_dict["memory"]
+        if stored.keys() != self.memory.keys():
+            here, there = (", ".join(sorted(memory)) or "nothing" for memory in (self.memory, stored))
+            raise ValueError(f"{type(self).__name__} remembers {here}, and there it remembered {there}")
         super().load_state_dict(state_dict)
-        self.memory = {key: value.to(self.memory[key].device, copy=True) for key, value in state_dict["memory"].items()}
+        self.memory = {key: value.to(self.memory[key].device, copy=True) for key, value in stored.items()}
 
 
 def attributes(optimizer: Optimizer) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class LineSearch(Descent):
             return h
         reference = self.reference(at.gap)
         for refused in range(self.tries):
-            gap = loss_at(self._moved(at, h)) - self.f_star
+            gap = loss_at(self._moved(at, h)) - at.bound
             if gap <= reference - self.decrease * h * at.grad_norm_sq:
                 self.found(h, refused)
                 return h

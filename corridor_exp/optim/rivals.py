@@ -24,8 +24,19 @@ Params = Iterable[Tensor]
 
 def alig(params: Params, *, step_cap: float | None = None, momentum: float = 0.0) -> Adapter:
     """ALI-G (Berrada et al., ICML 2020), h = min{E/(‖g‖² + 1e-6), step_cap}, of `pytorch_optimizer`."""
-    build = partial(_package("pytorch_optimizer").AliG, max_lr=step_cap, momentum=momentum)
-    return Adapter(_copyable(build, params), _step_of_alig)
+    return Adapter(_copyable(partial(_alig, max_lr=step_cap, momentum=momentum), params), _step_of_alig)
+
+
+def _alig(params: Params, **options: Any) -> Optimizer:
+    """A checkpoint does not change the cap, whose name in the package is not the option's."""
+    optimizer: Any = _package("pytorch_optimizer").AliG(params, **options)
+
+    def restore(_: Optimizer) -> None:
+        for group in optimizer.param_groups:
+            group["max_lr"] = options["max_lr"]
+
+    optimizer.register_load_state_dict_post_hook(restore)
+    return optimizer
 
 
 def _step_of_alig(optimizer: Optimizer) -> float:
@@ -92,7 +103,7 @@ def _no_step_size(optimizer: Optimizer) -> None:
 
 
 def _momo(name: str, params: Params, **options: Any) -> Optimizer:
-    return _with_numbers(getattr(_package("momo"), name)(params, **options), "_number_steps", "loss_avg", "lb")
+    return _with_numbers(getattr(_package("momo"), name)(params, **options), "_number_steps", "loss_avg")
 
 
 def sps_safe(params: Params, *, safeguard: float = 1.0, f_star: float = 0.0) -> Adapter:
@@ -110,8 +121,16 @@ def ima(params: Params, *, momentum: float = 0.5, safeguard: float = 1.0, f_star
     z′ = z − ηg and θ′ = (λθ + z′)/(λ + 1), η = max(0, E − f* + ⟨g, z − θ⟩)/max(‖g‖², M): heavy-ball momentum
     β = λ/(1 + λ) with h = η/(1 + λ), which is the step that it tells.
     """
-    build = partial(_sps_safe, "IMA_SPS_safe", lambd=momentum / (1 - momentum), M=safeguard, ell_star=f_star)
+    build = partial(_ima, lambd=momentum / (1 - momentum), M=safeguard, ell_star=f_star)
     return Adapter(_copyable(build, params), _step_of_ima)
+
+
+def _ima(params: Params, **options: Any) -> Optimizer:
+    """The package takes `item()` of a quotient of M, which must be a tensor where the numerator is cut to 0."""
+    optimizer: Any = _sps_safe("IMA_SPS_safe", params, **options)
+    theta = optimizer.param_groups[0]["params"][0]
+    optimizer.M = torch.tensor(optimizer.M, dtype=theta.dtype, device=theta.device)
+    return optimizer
 
 
 def _step_of_ima(optimizer: Any) -> float:
@@ -187,6 +206,8 @@ def _mechanic(params: Params, *, lr: float, momentum: float, s_decay: float, s_i
 
     def restore(_: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
         state = renamed(state, dict(enumerate(theta)))
+        if tuner := state["state"].get("_mechanic"):
+            tuner["s_decay"] = torch.tensor(s_decay)  # an option, and no memory
         for p, tensors in state["state"].get("_mechanic", {}).items():
             if isinstance(p, Tensor):
                 tensors.update({name: t.to(p.device) for name, t in tensors.items()})

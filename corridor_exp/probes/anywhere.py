@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from corridor_exp.errors import NoHessianError, RunError
 from corridor_exp.objective import Batch, Objective
-from corridor_exp.objective.batches import Stream
+from corridor_exp.objective.batches import Stream, length
 from corridor_exp.probes.base import Quantities
 from corridor_exp.probes.corridor import Corridor
 from corridor_exp.probes.noise import between
@@ -85,7 +85,7 @@ def look(
     with _plain_torch():
         model, batches = _plain(model), _batches(x, y, loss_fn, noise)
         objective = Objective(model, loss=_checked(loss_fn))
-        data = batches[0] if len(batches) == 1 else Stream(sum(len(b.x) for b in batches), lambda: iter(batches))
+        data = batches[0] if len(batches) == 1 else Stream(sum(b.images for b in batches), lambda: iter(batches))
         seen = Look()
         has_hessian = _add_corridor(seen, objective, data, hessian, layers)
         if sharpness:
@@ -121,8 +121,7 @@ def _add_corridor(seen: Look, objective: Objective, data: Batch | Stream, hessia
 
 def _add_sharpness(seen: Look, objective: Objective, data: Batch | Stream) -> None:
     try:
-        values, _ = Sharpness().largest(objective, data)
-        seen[records.SHARPNESS] = float(values[0])
+        seen[records.SHARPNESS] = float(Sharpness().largest(objective, data)[0])
     except NoHessianError as error:
         seen.cannot([records.SHARPNESS], error.reason)
     except (ArpackError, ValueError, MemoryError) as error:
@@ -177,7 +176,7 @@ def _batches(x: Any, y: Any, loss_fn: Any, noise: bool) -> list[Batch]:
     xs, ys = (x, y) if isinstance(x, list) else ([x], [y])
     if not isinstance(ys, list) or len(xs) != len(ys) or not xs:
         raise RunError("x and y must be two batches, or two lists of as many batches")
-    sizes = {len(part) for part in xs}
+    sizes = {length(part) for part in xs}
     if noise and (len(xs) < 2 or len(sizes) > 1):
         raise RunError("noise=True needs lists of at least two batches of one size: leave out a smaller last one")
     if len(xs) > 1 and getattr(loss_fn, "reduction", "mean") == "sum":

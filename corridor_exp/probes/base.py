@@ -40,6 +40,7 @@ class ProbeData:
     def __init__(self, choice: ImageChoice, dataset: Dataset | None, batch_size: int) -> None:
         self.choice, self.dataset, self.batch_size = choice, dataset, batch_size
         self.fixed: Batch | None = None
+        self.readable: int | None = None
 
     def of(self, batch: Batch) -> Batch | Stream:
         if self.choice == "batch" or self.dataset is None:
@@ -52,4 +53,7 @@ class ProbeData:
         return self.fixed
 
     def _size(self, dataset: Dataset) -> int:
-        return min(dataset.train_size, dataset.steps(self.batch_size) * self.batch_size)
+        """The images of an epoch. Where some may be unreadable, they are counted once, by reading them."""
+        if self.readable is None and getattr(dataset, "skip_corrupt", False):
+            self.readable = sum(batch.images for batch in dataset.train_batches(0, self.batch_size))
+        return self.readable or min(dataset.train_size, dataset.steps(self.batch_size) * self.batch_size)

@@ -26,8 +26,9 @@ class Sharpness:
     """`probe/sharpness` is λ₁ of H. `probe/sharpness_2` … `probe/sharpness_<count>` are the next largest eigenvalues.
 
     Lanczos' method (scipy's `eigsh`) computes them from Hessian products, to a relative error of `tolerance`. It starts
-    from the eigenvector that it found last. The values are null, with one warning in a run, if Lanczos needs more than
-    `max_restarts` restarts, if the Hessian is 0 or not finite, or if `count` is not below the number of parameters.
+    from the same vector at every look, so that a resumed run has the same bits. The values are null, with one warning
+    in a run, if Lanczos needs more than `max_restarts` restarts, if the Hessian is 0 or not finite, or if `count` is
+    not below the number of parameters.
 
     `probe/stability_edge` is 2/h at the optimizer's step h. Gradient descent diverges on a quadratic whose sharpness is
     above it (Cohen et al., ICLR 2021).
@@ -45,13 +46,12 @@ class Sharpness:
     ) -> None:
         self.data, self.count = ProbeData(images, dataset, batch_size), count
         self.tolerance, self.max_restarts = tolerance, max_restarts
-        self.start: np.ndarray | None = None
         self.warned = False
 
     def look(self, objective: Objective, batch: Batch) -> Quantities:
         values = np.full(self.count, np.nan)
         try:
-            values, self.start = self.largest(objective, self.data.of(batch))
+            values = self.largest(objective, self.data.of(batch))
         except (ArpackError, ValueError, MemoryError) as error:
             if not self.warned:
                 log.warning("probe=sharpness has no answer, and goes on as null: %s", error)
@@ -59,8 +59,8 @@ class Sharpness:
         names = [records.SHARPNESS, *(f"{records.SHARPNESS}_{i}" for i in range(2, self.count + 1))]
         return {name: torch.tensor(value) for name, value in zip(names, values, strict=True)}
 
-    def largest(self, objective: Objective, data: Batch | Stream) -> tuple[np.ndarray, np.ndarray]:
-        """The largest eigenvalues in descending order, and the eigenvector of the first.
+    def largest(self, objective: Objective, data: Batch | Stream) -> np.ndarray:
+        """The largest eigenvalues in descending order.
 
         Raises `ArpackError` if Lanczos has no answer, as for a Hessian of 0, and `ValueError` if it cannot start.
         """
@@ -77,9 +77,10 @@ class Sharpness:
             return result
 
         H = LinearOperator((n, n), matvec=product, dtype=np.float64)
-        start = self.start if self.start is not None else np.random.default_rng(0).standard_normal(n)
-        found, vectors = eigsh(H, k=self.count, which="LA", v0=start, tol=self.tolerance, maxiter=self.max_restarts)
-        return np.sort(found)[::-1], vectors[:, -1]
+        start = np.random.default_rng(0).standard_normal(n)
+        options = {"which": "LA", "v0": start, "tol": self.tolerance, "maxiter": self.max_restarts}
+        found: np.ndarray = eigsh(H, k=self.count, return_eigenvectors=False, **options)
+        return np.sort(found)[::-1]
 
     def at_step(self, h: Tensor | float | None) -> Quantities:
         return {} if h is None else {records.STABILITY_EDGE: 2 / torch.as_tensor(h)}

@@ -142,3 +142,19 @@ def test_the_best_epoch_is_kept_apart_and_can_be_forked(digits_run: Run, parent:
         assert step == next(k for k, value in values.items() if value == best(values.values()))
         assert digits_run(*argv, "epochs=20", f"fork_from={folder}@best", f"out_dir={folder}-fork") == 0
         assert next(iter(losses(f"{folder}-fork"))) == step
+
+
+@pytest.mark.parametrize(("options", "changed"), [("sps_max", "smooth"), ("hazan_kakade", "adaptive")])
+def test_what_changes_an_optimizers_memory_is_refused(digits_run: Run, capsys, options: str, changed: str) -> None:
+    common = ["dataset.train_size=100", "batch_size=full", "probe=none", f"optim={options}"]
+    assert digits_run(*common, "epochs=1", "out_dir=parent") == 0
+    assert digits_run(*common, f"optim.{changed}=true", "epochs=2", "fork_from=parent", "out_dir=fork") == 2
+    assert "remembers" in capsys.readouterr().err
+
+
+def test_a_refused_override_leaves_a_finished_run_as_it_was(digits_run: Run, parent: list[str], capsys) -> None:
+    before = {file: file.read_bytes() for file in Path("parent").iterdir() if file.is_file() and file.name != "log.txt"}
+    assert digits_run(*parent, "model.width=8", "epochs=4", "resume.override=true", "out_dir=parent") == 2
+    assert "size mismatch" in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in before} == before
+    assert digits_run(*parent, "out_dir=parent") == 0

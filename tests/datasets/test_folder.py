@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 from pathlib import Path
@@ -14,6 +15,9 @@ from PIL import Image
 
 from corridor_exp import datasets
 from corridor_exp.errors import RunError
+from corridor_exp.objective import Objective
+from corridor_exp.objective.ranks import Ranks
+from corridor_exp.probes.base import ProbeData
 from corridor_exp.runs import records
 from tests.conftest import unpack_imagenet
 from tests.datasets.test_datasets import CPU, all_of, write_tree
@@ -59,11 +63,11 @@ def test_a_missing_tree_names_the_cures(tmp_path: Path) -> None:
         folder(tmp_path)
 
 
-def test_without_a_validation_set_there_is_nothing_to_test_on(tmp_path: Path, capsys) -> None:
+def test_without_a_validation_set_there_is_nothing_to_test_on(tmp_path: Path, capsys, caplog) -> None:
     dataset = folder(write_tree(tmp_path / "data", {"train": 2}))
     assert dataset.test_size == 0
     assert list(dataset.test_batches(10)) == []
-    assert "no val or test folder" in capsys.readouterr().err
+    assert "no val or test folder" in capsys.readouterr().err + caplog.text  # whether or not a command ran before
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -116,3 +120,27 @@ def test_real_imagenet_files_grey_ones_among_them(shared_data: Path, tmp_path: P
     x, y = all_of(dataset, batch_size=64)
     assert x.shape == (200, 3, 64, 64)
     assert y.sort().values.tolist() == list(range(200))
+
+
+def test_of_fewer_images_than_ranks_some_ranks_have_none(tmp_path: Path) -> None:
+    root = write_tree(tmp_path / "data", {"train": 2, "val": 1})
+    parts = []
+    for rank in range(3):
+        dataset = folder(root)
+        dataset.ranks = Ranks(rank, 3)
+        (batch,) = dataset.test_batches(10)
+        assert batch.images == 2
+        assert batch.x.shape[1:] == (3, 16, 16)
+        parts.append(len(batch.x))
+    assert sorted(parts) == [0, 1, 1]
+
+
+def test_a_look_at_all_images_is_a_mean_over_those_that_can_be_read(tmp_path: Path) -> None:
+    root = write_tree(tmp_path / "data", {"train": 4, "val": 1})
+    (root / "train/b/0.png").write_bytes(b"no image")
+    dataset = folder(root, skip_corrupt=True)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 16 * 16, 2))
+    torch.nn.init.zeros_(model[1].weight)
+    torch.nn.init.zeros_(model[1].bias)
+    E, _ = Objective(model).gradient(ProbeData("train", dataset, 3).of(next(iter(dataset.train_batches(0, 3)))))
+    assert E.item() == pytest.approx(math.log(2))

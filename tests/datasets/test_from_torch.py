@@ -12,7 +12,7 @@ from PIL import Image
 from torch.utils.data import TensorDataset
 
 from corridor_exp.datasets.from_torch import build_dataset
-from corridor_exp.errors import UsageError
+from corridor_exp.errors import RunError, UsageError
 
 RUN: dict[str, Any] = {"device": torch.device("cpu"), "seed": 0, "channels_last": False}
 
@@ -80,3 +80,19 @@ def test_a_function_may_return_two_data_sets_and_ask_for_the_seed() -> None:
 def test_anything_else_is_refused(made: object) -> None:
     with pytest.raises(UsageError, match="return a torch Dataset, or two as a tuple"):
         build_dataset(Option(lambda: made), **RUN)
+
+
+def test_grey_bytes_are_images_and_numbers_a_table_of_one_column() -> None:
+    grey = TensorDataset(torch.randint(0, 255, (6, 8, 8), dtype=torch.uint8), torch.arange(6) % 2)
+    assert build_dataset(Option(lambda: grey), **RUN).shape == (1, 8, 2, "small")
+    numbers = TensorDataset(torch.arange(6.0), torch.arange(6) % 2)
+    assert build_dataset(Option(lambda: numbers), **RUN).shape == (1, 1, 2, "none")
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"), [([0, 0], "all of one class"), ([-1, 1], "label -1"), ([], "without rows")]
+)
+def test_labels_that_cannot_be_learnt_are_refused(labels: list[int], said: str) -> None:
+    data = TensorDataset(torch.randn(len(labels), 3), torch.tensor(labels, dtype=torch.int64))
+    with pytest.raises((UsageError, RunError), match=said):
+        build_dataset(Option(lambda: data), **RUN)

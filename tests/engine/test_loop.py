@@ -87,8 +87,9 @@ def test_micro_batches_without_batch_norm_give_the_same_step_up_to_rounding() ->
         ["optim=clr", "model.norm=batch", "dataset.augment=true"],
         ["optim=sgd", "optim.momentum=0.9", "optim/schedule=cosine", "optim.schedule.warmup=2"],
         ["optim=adam", "eval_every=2", "engine.micro_batch=30"],
+        ["optim=clr", "probe=sharpness", "probe.sharpness.images=batch"],
     ],
-    ids=["clr", "sgd", "adam"],
+    ids=["clr", "sgd", "adam", "sharpness"],
 )
 def test_row_1_a_run_cut_anywhere_and_resumed_has_the_bits_of_one_that_was_not(
     cut: int, overrides: list[str], tmp_path
@@ -264,3 +265,22 @@ def test_each_halving_of_a_line_search_costs_a_forward_pass() -> None:
     assert sum(halvings) > 0
     spent = [sum(halvings[: k + 1]) / 3 + (k + 1) * 4 / 3 for k in range(len(emitted))]
     assert [r[records.TRAIN_EVALUATIONS] for r in emitted] == pytest.approx(spent, rel=1e-12)
+
+
+def test_a_loss_that_may_be_negative_does_not_end_the_run() -> None:
+    engine, emitted = engine_of("epochs=3", "probe=none", "optim=sgd", "optim.lr=0.01")
+    mean_loss = engine.objective.loss_fn
+    engine.objective.loss_fn = lambda outputs, y: mean_loss(outputs, y) - 5
+    assert engine.train() == "completed"
+    assert engine.progress.step == engine.total_steps == 3 * engine.steps_per_epoch
+    assert emitted[-1][records.TRAIN_EPOCH_LOSS] < 0
+
+
+def test_a_cosine_ends_where_the_run_ends() -> None:
+    """Also where that is `max_steps`: the rate of the last step is that of half a period less a step."""
+    engine, emitted = engine_of(
+        *("optim=sgd", "optim.lr=1", "optim/schedule=cosine", "epochs=30", "max_steps=10", "log_every=1", "probe=none")
+    )
+    engine.train()
+    expected = [0.5 * (1 + math.cos(math.pi * k / 10)) for k in range(10)]
+    assert [r[records.TRAIN_LR] for r in emitted] == pytest.approx(expected)

@@ -294,16 +294,3 @@ def test_the_interval_is_students(values: list[float]) -> None:
 def test_the_interval_of_what_is_not_finite() -> None:
     assert interval([1.0, math.inf, 2.0]) is None
     assert interval([1.0]) is None
-
-
-def test_runs_that_diverged_at_once_are_a_result_and_runs_that_were_cut_at_once_are_none(tmp_path: Path) -> None:
-    fig2(tmp_path / "a", (10, 10), {0.1: 30, 0.5: 12, 2.0: 20})
-    write_run(tmp_path / "a" / "clr32", seed=32, status="diverged")
-    for rate, reached in {0.1: 30, 0.5: 12, 2.0: 20}.items():
-        write_run(tmp_path / "a" / f"sgd{rate}-32", reaching(reached), optim="sgd", lr=rate, seed=32)
-    row = verdict(SOONER, as_figure(tmp_path / "a", "fig2"))
-    assert row.values[32] == pytest.approx(math.log2(12 / 40))
-    fig2(tmp_path / "b", (10, 10, 10), {0.1: 30, 0.5: 12})
-    for seed in SEEDS:
-        write_run(tmp_path / "b" / f"cut{seed}", optim="sgd", lr=2.0, seed=seed)
-    assert verdict(SOONER, as_figure(tmp_path / "b", "fig2")).remark == "cut30 ended within its first epoch"

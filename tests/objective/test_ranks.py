@@ -186,3 +186,10 @@ def stopped_at(step: int, *argv: str) -> None:
 
     Engine.train = stopped  # type: ignore[method-assign]
     train(*argv)
+
+
+def test_a_test_batch_may_have_fewer_images_than_there_are_ranks() -> None:
+    argv = [*MLP, "dataset.test_size=41", "engine.micro_batch=20", "epochs=1", "probe=none", "out_dir=out"]
+    assert exit_codes(started(2, train, *argv)) == [0, 0], said(0)
+    (last,) = without_time("out")[-1:]
+    assert (41 * last[records.TEST_ACCURACY]) % 1 == pytest.approx(0, abs=1e-6)

@@ -117,3 +117,14 @@ def test_an_adapter_is_a_torch_optimizer_that_can_be_scheduled() -> None:
     assert p.tolist() == [-0.75, -0.75]
     with pytest.raises(TypeError, match=r"step\(loss=loss\)"):
         optimizer.step()
+
+
+def test_a_first_step_that_is_skipped_leaves_no_momentum(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a device, where torch's kernel would leave its new buffers without values."""
+    monkeypatch.setattr(contract, "scalar", lambda number: number)
+    p = nn.Parameter(torch.zeros(10_000))
+    optimizer = guarded(torch.optim.SGD([p], lr=1.0, momentum=0.9, fused=True))
+    for gradient in (math.inf, 2.0, 1.0):
+        p.grad = torch.full_like(p, gradient)
+        optimizer.step(loss=torch.tensor(1.0))
+    assert torch.equal(p, torch.full_like(p, -(2.0 + 0.9 * 2.0 + 1.0)))

@@ -15,7 +15,7 @@ from corridor_exp.objective import Batch, Objective
 from corridor_exp.objective.cost import FORWARD, GRADIENT
 from corridor_exp.optim import SLS, CLRTrust, PoNoS
 from corridor_exp.optim.line_search import SMALLEST, LineSearch
-from tests.conftest import ANY_BATCH, Surface, mean
+from tests.conftest import ANY_BATCH, Surface, mean, small_batch, small_network
 
 
 class Step(NamedTuple):
@@ -127,3 +127,16 @@ def test_impossible_settings_are_refused() -> None:
     p.grad = torch.ones(1)
     with pytest.raises(TypeError, match=r"PoNoS.*prepare"):
         PoNoS([p]).step(loss=1.0)
+
+
+def test_the_bound_of_a_batch_holds_for_its_trials_too() -> None:
+    steps = []
+    for own, of_the_step in ((0.3, None), (0.0, 0.3)):
+        model, batch = small_network(), small_batch()
+        objective = Objective(model)
+        optimizer = PoNoS(model.parameters(), f_star=own)
+        optimizer.prepare(objective, batch)
+        loss, _ = objective.backward(batch)
+        optimizer.step(loss=loss, f_star=of_the_step)
+        steps.append(optimizer.step_taken.item())
+    assert steps[0] == steps[1] > SMALLEST

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import builtins
+import copy
 import sys
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -150,3 +152,40 @@ def test_nothing_of_the_extra_is_imported_before_it_is_asked_for(monkeypatch: py
     monkeypatch.setattr(builtins, "__import__", guarded)
     monkeypatch.delitem(sys.modules, "corridor_exp.optim.rivals")
     __import__("corridor_exp.optim.rivals")
+
+
+def test_ima_takes_a_step_of_0_where_its_numerator_is_cut() -> None:
+    p = nn.Parameter(torch.tensor([1.0]))
+    optimizer = rivals.ima([p], momentum=0.9, safeguard=100.0, f_star=5.0)
+    p.grad = torch.tensor([1.0])
+    optimizer.step(loss=torch.tensor(1.0))
+    assert p.item() == 1.0
+    assert optimizer.step_taken == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "old", "new"),
+    [
+        (rivals.alig, "step_cap", 10.0, 0.01),
+        (rivals.momo, "f_star", 0.0, 0.5),
+        (partial(rivals.momo_adam, step_cap=100.0), "f_star", 0.0, 0.5),
+        (partial(rivals.mechanic, s_init=0.1), "s_decay", 0.01, 0.5),
+    ],
+)
+def test_an_option_is_that_of_the_run_and_not_of_the_checkpoint(
+    make: Callable[..., GuardedOptimizer], name: str, old: float, new: float
+) -> None:
+    """From the same memory, the next step with the new value is another one."""
+
+    def stepped(first: float, second: float) -> torch.Tensor:
+        p = nn.Parameter(torch.tensor([1.0, -2.0]))
+        before, after = make([p], **{name: first}), make([p], **{name: second})
+        for number, optimizer in enumerate((before, after)):
+            if number:
+                after.load_state_dict(copy.deepcopy(before.state_dict()))
+            for _ in range(3):
+                p.grad = 2 * p.detach()
+                optimizer.step(lambda: p.detach().square().sum())
+        return p.detach()
+
+    assert not torch.equal(stepped(old, old), stepped(old, new))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from corridor_exp import look
+from corridor_exp.errors import RunError
 from corridor_exp.objective import Objective
 from corridor_exp.objective.batches import Batch
 from corridor_exp.probes import Corridor, Look, Sharpness
@@ -218,3 +219,26 @@ def test_autocast_of_the_models_own_is_off() -> None:
 
 
 # ------------------------------------------------------------------- what cannot be measured
+
+
+def test_a_batch_of_several_inputs_has_as_many_images_as_its_first() -> None:
+    class Named(nn.Module):
+        def __init__(self, net: nn.Module, pick: Callable[[Any], Tensor]) -> None:
+            super().__init__()
+            self.net, self.pick = net, pick
+
+        def forward(self, x: Any) -> Tensor:
+            return self.net(self.pick(x))
+
+    net, (x, y) = small_network(), small_batch(12)
+    whole = look(net, CROSS_ENTROPY, x, y)
+    parts, targets = list(x.split([10, 2])), list(y.split([10, 2]))
+    for named, several in (
+        (Named(net, lambda x: x["a"]), [{"a": part, "b": 1} for part in parts]),
+        (Named(net, lambda x: x[0]), [(part, 1) for part in parts]),
+    ):
+        cut = look(named, CROSS_ENTROPY, several, targets)
+        assert cut[records.TRAIN_LOSS] == pytest.approx(whole[records.TRAIN_LOSS])
+        assert cut[records.HG_NORM] == pytest.approx(whole[records.HG_NORM])
+        with pytest.raises(RunError, match="batches of one size"):
+            look(named, CROSS_ENTROPY, several, targets, noise=True)
