@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from corridor_exp.errors import in_words
 from corridor_exp.files import UnreadableError, regular
 
 LARGEST, MOST_NODES, DEEPEST = 1_000_000, 100_000, 50  # bytes, values and levels of a YAML file
@@ -25,7 +26,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
     except TooLargeError as error:
         raise UnreadableError(f"{path} {error}") from None
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise UnreadableError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+        raise UnreadableError(f"{path} is not YAML: {in_words(error)}") from None
     if not isinstance(value, dict):
         raise UnreadableError(f"{path} holds no keys with values")
     return value

@@ -24,6 +24,7 @@ from corridor_exp.models import resnet18
 from corridor_exp.objective.batches import DataShape
 from corridor_exp.runs import records
 from corridor_exp.runs.groups import Run, Runs
+from corridor_exp.runs.layout import ENDED
 
 FACTORS = ("stem", "weights", "zero logits")
 LEVELS = (("imagenet", "pooled", "small"), ("torch", "haiku"), (False, True))
@@ -66,7 +67,7 @@ def response(runs: Sequence[Run]) -> list[float]:
 
 
 def ended(runs: Sequence[Run]) -> bool:
-    return bool(runs) and all(run.status in ("completed", "diverged") for run in runs)
+    return bool(runs) and all(run.status in ENDED for run in runs)
 
 
 def early(run: Run, metric: str) -> list[float]:

@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from corridor_exp.cli.figures import option
-from corridor_exp.figures.run_statistics import cost, epoch_losses, gradients_to
+from corridor_exp.config.options import CONF_DIR
+from corridor_exp.figures.run_statistics import epoch_losses, gradients_to
 from corridor_exp.runs.groups import Runs
 from corridor_exp.runs.layout import ENDED
 from corridor_exp.runs.reading import Run
+from corridor_exp.sweeps.grids import load_figure
 
 OURS = "clr_trust"
 RIVALS = {"SGD": ("sgd", 0.0), "SGD with momentum": ("sgd", 0.9), "AdamW": ("adamw", None)}
@@ -88,7 +89,7 @@ class Rival:
     def search(self) -> float:
         """What its runs under the first seed have cost until the target, or in all."""
         runs = [by_seed[SEEDS[0]] for by_seed in self.runs.values() if SEEDS[0] in by_seed]
-        return sum(min(gradients_to(self.target, run), cost(run)) for run in runs)
+        return sum(min(gradients_to(self.target, run), run.cost) for run in runs)
 
 
 def _short(rate: float) -> float:
@@ -131,7 +132,7 @@ class Problem:
         )
         if math.isinf(ours):
             return False
-        bound = min(theirs, cost(run)) + (rival.search() if searched else 0.0)
+        bound = min(theirs, run.cost) + (rival.search() if searched else 0.0)
         if ours > WITHIN * bound:
             return False if math.isfinite(theirs) else None
         return None if rival.beyond else True
@@ -168,7 +169,7 @@ def verdict(found: list[tuple[int, int]]) -> str:
 
 def next_sweep(problems: list[Problem], directory: Path) -> str:
     """The command of the next stage; empty where none is needed."""
-    figures = [option(name) for name in BENCHMARKS]
+    figures = [load_figure([CONF_DIR], name) for name in BENCHMARKS]
     grids, common = [], figures[0].common
     for problem in (p for p in problems if p.ours):
         line = next(
@@ -198,7 +199,8 @@ def main(directories: list[Path]) -> None:
     runs = Runs.together("rivals", [Runs.read(directory) for directory in directories])
     if not runs:
         sys.exit(f"no runs in {', '.join(map(str, directories))}: corridor-sweep figure={BENCHMARKS[0]} makes them")
-    targets = {name: target for figure in BENCHMARKS for name, target in option(figure).targets.items()}
+    figures = [load_figure([CONF_DIR], name) for name in BENCHMARKS]
+    targets = {name: target for figure in figures for name, target in figure.targets.items()}
     problems = [Problem.of(name, target, runs) for name, target in targets.items()]
     if command := next_sweep(problems, directories[0]):
         print(f"{command}\n")

@@ -11,10 +11,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from corridor_exp.cli.figures import defaults_of_optimizers, option
+from corridor_exp.config.options import CONF_DIR, defaults_of_optimizers
 from corridor_exp.figures.rivals import Method, methods_of
 from corridor_exp.runs.groups import Runs
 from corridor_exp.runs.layout import ENDED
+from corridor_exp.sweeps.grids import load_figure
 
 
 def further_grids(methods: list[Method]) -> list[str]:
@@ -38,7 +39,7 @@ def main(runs: Path, figure: str) -> None:
     found = Runs.read(runs)
     if open_ := sum(run.status not in ENDED for run in found.runs):
         sys.exit(f"{open_} of {len(found.runs)} runs have not ended: the rule needs them all")
-    methods = methods_of(found, option(figure).targets, defaults_of_optimizers())
+    methods = methods_of(found, load_figure([CONF_DIR], figure).targets, defaults_of_optimizers())
     print("\n".join(further_grids(methods)))
 
 

@@ -41,7 +41,7 @@ MAY_IMPORT = {  # for each room, the other rooms that it may import
     "report": {"runs", "config", "files"},
     "errors": set(),
     "files": {"errors"},
-    "yaml_files": {"files"},
+    "yaml_files": {"files", "errors"},
     "launcher": set(),
     "signals": set(),
     "streams": {"errors"},

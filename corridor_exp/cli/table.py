@@ -12,6 +12,7 @@ from typing import Any
 from corridor_exp.config.differences import varied_keys, written_keys
 from corridor_exp.runs import reading, records
 from corridor_exp.runs.layout import Status
+from corridor_exp.runs.text import aligned, shown
 
 METRICS = {  # the first that a run has
     "train loss": (records.TRAIN_EPOCH_LOSS, records.TRAIN_LOSS),
@@ -39,23 +40,16 @@ def table(directories: Sequence[Path]) -> str:
         [_names(members), *values, str(len(members)), *_row([reading.read_summary(member) for member in members])]
         for values, members in groups.items()
     ]
-    return f"{_aligned([head, *lines])}\n\na line for n seeds: the mean over those that completed, and the range"
+    return f"{aligned([head, *lines])}\n\na line for n seeds: the mean over those that completed, and the range"
 
 
 def beside_differences(directories: Sequence[Path], columns: Sequence[str], rows: Sequence[list[str]]) -> str:
     """One line a run: its name, the keys in which the runs differ, and its row of `columns`, which may be short."""
     configs = [written_keys(reading.read_config(directory)[0]) for directory in directories]
     varied = varied_keys(configs)
-    shown = [[config.get(key, "–") for key in varied] for config in configs]
-    lines = [[directory.name, *keys, *row] for directory, keys, row in zip(directories, shown, rows, strict=True)]
-    return _aligned([["run", *varied, *columns], *lines])
-
-
-def _aligned(lines: Sequence[Sequence[str]]) -> str:
-    """The lines in columns; a line may be shorter than the first."""
-    filled = [[*line, *[""] * (len(lines[0]) - len(line))] for line in lines]
-    widths = [max(map(len, column)) for column in zip(*filled, strict=True)]
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in filled)
+    values = [[config.get(key, "–") for key in varied] for config in configs]
+    lines = [[directory.name, *keys, *row] for directory, keys, row in zip(directories, values, rows, strict=True)]
+    return aligned([["run", *varied, *columns], *lines])
 
 
 def _names(members: Sequence[Path]) -> str:
@@ -83,11 +77,7 @@ def _mean_and_range(values: Sequence[float | None]) -> str:
     if not known:
         return "–"
     low, high = min(known), max(known)
-    return _shown(known[0]) if low == high else f"{_shown(statistics.fmean(known))} ({_shown(low)} to {_shown(high)})"
-
-
-def _shown(value: float) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return shown(known[0]) if low == high else f"{shown(statistics.fmean(known))} ({shown(low)} to {shown(high)})"
 
 
 if __name__ == "__main__":

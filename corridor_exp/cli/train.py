@@ -44,11 +44,13 @@ Groups (an option is a file of conf/, whose comments explain its keys)
 {groups}
 
 Keys for every run
-  seed batch_size epochs max_steps target_loss l2 log_every eval_every name out_dir probe.every
+  seed batch_size epochs max_steps target_loss loss l2 log_every eval_every name out_dir probe.every probe.until
   batch_size=full           the whole training set: gradient descent
   engine.device=auto|cpu|cuda   engine.precision=auto|fp32|bf16|fp16   engine.compile=true   engine.micro_batch=N
   probe=none                no Hg;  probe.every=N: a look every N steps
+  loss=auto|mse|cross_entropy   what to minimise; or the dotted name of a function, with allow_targets
   checkpoint.every=N|10min  steps or minutes between two saves;  checkpoint.best=test/accuracy: also the best epoch
+  checkpoint.keep=N         how many checkpoints stay
   allow_targets=[PREFIX]    trust a `_target_` of your own; only a command line can say this
   fork_from=RUN[@STEP]      begin with a checkpoint of another run (also RUN@best); other keys may differ
   resume.override=true      continue a run whose configuration has changed

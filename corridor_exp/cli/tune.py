@@ -15,6 +15,7 @@ from corridor_exp.files import write_json
 from corridor_exp.runs import records
 from corridor_exp.runs.layout import ENDED, LOG_FILE
 from corridor_exp.runs.places import refuse_place
+from corridor_exp.runs.text import aligned, shown
 from corridor_exp.streams import steady_streams
 from corridor_exp.sweeps.choosing import Setting, result, settings_of
 from corridor_exp.sweeps.frozen import only_one
@@ -114,10 +115,9 @@ def table(settings: Sequence[Setting]) -> str:
     for setting in settings:
         losses = [run.summary.get("metrics", {}).get(records.TRAIN_EPOCH_LOSS) for run in setting.runs]
         states = ", ".join(sorted({run.status for run in setting.runs}))
-        numbers = [", ".join(map(_shown, losses)), _shown(setting.value), f"{setting.evaluations:,.0f}"]
+        numbers = [", ".join(map(shown, losses)), shown(setting.value), f"{setting.evaluations:,.0f}"]
         rows.append([*setting.values.values(), states, *numbers])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return aligned(rows)
 
 
 def conclude(directory: Path, found: dict[str, Any] | None, metric: str) -> int:
@@ -131,7 +131,7 @@ def conclude(directory: Path, found: dict[str, Any] | None, metric: str) -> int:
 
 def in_words(found: dict[str, Any]) -> str:
     setting = " ".join(f"{key}={value}" for key, value in found["best"].items())
-    lines = [f"best: {setting} ({found['metric']} {_shown(found['value'])})"]
+    lines = [f"best: {setting} ({found['metric']} {shown(found['value'])})"]
     for key, (lower, higher) in found["between"].items():
         if lower is None or higher is None:
             side = "smallest" if lower is None else "largest"
@@ -142,10 +142,6 @@ def in_words(found: dict[str, Any]) -> str:
     ratio = f", {whole / one:.3g} times those of the best setting" if one else ""
     lines.append(f"the search cost {whole:,.0f} gradients of a batch in {found['runs']} runs{ratio}")
     return "\n".join(lines)
-
-
-def _shown(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4g}"
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from corridor_exp.config.mistakes import suggestion, unknown_key
 from corridor_exp.config.options import CONF_DIR, SWEEP_GROUPS, option_groups, our_groups
 from corridor_exp.config.schema import Config
 from corridor_exp.config.settings import NO_HYDRA, Settings
-from corridor_exp.errors import UsageError
+from corridor_exp.errors import UsageError, in_words
 from corridor_exp.yaml_files import refuse_bombs
 
 MOST_RUNS = 10_000  # of one grid
@@ -174,7 +174,7 @@ class Conf:
                 group, _, part = key.rpartition("/")
                 if group and f"'{key}'" in str(error):
                     raise UsageError(f"{key}: the chosen {group} option has no {part} to choose") from None
-            said = " ".join(str(error).split()) if isinstance(error, yaml.YAMLError) else _one_line(error)
+            said = in_words(error) if isinstance(error, yaml.YAMLError) else _one_line(error)
             raise UsageError(f"cannot compose {' '.join(lines)}: {said}") from None
         return config, pickle.dumps(config), choices
 

@@ -50,6 +50,11 @@ def our_option(group: str, name: str | None) -> dict[str, Any]:
     return held | own
 
 
+def defaults_of_optimizers() -> dict[str, dict[str, Any]]:
+    """The keys of each optimizer with the values in its file, by its name."""
+    return {name: our_option("optim", name) for name in our_groups()["optim"]}
+
+
 @cache
 def our_targets() -> frozenset[str]:
     """Every `_target_` that the packaged `conf/` names."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from corridor_exp.datasets.resident import Arrays, NumericDataset
@@ -62,10 +61,3 @@ def quadratic(**options: Any) -> NumericDataset:
     b = (A @ rng.standard_normal((QUADRATICS, DIMENSION, 1)))[..., 0]
     shape = DataShape(1, DIMENSION, DIMENSION, "none")
     return NumericDataset(Arrays(A, b), None, shape, half_squared_error, standardise=False, **options)
-
-
-def quadratic_minimum(A: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """The minimiser θ* and the minimum of the mean of ½‖Aᵢθ − bᵢ‖²; A is N × m × d, b is N × m. In float64."""
-    A, b = A.double(), b.double()
-    theta = torch.linalg.lstsq(A.flatten(0, 1), b.flatten()[:, None]).solution[:, 0]
-    return theta, half_squared_error(A @ theta, b)

@@ -17,6 +17,7 @@ from corridor_exp.runs import records
 from corridor_exp.runs.groups import images_of
 from corridor_exp.runs.reading import Run
 from corridor_exp.runs.records import Record
+from corridor_exp.runs.text import aligned
 
 PHASES = 10
 ROUNDING = 1e-3  # of a measure in float32: ‖θ‖² lies exactly on the thresholds
@@ -93,8 +94,7 @@ def table(atlas: list[Phase]) -> str:
         top = max(phase.layers, key=lambda layer: phase.layers[layer], default=None)
         culprit = f"{top} {phase.layers[top]:.0%}" if top else "–"
         rows.append([f"{phase.first_step}–{phase.last_step}", str(phase.looks), f"{phase.loss:.3g}", *cells, culprit])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return aligned(rows)
 
 
 def _cell(median: float | None, near: float | None) -> str:

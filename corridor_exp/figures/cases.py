@@ -35,7 +35,6 @@ class Case:
     outcome: str
     loss: float
     best_loss: float
-    best_rate: float
     predictors: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -144,14 +143,14 @@ def cases(runs: Iterable[Run]) -> tuple[list[Case], Counter[str]]:
         if best in (min(sgd), max(sgd)):
             left_out[f"{data}: best rate at the edge"] += 1
             continue
-        found += [_case(run, data, name, best, sgd[best]) for run in members if method(run) != SGD]
+        found += [_case(run, data, name, sgd[best]) for run in members if method(run) != SGD]
     return found, left_out
 
 
-def _case(run: Run, data: str, setting: str, rate: float, best: float) -> Case:
+def _case(run: Run, data: str, setting: str, best: float) -> Case:
     loss, kind = end(run), method(run)
     early = predictors(run) if kind == CLR else {}
-    return Case(data, setting, kind, run.seed or 0, outcome(loss, best), loss, best, rate, early)
+    return Case(data, setting, kind, run.seed or 0, outcome(loss, best), loss, best, early)
 
 
 def decided(found: Sequence[Case], data: str) -> list[Case]:

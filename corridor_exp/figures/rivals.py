@@ -14,7 +14,7 @@ from functools import cached_property
 from itertools import takewhile
 from typing import Any
 
-from corridor_exp.figures.run_statistics import cost, gradients_to
+from corridor_exp.figures.run_statistics import gradients_to
 from corridor_exp.runs import records
 from corridor_exp.runs.groups import WORDS, Runs
 from corridor_exp.runs.layout import Status
@@ -121,7 +121,7 @@ class Method:
     @property
     def search(self) -> float:
         """The cost of one run of each setting, that with the lowest seed."""
-        return sum(cost(min(runs, key=lambda run: run.seed or 0)) for runs in self.settings.values())
+        return sum(min(runs, key=lambda run: run.seed or 0).cost for runs in self.settings.values())
 
     def row(self) -> Row:
         missed = sum(math.isinf(self.gradients(setting)) for setting in self.settings)

@@ -12,7 +12,6 @@ from corridor_exp.runs import records
 from corridor_exp.runs.layout import Status
 from corridor_exp.runs.reading import Run
 from corridor_exp.runs.records import Record
-from corridor_exp.runs.series import newest
 
 BINS = 10
 LOW = 0.05  # h counts until this loss, because under cross-entropy it rises again after interpolation
@@ -58,11 +57,6 @@ def gradients_to(tau: float, run: Run) -> float:
     """The same as `steps_to`, in gradients of a batch (`train/evaluations`)."""
     ends = [r for r in run.records if records.TRAIN_EPOCH_LOSS in r]
     return _where([r[records.TRAIN_EVALUATIONS] for r in ends], run, tau)
-
-
-def cost(run: Run) -> float:
-    """What a run has cost in all, in gradients of a batch."""
-    return newest(run.records, records.TRAIN_EVALUATIONS) or 0.0
 
 
 def _where(at: Sequence[float], run: Run, tau: float) -> float:

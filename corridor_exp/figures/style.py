@@ -116,8 +116,7 @@ def looks(rates: Mapping[str, float | None]) -> dict[str, Look]:
 
 
 def new_figure(height: float, panels: int = 2) -> Figure:
-    with mpl.rc_context(RC):
-        return Figure(figsize=(WIDTH if panels > 1 else NARROW, height), layout="constrained")
+    return Figure(figsize=(WIDTH if panels > 1 else NARROW, height), layout="constrained")
 
 
 def set_scale(axis: Axes, metric: str, values: Sequence[float]) -> None:

@@ -15,12 +15,7 @@ from __future__ import annotations
 from corridor_exp.ledger import contraction, corridors, descent, measures, methods, quadratics, steps
 from corridor_exp.ledger.rows import Check, Row
 
-__all__ = ["CHECKS", "Check", "Row", "ledger"]
+__all__ = ["CHECKS", "Check", "Row"]
 
 SECTIONS = (corridors, descent, steps, methods, quadratics, measures, contraction)
 CHECKS = [check for section in SECTIONS for check in vars(section).values() if isinstance(check, Check)]
-
-
-def ledger() -> list[Row]:
-    """All rows, in the paper's order. Seconds on a CPU; the same numbers every time."""
-    return [check.row() for check in CHECKS]

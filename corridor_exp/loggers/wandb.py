@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from corridor_exp.config.secrets import redact
-from corridor_exp.errors import RunError
+from corridor_exp.errors import RunError, in_words
 from corridor_exp.files import regular, write_atomically
 from corridor_exp.runs import records
 from corridor_exp.runs.layout import RECORDS_FILE, UPLOAD_LOG_FILE, WANDB_ID_FILE, Status
@@ -120,7 +120,7 @@ def upload(
     try:
         mirror = _open(run.directory, redact(run.tree), name, "online", project, entity)
     except wandb.Error as error:
-        raise RunError(f"W&B: {' '.join(str(error).split())}") from None
+        raise RunError(f"W&B: {in_words(error)}") from None
     sent = 0
     for record in _records_until(how_it_ended, run.directory):
         if record["step"] >= mirror.starting_step:

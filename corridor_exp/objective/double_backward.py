@@ -49,7 +49,7 @@ def _conv2d(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> Tensor:
-    """`F.conv2d`, which is still what does it for an image without a batch and for a padding that is a word."""
+    """Like `F.conv2d`. An image without a batch, or a padding given as a word, goes to torch's own function."""
     if isinstance(padding, str) or input.dim() != 4:
         return torchs_conv2d(input, weight, bias, stride, padding, dilation, groups)
     options = (
@@ -126,7 +126,7 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """`F.batch_norm`, which is still what does it where this file does not."""
+    """Like `F.batch_norm`. Evaluation, no weights, or weights of another type go to torch's own function."""
     if training and weight is not None and bias is not None and input.dtype == weight.dtype:
         y: Tensor = _BatchNorm.apply(input, weight, bias, eps)
         return y

@@ -148,7 +148,7 @@ def launched() -> Ranks:
 
 
 @contextmanager
-def connected(ranks: Ranks, timeout: timedelta = TIMEOUT) -> Iterator[None]:
+def connected(ranks: Ranks) -> Iterator[None]:
     """While this is open the ranks can hear each other: over NCCL on CUDA devices, over gloo on the host."""
     if ranks.size == 1:
         yield
@@ -158,7 +158,7 @@ def connected(ranks: Ranks, timeout: timedelta = TIMEOUT) -> Iterator[None]:
     if cuda := torch.cuda.is_available():
         torch.cuda.set_device(ranks.local)  # where NCCL and FSDP put what is not said to lie elsewhere
     dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if cuda else "gloo", rank=ranks.rank, world_size=ranks.size, timeout=timeout
+        "cpu:gloo,cuda:nccl" if cuda else "gloo", rank=ranks.rank, world_size=ranks.size, timeout=TIMEOUT
     )
     try:
         yield

@@ -99,7 +99,7 @@ class Adapter(GuardedOptimizer):
                 loss = closure()
         if loss is None:
             raise TypeError("the guard needs the loss: optimizer.step(lambda: loss) or optimizer.step(loss=loss)")
-        self.grad_norm_sq = squared_norm([p.grad for p in self._params() if p.grad is not None])
+        self.grad_norm_sq = squared_norm([p.grad for p in parameters(self) if p.grad is not None])
         n, E = scalar(self.grad_norm_sq), scalar(torch.as_tensor(loss).detach())
         sound = (abs(n + E) < math.inf) & (n > 0)
         # A skipped first step of SGD would leave its momentum without values, so that step waits for the device.
@@ -121,7 +121,7 @@ class Adapter(GuardedOptimizer):
         if not hasattr(self.optimizer, "eval"):
             yield
             return
-        with restored(self._params()):
+        with restored(parameters(self)):
             self.optimizer.eval()
             try:
                 yield
@@ -129,13 +129,15 @@ class Adapter(GuardedOptimizer):
                 if hasattr(self.optimizer, "train"):
                     self.optimizer.train()
 
-    def _params(self) -> list[Tensor]:
-        return [p for group in self.param_groups for p in group["params"]]
-
 
 def guarded(optimizer: Optimizer) -> GuardedOptimizer:
     """The optimizer itself if a run can use it, or else its adapter."""
     return optimizer if isinstance(optimizer, GuardedOptimizer) else Adapter(optimizer)
+
+
+def parameters(optimizer: Optimizer) -> list[Tensor]:
+    """θ: the parameters of all groups."""
+    return [p for group in optimizer.param_groups for p in group["params"]]
 
 
 def scalar(number: Tensor) -> Any:

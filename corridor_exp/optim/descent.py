@@ -191,7 +191,7 @@ def descend(params: list[Tensor], grads: list[Tensor], h: Tensor, unsound: Tenso
 
 
 def _with_gradients(group: dict[str, Any]) -> Group:
-    """A group's parameters and gradients, laid out alike: the fused CPU kernel walks both in memory order unseeing."""
+    """A group's parameters and gradients, laid out alike: the fused CPU kernel does not compare their strides."""
     params = [p for p in group["params"] if p.grad is not None]
     grads = [p.grad for p in params]
     if any(g.layout != torch.strided for g in grads):

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from corridor_exp.optim.clr import CLR
-from corridor_exp.optim.contract import restored
+from corridor_exp.optim.contract import parameters, restored
 from corridor_exp.optim.descent import Descent, FirstOrder
 from corridor_exp.theory import stepsizes
 
@@ -137,9 +137,8 @@ class HazanKakade(Descent):
             "best": self.number(torch.inf),
             "steps": torch.tensor(0),  # of this round; on the host, which decides when it ends
         }
-        for group in self.param_groups:
-            for p in group["params"]:
-                self.state[p] = {"start": p.detach().clone(), "best": p.detach().clone()}
+        for p in parameters(self):
+            self.state[p] = {"start": p.detach().clone(), "best": p.detach().clone()}
 
     def step_size(self, at: FirstOrder) -> Tensor:
         if not self.adaptive:
@@ -165,13 +164,12 @@ class HazanKakade(Descent):
 
     @contextmanager
     def evaluation_weights(self) -> Iterator[None]:
-        with restored([p for group in self.param_groups for p in group["params"]]):
+        with restored(parameters(self)):
             if self.adaptive:
                 self._put("best")
             yield
 
     @torch.no_grad()
     def _put(self, name: str) -> None:
-        for group in self.param_groups:
-            for p in group["params"]:
-                p.copy_(self.state[p][name])
+        for p in parameters(self):
+            p.copy_(self.state[p][name])

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.optim import SGD, Optimizer
 
 from corridor_exp.errors import UsageError, extra
-from corridor_exp.optim.contract import Adapter
+from corridor_exp.optim.contract import Adapter, parameters
 from corridor_exp.optim.descent import attributes
 
 Params = Iterable[Tensor]
@@ -197,7 +197,7 @@ def _mechanic(params: Params, *, lr: float, momentum: float, s_decay: float, s_i
     """The package's state refers to the parameters themselves; in a `state_dict` their numbers stand for them."""
     mechanize = _package("mechanic_pytorch").mechanize
     optimizer: Any = mechanize(SGD, s_decay=s_decay, s_init=s_init)(params, lr=lr, momentum=momentum)
-    theta = [p for group in optimizer.param_groups for p in group["params"]]
+    theta = parameters(optimizer)
     number = {p: i for i, p in enumerate(theta)}
 
     def renamed(state: dict[str, Any], names: Mapping[Any, Any]) -> dict[str, Any]:
@@ -226,8 +226,7 @@ def _copyable(build: Callable[[Params], Optimizer], params: Params) -> Optimizer
     optimizer: Any = build(params)
 
     def reduce(protocol: object) -> tuple[Any, ...]:
-        params = [p for group in optimizer.param_groups for p in group["params"]]
-        return partial(_copyable, build), (params,), attributes(optimizer)
+        return partial(_copyable, build), (parameters(optimizer),), attributes(optimizer)
 
     optimizer.__reduce_ex__ = reduce
     return optimizer

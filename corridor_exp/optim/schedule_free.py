@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from corridor_exp.optim.contract import restored
+from corridor_exp.optim.contract import parameters, restored
 from corridor_exp.optim.descent import Descent, FirstOrder, descend
 from corridor_exp.theory import stepsizes
 from corridor_exp.theory.vectors import inner
@@ -43,9 +43,8 @@ class ScheduleFreePolyak(Descent):
         super().__init__(params, step_cap=step_cap, f_star=f_star)
         self.momentum, self.safeguard = momentum, safeguard
         self.memory = {"steps": self.number(0)}
-        for group in self.param_groups:
-            for p in group["params"]:
-                self.state[p] = {"z": p.detach().clone(), "mean": p.detach().clone()}
+        for p in parameters(self):
+            self.state[p] = {"z": p.detach().clone(), "mean": p.detach().clone()}
 
     def step_size(self, at: FirstOrder) -> Tensor:
         ahead = torch._foreach_sub([self.state[p]["z"] for p in at.params], at.params)
@@ -64,7 +63,7 @@ class ScheduleFreePolyak(Descent):
 
     @contextmanager
     def evaluation_weights(self) -> Iterator[None]:
-        params = [p for group in self.param_groups for p in group["params"]]
+        params = parameters(self)
         with restored(params):
             with torch.no_grad():
                 torch._foreach_copy_(params, [self.state[p]["mean"] for p in params])

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader
+from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
 import corridor_exp
@@ -103,7 +104,7 @@ def page(directory: Path, runs: Sequence[Row], longest: int = LONGEST, figures_i
         script=Markup(script),
         style_hash=_csp_hash(style),
         script_hash=_csp_hash(script),
-        data=Markup(_json_in_script({"keys": keys, "results": RESULTS, "runs": _for_browser(runs)})),
+        data=htmlsafe_json_dumps({"keys": keys, "results": RESULTS, "runs": _for_browser(runs)}, dumps=to_json),
     )
 
 
@@ -149,11 +150,6 @@ def _curves_for_browser(run: Row) -> dict[str, Any]:
         for key, curve in run.curves.items()
     }
     return {"steps": list(steps), "curves": curves}
-
-
-def _json_in_script(value: Any) -> str:
-    """JSON that no text in it can end the script element early."""
-    return to_json(value).replace("<", "\\u003c")
 
 
 def _csp_hash(text: str) -> str:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from corridor_exp.runs.text import shown
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -47,4 +49,4 @@ def _as_text(value: Any) -> str:
         return "; ".join(f"{key}: {_as_text(v)}" for key, v in value.items())
     if isinstance(value, list):
         return ", ".join(map(_as_text, value))
-    return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+    return shown(value)

@@ -11,6 +11,7 @@ from corridor_exp.config.secrets import redact
 from corridor_exp.report.columns import Columns, Point
 from corridor_exp.runs.layout import LOCK_FILE, RECORDS_FILE, Status, is_held
 from corridor_exp.runs.reading import Run
+from corridor_exp.runs.text import shown
 
 DIGITS = 6
 LONGEST = 1_000  # points of one curve: more than a screen has pixels for
@@ -37,8 +38,7 @@ class Row:
     thinned: bool
 
     def cell(self, key: str) -> str:
-        value = self.results.get(key)
-        return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+        return shown(self.results.get(key))
 
 
 def row(run: Run, columns: Columns, path: str, link: str = "", longest: int = LONGEST) -> Row:

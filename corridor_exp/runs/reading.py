@@ -22,8 +22,8 @@ from corridor_exp.config.differences import leaves
 from corridor_exp.errors import UsageError, in_words
 from corridor_exp.files import regular
 from corridor_exp.runs.layout import CONFIG_FILE, MANIFEST, RECORDS_FILE, SUMMARY_FILE, Status
-from corridor_exp.runs.records import NON_FINITE, Record, current, restored
-from corridor_exp.runs.series import Epochs
+from corridor_exp.runs.records import NON_FINITE, TRAIN_EVALUATIONS, Record, current, restored
+from corridor_exp.runs.series import Epochs, newest
 from corridor_exp.yaml_files import parse_yaml
 
 # Keys that say where and how a run was done. They do not belong to the experiment.
@@ -63,6 +63,11 @@ class Run:
     @property
     def seed(self) -> int | None:
         return self.config.get("seed")
+
+    @property
+    def cost(self) -> float:
+        """What the run has cost so far, in gradients of a batch."""
+        return newest(self.records, TRAIN_EVALUATIONS) or 0.0
 
     @cached_property
     def epochs(self) -> Epochs:

@@ -11,7 +11,6 @@ from typing import Any
 from corridor_exp.config.differences import written_keys
 from corridor_exp.runs import reading, records
 from corridor_exp.runs.layout import Status
-from corridor_exp.runs.series import newest
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Setting:
     @property
     def evaluations(self) -> float:
         """What its runs have cost, in gradients of a batch."""
-        return sum(spent(run) for run in self.runs)
+        return sum(run.cost for run in self.runs)
 
 
 def end(run: reading.Run, metric: str) -> float | None:
@@ -51,11 +50,6 @@ def end(run: reading.Run, metric: str) -> float | None:
     if metric == records.TRAIN_EVALUATIONS and not (target and loss is not None and loss <= target):
         return None
     return value if run.status == Status.COMPLETED and value is not None and math.isfinite(value) else None
-
-
-def spent(run: reading.Run) -> float:
-    """What a run has cost so far, in gradients of a batch."""
-    return newest(run.records, records.TRAIN_EVALUATIONS) or 0.0
 
 
 def settings_of(folders: Sequence[Path], keys: Sequence[str], metric: str) -> list[Setting]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from corridor_exp.runs import reading, records
 from corridor_exp.runs.layout import LOCK_FILE, LOG_FILE, Status, is_held, total_steps
+from corridor_exp.runs.text import shown
 from corridor_exp.sweeps.worker import last_line
 
 SLURM_WAITS = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "SUSPENDED", "RESV_DEL_HOLD")
@@ -31,10 +32,8 @@ class RunState:
 
     @property
     def row(self) -> list[str]:
-        loss = "–" if self.loss is None else f"{self.loss:.4g}"
         eta = "–" if self.eta is None or self.eta > FOR_EVER else str(timedelta(seconds=round(self.eta)))
-        step = "–" if self.step is None else str(self.step)
-        return [self.state, step, loss, eta, " ".join(self.remark.split())]
+        return [self.state, shown(self.step), shown(self.loss), eta, " ".join(self.remark.split())]
 
 
 def state_of(folder: Path, job: str = "") -> RunState:

@@ -16,6 +16,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import ValidationError
 
 from corridor_exp.config.differences import fingerprint, varied_keys, written_keys
@@ -76,10 +77,8 @@ class Interval:
 
     def grid(self, count: int) -> list[float]:
         """So many values, evenly spaced on the scale, both ends among them."""
-        shares = [i / (count - 1) for i in range(count - 1)]
-        if self.log:
-            return [*(self.low * (self.high / self.low) ** share for share in shares), self.high]
-        return [*(self.low + (self.high - self.low) * share for share in shares), self.high]
+        spaced = np.geomspace if self.log else np.linspace
+        return spaced(self.low, self.high, count).tolist()
 
 
 def short(value: float) -> float:

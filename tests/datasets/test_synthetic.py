@@ -13,8 +13,9 @@ from sklearn.datasets import dump_svmlight_file
 
 from corridor_exp import datasets, models
 from corridor_exp.datasets.resident import NumericDataset
-from corridor_exp.datasets.synthetic import ill_conditioned_matrix, quadratic_minimum, squared_error
+from corridor_exp.datasets.synthetic import ill_conditioned_matrix, squared_error
 from corridor_exp.objective import Batch, Objective
+from corridor_exp.objective.losses import half_squared_error
 from corridor_exp.runs.records import read_records
 
 CPU = {"device": torch.device("cpu"), "seed": 0}
@@ -96,6 +97,13 @@ def test_rank_4_reaches_its_bound_and_no_less() -> None:
 
 
 # ------------------------------------------------------------------------ quadratics
+
+
+def quadratic_minimum(A: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The minimiser θ* and the minimum of the mean of ½‖Aᵢθ − bᵢ‖²; A is N × m × d, b is N × m. In float64."""
+    A, b = A.double(), b.double()
+    theta = torch.linalg.lstsq(A.flatten(0, 1), b.flatten()[:, None]).solution[:, 0]
+    return theta, half_squared_error(A @ theta, b)
 
 
 def test_the_minimum_of_the_quadratics_is_that_of_their_hessians_and_minimisers() -> None:

@@ -69,7 +69,7 @@ def test_each_method_is_compared_with_the_best_rate() -> None:
     found, left_out = cases(setting(0.5))
     assert not left_out
     assert {(case.method, case.outcome) for case in found} == {(CLR, ABOVE), (CAPPED, TIE), (TRUST, BELOW)}
-    assert {case.best_rate for case in found} == {0.3}
+    assert {case.best_loss for case in found} == {0.1}
     assert found[0].ratio == pytest.approx(5)
 
 
