@@ -16,7 +16,7 @@ from corridor_exp.errors import RunError, UsageError
 from corridor_exp.runs import layout, reading, records
 from corridor_exp.streams import steady_streams
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 OF_A_LOOK = (records.CORRIDOR_INDEX, records.HG_NORM, records.TRAIN_LOSS)
 
 
@@ -51,7 +51,7 @@ def _main(args: argparse.Namespace) -> None:
     if not looks:
         raise UsageError(run.complaint or f"{args.run} has neither looks nor checkpoints: train with probe=corridor")
     if run.complaint:
-        logger.warning("%s; what stands before it is drawn", run.complaint)
+        log.warning("%s; what stands before it is drawn", run.complaint)
 
     from corridor_exp.figures import atlas, growth  # matplotlib, only now
 

@@ -21,7 +21,7 @@ from corridor_exp.sweeps.figure_runs import OUTPUTS, REFERENCE, find, known_figu
 if TYPE_CHECKING:
     from corridor_exp.runs.reading import Run
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 PAPER = [f"fig{number}" for number in range(1, 10)]
 
 
@@ -117,7 +117,7 @@ def _complain(runs: Sequence[Run]) -> None:
     """Name the runs that cannot be read: they are no evidence, and the others are drawn."""
     for run in runs:
         if run.complaint:
-            logger.warning("%s", run.complaint)
+            log.warning("%s", run.complaint)
 
 
 def _caption(figure: Path, caption: str) -> None:

@@ -11,7 +11,7 @@ from corridor_exp.errors import RunError, UsageError
 from corridor_exp.runs.layout import find
 from corridor_exp.streams import steady_streams
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 @steady_streams()
@@ -46,7 +46,7 @@ def _main(args: argparse.Namespace) -> None:
         raise UsageError(f"{error}; choose another place with --out FILE") from None
     for run in runs:
         if run.complaint:
-            logger.warning("%s", run.complaint)
+            log.warning("%s", run.complaint)
     print(f"{len(runs)} run{'s' * (len(runs) != 1)}: {out}")
 
 

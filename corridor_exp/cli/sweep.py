@@ -28,7 +28,7 @@ from corridor_exp.sweeps.status import RunState, state_of
 if TYPE_CHECKING:
     from corridor_exp.sweeps.request import Request
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 RETRIED = (Status.FAILED, Status.LOST)
 UNSOUND = (*RETRIED, Status.DIVERGED)
 Outcome = Literal["ended", "stopped", "submitted", "queued"]
@@ -149,7 +149,7 @@ def run(sweep: Sweep, settings: Settings, retry_failed: bool, fail_fast: bool = 
         print(beside_differences([folder for folder, _ in bad], ["state", "why", "log"], rows))
     failed = fail_fast and any(seen.state == Status.FAILED for seen in states)
     if how == "stopped" or (not failed and any(seen.state == Status.PREEMPTED for seen in states)):
-        logger.info("stopped; the same command goes on from here")
+        log.info("stopped; the same command goes on from here")
         return ExitCode.STOPPED
     return ExitCode.FAILED if bad else ExitCode.DONE
 
@@ -163,18 +163,18 @@ def start(sweep: Sweep, settings: Settings, retry_failed: bool = False, fail_fas
         if not seen.queued and (seen.state in RETRIED if retry_failed else seen.state not in ENDED)
     ]
     if queued := sum(seen.queued for seen in states):
-        logger.info("%d runs are in Slurm's queue already", queued)
+        log.info("%d runs are in Slurm's queue already", queued)
     if todo and settings.executor == "slurm":
         from corridor_exp.sweeps import slurm
 
         job = slurm.submit(sweep, todo, settings.slurm)
-        logger.info("%d runs submitted as Slurm job %s", len(todo), job)
-        logger.info("look: corridor-sweep out_dir=%s --status; stop: the same with --cancel", sweep.directory)
+        log.info("%d runs submitted as Slurm job %s", len(todo), job)
+        log.info("look: corridor-sweep out_dir=%s --status; stop: the same with --cancel", sweep.directory)
         return "submitted"
     if todo:
         from corridor_exp.sweeps.local import run_here
 
-        logger.info("%d of %d runs to do, in %s", len(todo), len(sweep.runs), sweep.directory)
+        log.info("%d of %d runs to do, in %s", len(todo), len(sweep.runs), sweep.directory)
         if not run_here(todo, settings.processes, fail_fast):
             return "stopped"
     return "queued" if queued else "ended"
@@ -205,15 +205,15 @@ def cancel(sweep: Sweep) -> None:
         from corridor_exp.sweeps import slurm
 
         slurm.cancel(sweep, queued)
-        logger.info("%d runs taken out of Slurm's queue", len(queued))
+        log.info("%d runs taken out of Slurm's queue", len(queued))
     if process := owner(sweep.directory):
         host, pid = process
         if host != platform.node():
             raise UsageError(f"this sweep runs as process {pid} of {host}: cancel it there")
         os.kill(pid, signal.SIGTERM)
-        logger.info("process %d told to stop; its runs save first", pid)
+        log.info("process %d told to stop; its runs save first", pid)
     if not queued and not process:
-        logger.info("nothing of this sweep runs or waits")
+        log.info("nothing of this sweep runs or waits")
 
 
 if __name__ == "__main__":

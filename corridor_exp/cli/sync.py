@@ -18,7 +18,7 @@ from corridor_exp.runs import layout, reading
 from corridor_exp.runs.layout import RECORDS_FILE, Status
 from corridor_exp.streams import steady_streams
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 @steady_streams()
@@ -59,7 +59,7 @@ def _main(args: argparse.Namespace) -> int:
                 break
             tqdm.write(f"{folder}: {sent} records uploaded")
     for complaint in complaints:
-        logger.error("%s", complaint)
+        log.error("%s", complaint)
     return ExitCode.FAILED if complaints else ExitCode.DONE
 
 

@@ -21,7 +21,7 @@ from corridor_exp.signals import StopSignals
 from corridor_exp.streams import steady_streams
 from corridor_exp.yaml_files import to_yaml
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 # Flags of Hydra that have no meaning, because Hydra only composes; then those that --config-dir replaces.
 NO_FLAGS = ("--info", "-i", "--hydra-help", "--package", "-p", "--resolve", "--run", "-r", "--experimental-rerun")
 NO_CONFIG = ("--config-name", "-cn", "--config-path", "-cp")
@@ -154,7 +154,7 @@ def _run(args: argparse.Namespace) -> int:
 def _start(config: Config, directory: Path) -> int:
     """Begin or go on with one run, or with this process's part of it, and return its exit code."""
     if rank_size_and_local()[0] == 0:
-        logger.info("loading torch for %s", directory)
+        log.info("loading torch for %s", directory)
     with StopSignals() as stop:
         from corridor_exp.engine.run import run  # torch, only now
 

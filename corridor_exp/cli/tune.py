@@ -23,7 +23,7 @@ from corridor_exp.sweeps.frozen import only_one
 if TYPE_CHECKING:
     from corridor_exp.sweeps.tuning import Search
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 RESULT = "tune.json"
 
 HELP = """\
@@ -94,7 +94,7 @@ def carry_out(search: Search) -> int:
         sweep = request.frozen()
         how = start(sweep, search.settings)
         if how != "ended":
-            logger.info("the same command goes on %s", "from here" if how == "stopped" else "once these have ended")
+            log.info("the same command goes on %s", "from here" if how == "stopped" else "once these have ended")
             return ExitCode.STOPPED if how == "stopped" else ExitCode.DONE
         settings = settings_of(sweep.folders, search.keys, search.tuning.metric)
         if study:
@@ -104,8 +104,8 @@ def carry_out(search: Search) -> int:
             continue
         print(table(settings))
         if failed:
-            log = failed[0] / LOG_FILE
-            raise RunError(f"{len(failed)} runs failed; {log} says why, and the same command tries again")
+            why = failed[0] / LOG_FILE
+            raise RunError(f"{len(failed)} runs failed; {why} says why, and the same command tries again")
         return conclude(sweep.directory, result(settings, search.tuning.metric), search.tuning.metric)
 
 

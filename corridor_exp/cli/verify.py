@@ -18,7 +18,7 @@ from corridor_exp.streams import steady_streams
 if TYPE_CHECKING:
     from corridor_exp.ledger import Row
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 @steady_streams()
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _main(args: argparse.Namespace) -> int:
     """Print the ledger. Returns 1 if a statement fails that is not a known misprint, or if a misprint holds."""
-    logger.info("loads torch, then checks the paper's statements one by one")
+    log.info("loads torch, then checks the paper's statements one by one")
 
     from corridor_exp import ledger  # torch, only now
 

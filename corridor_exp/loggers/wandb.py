@@ -28,7 +28,7 @@ from corridor_exp.runs.layout import RECORDS_FILE, UPLOAD_LOG_FILE, WANDB_ID_FIL
 from corridor_exp.runs.reading import Run
 from corridor_exp.runs.records import Record
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 PATIENCE = 20.0  # seconds: how long the end of a run waits for its upload
 PAUSE = 1.0  # seconds between two deliveries: W&B's thread is slow to wake up
 
@@ -56,7 +56,7 @@ class Wandb:
     def start(self, directory: Path, config: dict[str, Any], name: str) -> None:
         self.directory = directory
         if self.online and not (self.api_key or has_key()):
-            logger.warning("no W&B key found (set WANDB_API_KEY); staying offline")
+            log.warning("no W&B key found (set WANDB_API_KEY); staying offline")
             self.online = False
         if not self.online:
             self.run = _open(directory, config, name, "offline", self.project, self.entity)
@@ -66,12 +66,12 @@ class Wandb:
         environment = {key: value for key, value in os.environ.items() if key != "WANDB_SERVICE"}  # it starts its own
         if self.api_key:
             environment["WANDB_API_KEY"] = self.api_key
-        with open(directory / UPLOAD_LOG_FILE, "ab") as log:
+        with open(directory / UPLOAD_LOG_FILE, "ab") as said:
             self.uploader = subprocess.Popen(
                 [*command, str(directory)],
                 stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
+                stdout=said,
+                stderr=said,
                 env=environment,
                 start_new_session=True,  # so that signals to the run's process group do not reach it
             )

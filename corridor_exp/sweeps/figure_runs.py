@@ -13,7 +13,7 @@ from corridor_exp.runs.groups import Runs
 from corridor_exp.sweeps.frozen import Sweep
 from corridor_exp.sweeps.grids import load_figure
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 OUTPUTS, REFERENCE = Path("outputs"), Path("outputs/reference")
 
 
@@ -70,7 +70,7 @@ def _sweeps(folders: list[Path]) -> Iterator[Sweep]:
         try:
             sweep = Sweep.open(folder)
         except UsageError as error:
-            logger.warning("%s", error)
+            log.warning("%s", error)
         else:
             if sweep:
                 yield sweep

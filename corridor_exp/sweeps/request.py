@@ -22,7 +22,7 @@ from corridor_exp.sweeps import grids
 from corridor_exp.sweeps.frozen import Sweep, thaw
 from corridor_exp.sweeps.status import state_of
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class Request:
@@ -140,7 +140,7 @@ class Request:
         try:
             now = self.configs
         except UsageError as error:
-            return logger.warning("conf/ was edited since (%s); going on with the runs as they were frozen", error)
+            return log.warning("conf/ was edited since (%s); going on with the runs as they were frozen", error)
         frozen = [_frozen(folder) for folder in sweep.folders]
         changes = [f"{len(frozen)} → {len(now)} runs"] if len(now) != len(frozen) else []
         for run, old, new in zip(sweep.runs, frozen, now, strict=False):
@@ -148,7 +148,7 @@ class Request:
                 changes += [f"run {run}: {line}" for line in _changes(old, new)]
         if changes:
             more = f" and {len(changes) - 1} more" if changes[1:] else ""
-            logger.warning(
+            log.warning(
                 "conf/ was edited since (%s%s); going on with the runs as they were frozen, "
                 "for the edited ones choose another out_dir",
                 *(changes[0], more),

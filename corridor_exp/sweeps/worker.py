@@ -19,7 +19,7 @@ from corridor_exp.signals import StopSignals
 from corridor_exp.streams import steady_streams
 from corridor_exp.sweeps.frozen import thaw
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 PATIENCE = 60.0
 
 
@@ -39,7 +39,7 @@ def work(folder: Path, allow_targets: tuple[str, ...] = ()) -> Status:
             return run(thaw(folder), folder, lambda: stop.asked, patience=PATIENCE)
         except (UsageError, OSError) as error:
             log_to_stderr("corridor-sweep")
-            logger.error("%s", in_words(error))
+            log.error("%s", in_words(error))
             fail(folder, in_words(error))
             return Status.FAILED
 
