@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import tarfile
@@ -30,6 +31,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 # that stream belongs to pytest.
 os.environ.setdefault("SUBMITIT_LOG_LEVEL", "NOCONFIG")
 
+OF_OTHERS = re.compile(  # proxies, and launchers of ranks
+    r"(?i)https?_proxy|all_proxy|RANK|WORLD_SIZE|MASTER_(ADDR|PORT)|LOCAL_RANK|SLURM_(JOB_ID|NTASKS|PROCID|LOCALID|STEP_\w+)"
+)
+
 for number in StopSignals.NUMBERS:  # in the background or under nohup some are ignored
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
@@ -46,6 +51,8 @@ def _quiet_and_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name in filter(OF_OTHERS.fullmatch, list(os.environ)):
+        monkeypatch.delenv(name)
 
 
 def exit_code(main: Callable[[list[str]], None], argv: Iterable[object]) -> int:

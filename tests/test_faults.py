@@ -199,8 +199,8 @@ def test_row_4_a_signal_to_the_group_of_a_run_with_workers_costs_one_more_step_a
     wait_until(process, lambda: len(written()) >= records_before)
     if records_before == EVALUATING:  # the record of an epoch's last step waits for its evaluation
         time.sleep(0.3)
-    seen = len(written())
     os.killpg(process.pid, number)
+    seen = len(written())
     assert exit_code(process) == 75
     summary = json.loads(Path("out/summary.json").read_text())
     assert summary["status"] == "preempted"

@@ -45,13 +45,25 @@ def _step_of_alig(optimizer: Optimizer) -> float:
 
 def dadapt_sgd(params: Params, *, lr: float = 1.0, momentum: float = 0.0, d0: float = 1e-6) -> Adapter:
     """D-Adaptation of SGD (Defazio & Mishchenko, ICML 2023), of `pytorch_optimizer`; h = d·lr/‖g₀‖."""
-    build = partial(_package("pytorch_optimizer").DAdaptSGD, lr=lr, momentum=momentum, d0=d0)
+    build = partial(_d_adaptation, "DAdaptSGD", lr=lr, momentum=momentum, d0=d0)
     return Adapter(_copyable(build, params), _step_of_dadapt_sgd)
 
 
-def _step_of_dadapt_sgd(optimizer: Optimizer) -> float:
+def _step_of_dadapt_sgd(optimizer: Any) -> float:
     group = optimizer.param_groups[0]
-    return group["d"] * group["lr"] / group["g0_norm"] if group.get("g0_norm") else 0.0
+    return optimizer.d_taken * group["lr"] / group["g0_norm"] if group.get("g0_norm") else 0.0
+
+
+def _d_adaptation(name: str, params: Params, **options: Any) -> Optimizer:
+    """The package computes the next d within a step; `d_taken` is the d of the step itself."""
+    optimizer: Any = getattr(_package("pytorch_optimizer"), name)(params, **options)
+    optimizer.d_taken = 0.0
+
+    def keep(_: Optimizer, args: Any, kwargs: Any) -> None:
+        optimizer.d_taken = optimizer.param_groups[0]["d"]
+
+    optimizer.register_step_pre_hook(keep)
+    return optimizer
 
 
 def prodigy(
@@ -64,11 +76,11 @@ def prodigy(
 ) -> Adapter:
     """Prodigy (Mishchenko & Defazio, ICML 2024), of `pytorch_optimizer`; Adam's learning rate is d·lr."""
     options = {"lr": lr, "betas": tuple(betas), "d0": d0, "weight_decay": weight_decay}
-    return Adapter(_copyable(partial(_package("pytorch_optimizer").Prodigy, **options), params), _step_of_prodigy)
+    return Adapter(_copyable(partial(_d_adaptation, "Prodigy", **options), params), _step_of_prodigy)
 
 
-def _step_of_prodigy(optimizer: Optimizer) -> float:
-    return optimizer.param_groups[0]["d"] * optimizer.param_groups[0]["lr"]
+def _step_of_prodigy(optimizer: Any) -> float:
+    return optimizer.d_taken * optimizer.param_groups[0]["lr"]
 
 
 def schedule_free(

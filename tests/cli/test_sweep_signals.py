@@ -82,7 +82,7 @@ def test_a_signal_that_was_ignored_at_the_start_stays_ignored_by_sweep_and_runs(
 def test_runs_whose_sweep_is_killed_save_and_are_taken_up_by_the_next(
     corridor_sweep: Run, digits_run: Run, started, tmp_path
 ) -> None:
-    argv = [*DIGITS, "batch_size=50", "log_every=1", "epochs=12", "seed=0,1", "processes=2"]
+    argv = [*DIGITS, "batch_size=50", "log_every=1", "epochs=60", "seed=0,1", "processes=2"]
     process = started(*argv, "out_dir=out")
     until(lambda: has_records(tmp_path / "out/0") and has_records(tmp_path / "out/1"))
     process.kill()  # the sweep alone: its runs notice

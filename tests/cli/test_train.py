@@ -229,15 +229,17 @@ def started(*argv: str, records_file: Path) -> subprocess.Popen[str]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_row_4_a_signal_saves_exits_75_and_the_same_command_goes_on(digits_run: Run, tmp_path, number: int) -> None:
-    process = started("epochs=30", "out_dir=out", records_file=tmp_path / "out/records.jsonl")
+    process = started("epochs=90", "out_dir=out", records_file=tmp_path / "out/records.jsonl")
     process.send_signal(number)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 75
     assert "the same command goes on from here" in err
     assert json.loads((tmp_path / "out/summary.json").read_text())["status"] == "preempted"
-    assert subprocess.run([*COMMAND, *LONG, "epochs=30", "out_dir=out"]).returncode == 0
-    assert digits_run(*LONG, "epochs=30", "out_dir=whole") == 0
+    first = next(records.read_records(tmp_path / "out"))
+    assert subprocess.run([*COMMAND, *LONG, "epochs=90", "out_dir=out"]).returncode == 0
+    assert next(records.read_records(tmp_path / "out")) == first  # its time too: the run was not begun anew
+    assert digits_run(*LONG, "epochs=90", "out_dir=whole") == 0
     assert without_time(tmp_path / "out") == without_time(tmp_path / "whole")
 
 
@@ -252,10 +254,15 @@ def test_row_19_a_second_start_is_locked_out_and_a_signal_ends_a_sweep(digits_ru
 
 
 def test_a_killed_run_goes_on_from_its_last_checkpoint(digits_run: Run, tmp_path) -> None:
-    argv = ("epochs=40", "checkpoint.every=7")
+    argv = ("epochs=90", "checkpoint.every=7")
     process = started(*argv, "out_dir=out", records_file=tmp_path / "out/records.jsonl")
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "out/checkpoints").glob("*.pt")) and time.monotonic() < deadline:
+        time.sleep(0.02)
     process.kill()
     process.wait()
+    first = next(records.read_records(tmp_path / "out"))
     assert digits_run(*LONG, *argv, "out_dir=out") == 0
+    assert next(records.read_records(tmp_path / "out")) == first
     assert digits_run(*LONG, *argv, "out_dir=whole") == 0
     assert without_time(tmp_path / "out") == without_time(tmp_path / "whole")

@@ -131,14 +131,15 @@ def poison(engine: Engine, step: int, value: float) -> None:
 def test_row_7_a_non_finite_batch_never_reaches_theta_and_ends_the_run_at_the_next_record(
     optim: str, value: float
 ) -> None:
-    engine, emitted = engine_of(f"optim={optim}", "log_every=4", "dataset.train_size=1000", "probe=none")
-    saved: list[dict[str, Any]] = []
-    engine.save = saved.append
+    often = ["log_every=4", "checkpoint.every=1", "checkpoint.best=train/epoch_loss"]
+    engine, emitted = engine_of(f"optim={optim}", *often, "dataset.train_size=1000", "probe=none")
+    saved: list[int] = []
+    engine.save = lambda state, kind="step": saved.append(state["progress"]["step"])
     poison(engine, 5, value)
     assert engine.train() == "diverged"
     assert [r["step"] for r in emitted] == [0, 4, 8]
     assert all(w.isfinite().all() for w in weights(engine))
-    assert not saved, "nothing may be saved after the last sound state"
+    assert saved == [1, 2, 3, 4, 5], "nothing may be saved after the last sound state"
 
 
 def test_row_7_a_zero_gradient_away_from_the_minimum_ends_the_run_as_diverged() -> None:

@@ -179,7 +179,9 @@ def test_the_stability_of_many_seeds_is_a_median_and_a_band(tmp_path: Path) -> N
 def test_lines_of_steepest_descent_are_straight_on_one_corridor_and_fall_through_four() -> None:
     _, points = surfaces.draw("title")
     for surface, E in (("(a)", fig1a()), ("(b)", fig1b())):
-        for number in {p.line for p in points if p.surface == surface}:
+        lines = {p.line for p in points if p.surface == surface}
+        assert lines
+        for number in lines:
             line = [p for p in points if p.surface == surface and p.line == number]
             falls = [a.loss - b.loss for a, b in pairwise(line)]
             assert min(falls) > 0

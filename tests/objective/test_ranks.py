@@ -164,7 +164,9 @@ def test_a_run_of_two_ranks_is_one_run_directory_and_resumes_to_its_own_bits() -
     assert exit_codes(started(2, train, *argv, "out_dir=whole")) == [0, 0]
     processes = started(2, stopped_at, 9, *argv, "out_dir=out")
     assert exit_codes(processes) == [75, 75]
+    first = next(records.read_records(Path("out")))
     assert exit_codes(started(2, train, *argv, "out_dir=out")) == [0, 0]
+    assert next(records.read_records(Path("out"))) == first  # its time too
     whole, out = (without_time(folder) for folder in ("whole", "out"))
     assert out == whole
     summary = json.loads(Path("out/summary.json").read_text())

@@ -109,8 +109,9 @@ def test_prodigy_is_optaxs() -> None:
 
     points, _ = ours(lambda p: guarded(Prodigy(p, d0=0.01, bias_correction=True)))
     np.testing.assert_allclose(points, theirs(optax.contrib.prodigy(1.0, estim_lr0=0.01)), atol=1e-6)
-    _, steps = ours(lambda p: rivals.prodigy(p, d0=0.01))
-    assert steps[-1] > steps[0] >= 0.01
+    points, steps = ours(lambda p: rivals.prodigy(p, d0=0.01, betas=(0.0, 0.0)))
+    assert steps[-1] > steps[0] == 0.01
+    np.testing.assert_allclose(moved(points), np.sqrt(5) * np.array(steps), rtol=1e-4)  # ±h in each coordinate
 
 
 @pytest.mark.parametrize("cap", [None, 0.05])
@@ -123,16 +124,23 @@ def test_alig_is_clr_but_for_its_delta(cap: float | None) -> None:
     assert (cap in steps) == (cap is not None)
 
 
-@pytest.mark.parametrize(
-    "make",
-    [lambda p: rivals.dadapt_sgd(p, d0=0.1), lambda p: rivals.mechanic(p, s_init=1e-3)],
-    ids=["dadapt_sgd", "mechanic"],
-)
-def test_the_others_descend_and_tell_the_step_that_they_took(make: Callable[..., GuardedOptimizer]) -> None:
-    points, steps = ours(make)
-    losses = np.square(points @ A.T - B).mean(1)
-    assert losses.min() < 0.5 * np.square(A @ START - B).mean()
-    assert all(h >= 0 for h in steps)
+def moved(points: np.ndarray) -> np.ndarray:
+    """How long each step was."""
+    return np.linalg.norm(np.diff(points, axis=0, prepend=START[None]), axis=1)
+
+
+def test_dadapt_sgd_descends_and_tells_the_step_that_it_took() -> None:
+    points, steps = ours(lambda p: rivals.dadapt_sgd(p, d0=0.1))
+    before = np.concatenate([START[None], points[:-1]])
+    gradients = 2 * (before @ A.T - B) @ A / 8
+    np.testing.assert_allclose(moved(points), steps * np.linalg.norm(gradients, axis=1), rtol=1e-6)
+    assert np.square(points @ A.T - B).mean(1).min() < 0.5 * np.square(A @ START - B).mean()
+
+
+def test_mechanic_descends_and_tells_its_scale() -> None:
+    points, steps = ours(lambda p: rivals.mechanic(p, s_init=1e-3))
+    assert np.square(points @ A.T - B).mean(1).min() < 0.5 * np.square(A @ START - B).mean()
+    assert min(steps) >= 0
     assert steps[-1] > 1e-3
 
 

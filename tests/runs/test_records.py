@@ -3,6 +3,7 @@ import math
 import os
 import shutil
 from collections import deque
+from pathlib import Path
 
 import pytest
 
@@ -109,3 +110,10 @@ def test_records_that_are_lost_while_a_run_writes_them_are_noticed(tmp_path, dam
         shutil.copy(folder / "aside", writer.path)
     with pytest.raises(RunError, match="choose another out_dir"):
         writer.write({"step": 1}) if call == "write" else getattr(writer, call)()
+
+
+def test_every_quantity_of_a_probe_has_the_name_that_the_docs_promise() -> None:
+    promised = (Path(__file__).parents[2] / "docs/measuring.md").read_text()
+    names = [v for v in vars(records).values() if isinstance(v, str) and v.startswith("probe/")]
+    assert len(names) > 20
+    assert [name for name in names if name not in promised] == []
