@@ -56,9 +56,10 @@ class _Steady:
 
     def write(self, text: str) -> int:
         try:
-            return self.stream.write(text)
-        except UnicodeEncodeError:  # an ASCII terminal, or a name that is not UTF-8
-            return self.stream.write(text.encode("ascii", "backslashreplace").decode())
+            try:
+                return self.stream.write(text)
+            except UnicodeEncodeError:  # an ASCII terminal, or a name that is not UTF-8
+                return self.stream.write(text.encode("ascii", "backslashreplace").decode())
         except OSError as error:
             self._give_up(error)
             return len(text)

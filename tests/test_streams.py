@@ -6,12 +6,13 @@ import io
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from corridor_exp.runs import layout, reading
-from corridor_exp.streams import steady_streams
+from corridor_exp.streams import _Steady, steady_streams
 from tests.conftest import SMALL
 
 TRAIN = [sys.executable, "-m", "corridor_exp.cli.train"]
@@ -84,3 +85,12 @@ def test_a_descriptor_that_is_closed_is_not_taken_by_a_file() -> None:
     done = subprocess.run(["sh", "-c", '"$@" <&- >&- 2>&-', "sh", sys.executable, "-c", code])
     assert done.returncode > 2
     assert os.path.getsize(layout.RECORDS_FILE) == 0
+
+
+def test_a_closed_pipe_behind_an_ascii_stream_raises_nothing() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    stream = open(writing, "w", encoding="ascii", buffering=1)  # noqa: SIM115
+    assert _Steady(stream).write("θ\n") == 2
+    with suppress(OSError):
+        stream.close()

@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _main(args: argparse.Namespace) -> int:
-    folders = [folder for place in args.directory for folder in layout.find(place)]
+    folders = args.directory if args.follow else [run for place in args.directory for run in layout.find(place)]
     if not folders:
         raise UsageError(f"no run lies in {', '.join(map(str, args.directory))}: none has a {RECORDS_FILE}")
     if not wandb.has_key():
@@ -64,9 +64,12 @@ def _main(args: argparse.Namespace) -> int:
 
 
 def _as_standard_input_says() -> Callable[[], str | None]:
-    """The status of the run, once the training process has written it and closed the pipe, or has died."""
+    """The status of the run, once the training process has written it as a line, or has died.
+
+    Not the end of the pipe: workers of the training process may hold it open.
+    """
     said: list[str] = []
-    threading.Thread(target=lambda: said.append(sys.stdin.read() or Status.FAILED), daemon=True).start()
+    threading.Thread(target=lambda: said.append(sys.stdin.readline().strip() or Status.FAILED), daemon=True).start()
     return lambda: said[0] if said else None
 
 

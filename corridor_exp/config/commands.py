@@ -56,7 +56,7 @@ def _options(stored: Mapping[str, Any]) -> Iterator[str]:
             yield f"{group}={stored[group]['name']}"
     if (schedule := stored["optim"].get("schedule") or {}).get("name") not in (None, "constant"):
         yield f"optim/schedule={schedule['name']}"
-    probes = [name for name in stored["probe"] if name != "every"]
+    probes = [name for name, value in stored["probe"].items() if isinstance(value, Mapping)]
     if probes != ["corridor"]:
         yield f"probe=[{','.join(probes)}]" if probes else "probe=none"
     if list(stored["logger"]) != ["wandb"]:

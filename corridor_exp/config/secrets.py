@@ -161,6 +161,13 @@ def restore(tree: Any, key: str = "") -> Any:
     return tree
 
 
+def without_lost_secrets(tree: Any, here: Any) -> Any:
+    """A redacted tree, where a secret is null if it is null in the tree `here`: this environment does not have it."""
+    if isinstance(tree, Mapping) and isinstance(here, Mapping):
+        return {key: without_lost_secrets(value, here.get(key)) for key, value in tree.items()}
+    return None if here is None and isinstance(tree, str) and REDACTED in tree else tree
+
+
 def variable(key: str) -> str:
     """The environment variable that carries the secret of `key` to another process."""
     return f"CORRIDOR_SECRET_{hashlib.sha256(key.encode()).hexdigest()[:8].upper()}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -31,10 +32,11 @@ def cached(compute: Callable[[], NamedArrays], kind: str, files: Iterable[tuple[
 
 
 def _store(cache: Path, arrays: NamedArrays) -> None:
-    try:
+    temporary = cache.with_suffix(f".{np.random.default_rng().integers(1 << 60)}.tmp.npz")
+    with suppress(OSError):  # without a cache the next run takes longer, and gives the same result
         cache.parent.mkdir(parents=True, exist_ok=True)
-        temporary = cache.with_suffix(f".{np.random.default_rng().integers(1 << 60)}.tmp.npz")
-        np.savez(temporary, allow_pickle=False, **arrays)
-        temporary.replace(cache)
-    except OSError:
-        pass  # without a cache the next run takes longer, and gives the same result
+        try:
+            np.savez(temporary, allow_pickle=False, **arrays)
+            temporary.replace(cache)
+        finally:
+            temporary.unlink(missing_ok=True)

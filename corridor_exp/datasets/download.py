@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+from filelock import FileLock
 from tqdm import tqdm
 
 from corridor_exp.errors import RunError
@@ -20,11 +21,18 @@ RANGE_NOT_SATISFIABLE = 416
 def fetch(url: str, path: Path, md5: str) -> None:
     """Download `url` to `path`, unless the file is there. `md5` is its checksum. An interrupted download resumes.
 
-    Raises `RunError` if the download is interrupted or has another checksum.
+    Where several processes want the file, one downloads it, and the others wait. Raises `RunError` if the download is
+    interrupted or has another checksum.
     """
     if path.exists() and _md5(path) == md5:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        if not (path.exists() and _md5(path) == md5):
+            _download(url, path, md5)
+
+
+def _download(url: str, path: Path, md5: str) -> None:
     part = path.with_name(f"{path.name}.part")
     try:
         _fetch(url, part)

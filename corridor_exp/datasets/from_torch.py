@@ -55,7 +55,7 @@ def _arrays(pairs: Pairs[Any]) -> Arrays:
     y = np.stack([np.asarray(y) for _, y in read])
     if x.ndim == 1 or (x.dtype == np.uint8 and x.ndim == 3):  # a number a row
         x = x[:, None]
-    elif x.dtype == np.uint8 and not isinstance(read[0][0], torch.Tensor):  # pictures, as PIL has them
+    elif x.dtype == np.uint8 and x.ndim == 4 and not isinstance(read[0][0], torch.Tensor):  # pictures, as PIL has them
         x = x.transpose(0, 3, 1, 2)
     return Arrays(x, y.astype(np.int64) if y.dtype.kind in "iub" else y.reshape(len(y), -1))
 

@@ -7,7 +7,9 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
@@ -49,7 +51,11 @@ def estimate(config: Config, begins: Callable[[str], object] = lambda phase: Non
     `begins` is called with each of `PHASES` when it begins.
     """
     begins("building")
+    with suppress(OSError):  # of the process, which other estimates may have made larger; only Linux can forget it
+        Path("/proc/self/clear_refs").write_text("5")
     engine = build_engine(config)
+    if is_cuda := engine.objective.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(engine.objective.device)
     plan, objective, dataset, steps = engine.plan, engine.objective, engine.dataset, engine.total_steps
     epochs = -(-steps // engine.steps_per_epoch)
     probes = engine.probes
@@ -60,7 +66,6 @@ def estimate(config: Config, begins: Callable[[str], object] = lambda phase: Non
     begins("testing")
     tested = next(iter(dataset.test_batches(TEST_BATCH)), None)
     a_test = _warm_seconds(engine, lambda: tested and objective.evaluate(tested))
-    is_cuda = objective.device.type == "cuda"
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return Estimate(
         batch_size=plan.batch_size,

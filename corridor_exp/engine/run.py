@@ -74,12 +74,15 @@ def _begin_or_go_on(
         if old in layout.ENDED and not config.resume.override:
             log.info("this run has %s before; see %s", old, directory / layout.SUMMARY_FILE)
             return Status(old)
-        return _run(config, directory, should_stop, ranks)
+        return _run(config, directory, should_stop, ranks, has_ended=old in layout.ENDED)
 
 
-def _run(config: Config, directory: Path, should_stop: Callable[[], bool], ranks: Ranks) -> Status:
-    before = {file: file.read_bytes() for name in WRITTEN if (file := directory / name).is_file()}
+def _run(
+    config: Config, directory: Path, should_stop: Callable[[], bool], ranks: Ranks, has_ended: bool = False
+) -> Status:
+    before: dict[Path, bytes] = {}
     if ranks.is_first:
+        before = {file: file.read_bytes() for name in WRITTEN if (file := directory / name).is_file()}
         write_atomically(directory / layout.CONFIG_FILE, to_yaml(config.public()).encode())
         (directory / layout.SUMMARY_FILE).unlink(missing_ok=True)  # a run that is killed now has no summary
     status, engine, problem = Status.FAILED, None, None
@@ -94,14 +97,17 @@ def _run(config: Config, directory: Path, should_stop: Callable[[], bool], ranks
             show_progress=ranks.is_first,
         )
         status = _train(engine, config, output)
-    except UsageError:  # nothing was started: a former run stays as it was
-        for file, content in before.items() if ranks.is_first else ():
-            write_atomically(file, content)
-        raise
     except Exception as raised:
+        if output.mirrors is None and (has_ended or isinstance(raised, UsageError)):
+            for file, content in before.items():  # nothing was started: a former run stays as it was
+                write_atomically(file, content)
+        if isinstance(raised, UsageError):
+            raise
         problem = raised
         who = f"rank {ranks.rank}: " if ranks.size > 1 else ""
         log.error("%s%s", who, _cause(raised), exc_info=not isinstance(raised, EXPECTED))
+        if output.mirrors is None and has_ended:
+            return Status.FAILED
     records_lost = isinstance(problem, records.RecordsLostError)
     if ranks.is_first and not (records_lost and not directory.is_dir()):
         error = secrets.clean(_cause(problem)) if problem else None

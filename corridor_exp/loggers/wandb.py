@@ -94,7 +94,7 @@ class Wandb:
             _finish(self.run, status)
         elif self.uploader:
             try:
-                self.uploader.communicate(status.encode(), PATIENCE)
+                self.uploader.communicate(f"{status}\n".encode(), PATIENCE)
             except subprocess.TimeoutExpired:
                 os.killpg(self.uploader.pid, signal.SIGTERM)
             if self.uploader.wait():

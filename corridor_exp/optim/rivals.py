@@ -75,7 +75,7 @@ def prodigy(
     weight_decay: float = 0.0,
 ) -> Adapter:
     """Prodigy (Mishchenko & Defazio, ICML 2024), of `pytorch_optimizer`; Adam's learning rate is d·lr."""
-    options = {"lr": lr, "betas": tuple(betas), "d0": d0, "weight_decay": weight_decay}
+    options: dict[str, Any] = {"lr": lr, "betas": tuple(betas), "d0": d0, "weight_decay": weight_decay}
     return Adapter(_copyable(partial(_d_adaptation, "Prodigy", **options), params), _step_of_prodigy)
 
 

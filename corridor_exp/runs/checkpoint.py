@@ -76,9 +76,10 @@ def save(directory: Path, step: int, state: dict[str, Any], keep: int, kind: Kin
     except (RunError, OSError) as error:
         raise RunError(f"{in_words(error)}; the checkpoints before it are intact") from error
     others = [file for file in _files(directory) if file.kind == kind and file.path != path]
-    same_step = [file for file in others if file.step == step]  # such as before an evaluation
-    older = [file for file in others if file.step != step]
-    for file in same_step + older[keep - 1 :]:
+    # Of the same step, such as before an evaluation; or of later ones, behind which the run has gone back.
+    overtaken = [file for file in others if file.step >= step]
+    older = [file for file in others if file.step < step]
+    for file in overtaken + older[keep - 1 :]:
         file.path.unlink()
     return path
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from corridor_exp.config.differences import difference, identity
 from corridor_exp.config.schema import Config
+from corridor_exp.config.secrets import without_lost_secrets
 from corridor_exp.errors import UsageError
 from corridor_exp.runs import reading
 from corridor_exp.runs.layout import CHECKPOINTS, RECORDS_FILE
@@ -49,7 +50,8 @@ def refuse_to_start(config: Config, directory: Path) -> None:
     stored, faults = reading.read_config(directory)
     if faults:
         raise UsageError(f"{directory}: {faults[0]}; choose another out_dir, or go on by resume.override=true")
-    if lines := difference(identity(stored), config.identity()):
+    here = config.identity()
+    if lines := difference(without_lost_secrets(identity(stored), here), here):
         raise UsageError(
             f"{directory} holds another run ({'; '.join(lines)}): choose another out_dir, "
             "or go on with the changed configuration by resume.override=true"

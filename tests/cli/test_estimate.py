@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from corridor_exp.config.compose import compose_jobs
@@ -76,3 +78,11 @@ def test_the_command_prints_it_and_writes_nothing(digits_run: Run, corridor_swee
     assert "sgd, batch 64: 9 runs of" in said
     assert "in all: 12 runs" in said
     assert not list(Path().iterdir())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux forgets a peak")
+def test_the_memory_is_not_that_of_what_was_before() -> None:
+    (config,) = compose_jobs([*SMALL, "probe=none"], multirun=False)
+    alone = estimate.estimate(config).memory
+    np.ones(60_000_000)  # half a gigabyte, for a moment
+    assert estimate.estimate(config).memory < alone + 100_000_000

@@ -158,3 +158,14 @@ def test_a_refused_override_leaves_a_finished_run_as_it_was(digits_run: Run, par
     assert "size mismatch" in capsys.readouterr().err
     assert {file: file.read_bytes() for file in before} == before
     assert digits_run(*parent, "out_dir=parent") == 0
+
+
+def test_an_override_that_fails_before_it_trains_leaves_a_finished_run_as_it_was(
+    digits_run: Run, parent: list[str], capsys
+) -> None:
+    before = {name: Path("parent", name).read_bytes() for name in ("config.yaml", "summary.json", "records.jsonl")}
+    argv = [*parent, "dataset.train_size=99999", "resume.override=true", "out_dir=parent"]
+    assert digits_run(*argv) == 1
+    assert "99999" in capsys.readouterr().err
+    assert {name: Path("parent", name).read_bytes() for name in before} == before
+    assert digits_run(*parent, "out_dir=parent") == 0

@@ -19,6 +19,7 @@ from corridor_exp.config.differences import identity
         "dataset=digits model=mlp optim=sgd optim.lr=0.5 optim/schedule=cosine optim.schedule.warmup=20 probe=none",
         "optim=adam optim.betas=[0.5,0.9] logger=jsonl probe=[corridor,sharpness] probe.corridor.images=fixed",
         "optim.step_cap=10 batch_size=full checkpoint.every=10min engine.precision=fp32 dataset.root='/a b/c'",
+        "dataset=digits model=mlp probe.until=100",
         "optim=schedule_free name=\"'true'\" max_steps=7 l2=1e-3",
     ],
 )

@@ -199,7 +199,7 @@ def test_a_run_that_an_older_version_has_written_in_clear_goes_on_and_is_not_sho
     (tmp_path / "records.jsonl").touch()
     refuse_to_start(config, tmp_path)
     with pytest.raises(UsageError) as refusal:
-        refuse_to_start(compose_jobs(["logger.wandb.api_key=null"], multirun=False)[0], tmp_path)
+        refuse_to_start(compose_jobs(["logger.wandb.api_key=other", "seed=1"], multirun=False)[0], tmp_path)
     assert "hunter2" not in str(refusal.value)
     write(tmp_path, tmp_path / "report.html")
     assert "hunter2" not in (tmp_path / "report.html").read_text()
@@ -233,3 +233,18 @@ def test_the_identity_of_a_run_depends_on_no_secret_and_on_nothing_learnt() -> N
     assert identity("resnet18") == before  # words of the configuration itself
     assert before["dataset"]["name"] == "cifar10"
     assert Config.parse({**compose_jobs([], False)[0].public()}).identity()["model"]["name"] == "resnet18"
+
+
+def test_a_run_goes_on_where_its_secret_is_not_known(tmp_path: Path) -> None:
+    """It was frozen with one, and a later command does not give it. Any other change is still refused."""
+    (config,) = compose_jobs(["logger.wandb.api_key=hunter2hunter2"], False)
+    Sweep.freeze(tmp_path, [config], [])
+    (folder,) = Sweep.open(tmp_path).folders
+    (folder / "records.jsonl").touch()
+    for name in [name for name in os.environ if name.startswith("CORRIDOR_SECRET")]:
+        del os.environ[name]
+    here = thaw(folder)
+    assert here.logger["wandb"].api_key is None
+    refuse_to_start(here, folder)
+    with pytest.raises(UsageError, match="seed: 0 → 1"):
+        refuse_to_start(here.model_copy(update={"seed": 1}), folder)

@@ -20,6 +20,7 @@ from tests.datasets import damage
 from tests.datasets.test_datasets import CPU
 
 CONTENT = bytes(range(256)) * 4000
+LOCK = ".data.tar.gz.lock"
 MD5 = hashlib.md5(CONTENT).hexdigest()
 
 
@@ -76,7 +77,7 @@ def test_row_9_a_cut_download_is_told_never_used_and_gone_on_with(served: Served
     assert served.asked == ["bytes=0-", "bytes=300000-"]
     fetch(served.url, file, MD5)
     assert len(served.asked) == 2
-    assert [f.name for f in file.parent.iterdir()] == [file.name]
+    assert {f.name for f in file.parent.iterdir()} == {file.name, LOCK}
 
 
 def test_a_download_that_never_began_has_nothing_to_go_on_from(tmp_path: Path) -> None:
@@ -128,7 +129,7 @@ def test_row_9_each_file_of_mnist_is_gone_on_with_too(served: Served, tmp_path: 
 def test_row_9_another_content_is_refused_and_deleted(served: Served, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is not what it should be"):
         fetch(served.url, tmp_path / "data.tar.gz", "0" * 32)
-    assert not list(tmp_path.iterdir())
+    assert [f.name for f in tmp_path.iterdir()] == [LOCK]
 
 
 def test_without_a_network_the_error_names_the_cures(tmp_path: Path, monkeypatch) -> None:
@@ -149,3 +150,22 @@ def test_row_9_a_run_whose_download_fails_says_so_in_one_line(
     err = capsys.readouterr().err
     assert "cut after 1,000 of 1,024,000 bytes" in err
     assert "Traceback" not in err
+
+
+def test_of_several_that_want_a_file_one_downloads_it(served: Served, tmp_path: Path) -> None:
+    errors: list[Exception] = []
+
+    def want() -> None:
+        try:
+            fetch(served.url, tmp_path / "data.tar.gz", MD5)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=want) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert len(served.asked) == 1
+    assert (tmp_path / "data.tar.gz").read_bytes() == CONTENT

@@ -41,6 +41,17 @@ class Pictures(torch.utils.data.Dataset[Any]):
         return Image.fromarray(np.full((4, 4, 3), 50 * i + self.bias, dtype=np.uint8)), i
 
 
+class Listed(torch.utils.data.Dataset[Any]):
+    def __init__(self, rows: list[Any]) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, i: int) -> Any:
+        return self.rows[i]
+
+
 def test_pictures_are_standardised_and_have_two_splits() -> None:
     data = build_dataset(Option(Pictures), **RUN)
     assert (data.shape, data.train_size, data.test_size) == ((3, 4, 3, "small"), 3, 3)
@@ -85,6 +96,8 @@ def test_anything_else_is_refused(made: object) -> None:
 def test_grey_bytes_are_images_and_numbers_a_table_of_one_column() -> None:
     grey = TensorDataset(torch.randint(0, 255, (6, 8, 8), dtype=torch.uint8), torch.arange(6) % 2)
     assert build_dataset(Option(lambda: grey), **RUN).shape == (1, 8, 2, "small")
+    rows = [(np.zeros(5, dtype=np.uint8), label) for label in (0, 1)]
+    assert build_dataset(Option(lambda: Listed(rows)), **RUN).shape == (5, 1, 2, "none")
     numbers = TensorDataset(torch.arange(6.0), torch.arange(6) % 2)
     assert build_dataset(Option(lambda: numbers), **RUN).shape == (1, 1, 2, "none")
 

@@ -17,6 +17,7 @@ from corridor_exp.cli import sync
 from corridor_exp.engine.loop import Engine
 from corridor_exp.loggers import wandb
 from corridor_exp.runs import layout, records
+from tests.cli.sweeps import until
 from tests.loggers.wandb_server import WandbServer
 
 Run = Callable[..., int]
@@ -176,3 +177,15 @@ def test_bad_usage_of_corridor_sync_is_one_line(monkeypatch, capsys, argv: list[
     err = capsys.readouterr().err
     assert said in err
     assert err.count("\n") == 1
+
+
+def test_the_uploader_learns_the_end_also_while_a_worker_holds_its_pipe_open(monkeypatch) -> None:
+    reading, writing = os.pipe()
+    with open(reading) as stdin, open(writing, "w") as held_open:
+        monkeypatch.setattr("sys.stdin", stdin)
+        how_it_ended = sync._as_standard_input_says()
+        assert how_it_ended() is None
+        held_open.write("completed\n")
+        held_open.flush()
+        until(how_it_ended)
+        assert how_it_ended() == "completed"

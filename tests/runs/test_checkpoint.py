@@ -166,3 +166,13 @@ def test_what_goes_wrong_in_the_background_is_raised_by_the_next_call(tmp_path, 
     saver.close()
     with pytest.raises(RunError, match="No space left"):
         saver.save(2, {"step": 2}) if call == "save" else getattr(saver, call)()
+
+
+def test_behind_which_a_run_has_gone_back_goes_and_takes_no_place(tmp_path) -> None:
+    for step in (500, 1000):
+        save(tmp_path, step, keep=2)
+    (file,) = tmp_path.glob("step_000001000.*")
+    file.write_bytes(b"damaged")
+    for step in (600, 700):
+        save(tmp_path, step, keep=2)
+    assert [state["step"] for state in checkpoint.load_all(tmp_path)] == [700, 600]

@@ -109,7 +109,20 @@ def test_every_figure_composes_at_every_scale(figure: str, scale: str) -> None:
         assert {word.partition("=")[0] for word in grid} >= SAID
 
 
-ON_CIFAR = {*"adamw clr clr_trust momo ngn ngn_momentum ponos prodigy schedule_free sgd sls sps_max".split()}
+ON_CIFAR = {
+    "adamw",
+    "clr",
+    "clr_trust",
+    "momo",
+    "ngn",
+    "ngn_momentum",
+    "ponos",
+    "prodigy",
+    "schedule_free",
+    "sgd",
+    "sls",
+    "sps_max",
+}
 
 
 @pytest.mark.parametrize("name", ["rivals_small", "rivals_cifar"])

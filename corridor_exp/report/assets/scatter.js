@@ -17,7 +17,9 @@ function categories(column, members) {
 function scatterOf(shown, x, y) {
   const place = (column, run, names) => {
     const value = column.of(run);
-    return names && value !== undefined ? names.indexOf(String(value)) : numberOf(value ?? "");
+    if (!names || value === undefined) return numberOf(value ?? "");
+    const at = names.indexOf(String(value));
+    return at < 0 ? NaN : at;
   };
   const members = shown.flatMap((group) => group.members);
   const [xNames, yNames] = [categories(x, members), categories(y, members)];
