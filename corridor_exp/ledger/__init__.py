@@ -2,8 +2,9 @@
 
 A row that holds compares two ways to the same thing, one of them a function of `theory`, or an optimizer where the
 statement is about one; only the counter-example to the converse of Theorem 3.1 is by hand. So an error planted in a
-formula there turns a row red: the tests plant them. What no row can see is a default argument, the numbers that are
-our choice in Fig. 1, how long a step `gradient_flow` tries next, and the layouts in memory that `theory.vectors` knows.
+formula there turns a row red: the tests plant them. No row can see an error in a default argument, in our own
+numbers for Fig. 1, in the length of the next step that `gradient_flow` tries, or in the memory layouts that
+`theory.vectors` handles.
 An exception is an error like any other: its row is red and names it, and the other rows are checked all the same.
 
 Rows "as printed" are the paper's slips, which must not hold. The sections come in the paper's order, and after them

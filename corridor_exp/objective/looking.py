@@ -26,8 +26,8 @@ def borrowed(model: nn.Module, values: Mapping[Tensor, Tensor]) -> Iterator[None
     """While this is open the model's parameters stand at `values`, or where they stood; afterwards nothing has changed.
 
     Parameters, buffers and other tensors of the modules stay the same objects, in other memory: copies. So a module
-    sees them by every name and reference that it has, and so does a checkpoint, which computes it again in the backward
-    pass. Afterwards the tensors have their own memory again, to which nothing was written, and the modules their own
+    sees them by every name and reference that it has. A checkpoint, which computes a module again in the backward pass,
+    sees them too. Afterwards the tensors have their own memory again, to which nothing was written, and the modules their own
     attributes. No hook of a parameter is called. What a module keeps elsewhere (in a list of numbers, in a generator of
     its own) is not known here, and stays changed.
 

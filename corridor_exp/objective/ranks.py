@@ -1,7 +1,7 @@
 """Several processes as one run: each has its part of every batch, and all have the same θ.
 
-The processes are started by torchrun, or by srun as the tasks of a Slurm step. What is added up over them is a sum of
-shares, so that one process, which adds nothing, is no special case.
+The processes are started by torchrun, or by srun as the tasks of a Slurm step. Each process adds its share to
+every sum, so a single process needs no special case.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ class HazanKakade(Descent):
     loss is Ē; then f̃ ← (Ē + f̃)/2, and again from θ₀. What is tested is the best θ so far. Memory: two copies of
     the parameters. It needs the loss itself, so full batches.
 
-    Assumes a convex loss, of which f̃ halves its distance to the minimum, or is as near as the steps get.
+    Assumes a convex loss. Each round halves the distance of f̃ from the minimum, until the steps get no nearer.
     """
 
     def __init__(
