@@ -74,9 +74,9 @@ def _refuse_an_edge(rate: float, rates: Sequence[float]) -> None:
 def sooner(tau: ByScale) -> Callable[[Runs], Statistic]:
     """log₂ of the time to τ under the best rate over the time under CLR.
 
-    The best rate is picked on the same seeds, which favours SGD. A run that does not get there counts with its budget, a
-    lower bound of its time. For a run of SGD the statistic is then a lower bound, and not negative. For a run of CLR it is
-    an upper bound, and not positive.
+    The best rate is picked on the same seeds, which favours SGD. A run that does not get there counts with its budget,
+    a lower bound of its time. For a run of SGD the statistic is then a lower bound, and not negative. For a run of CLR
+    it is an upper bound, and not positive.
     """
 
     def measure(runs: Runs) -> Statistic:

@@ -27,9 +27,9 @@ def borrowed(model: nn.Module, values: Mapping[Tensor, Tensor]) -> Iterator[None
 
     Parameters, buffers and other tensors of the modules stay the same objects, in other memory: copies. So a module
     sees them by every name and reference that it has. A checkpoint, which computes a module again in the backward pass,
-    sees them too. Afterwards the tensors have their own memory again, to which nothing was written, and the modules their own
-    attributes. No hook of a parameter is called. What a module keeps elsewhere (in a list of numbers, in a generator of
-    its own) is not known here, and stays changed.
+    sees them too. Afterwards the tensors have their own memory again, to which nothing was written, and the modules
+    their own attributes. No hook of a parameter is called. What a module keeps elsewhere (in a list of numbers, in a
+    generator of its own) is not known here, and stays changed.
 
     Raises `RunError` if a backward pass has filled `p.grad` by itself, so that g lacks that part.
     """
