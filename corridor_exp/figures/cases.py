@@ -43,11 +43,14 @@ class Case:
 
 
 def end(run: Run) -> float:
-    """L: the mean loss of the last tenth of the steps. It is infinite if the run diverged."""
+    """L: the mean loss of the last tenth of the steps. It is infinite if the run diverged.
+
+    A run that ended before had reached a loss of exactly 0, where it would have stayed.
+    """
     if run.status == Status.DIVERGED:
         return math.inf
     losses = [r[records.TRAIN_LOSS] for r in run.records if is_late(r, steps_of(run))]
-    return max(ZERO, statistics.fmean(losses))
+    return max(ZERO, statistics.fmean(losses)) if losses else ZERO
 
 
 def outcome(loss: float, best: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,8 @@ def test_the_end_is_the_mean_of_the_last_tenth_and_a_divergence_is_infinite() ->
     assert end(run(0.5)) == 0.5
     assert end(run(1e-9)) == 1e-4
     assert end(run(0.5, status="diverged")) == math.inf
+    early = run(0.5)
+    assert end(replace(early, records=early.records[:20])) == 1e-4  # it came to a loss of 0 and ended
 
 
 @pytest.mark.parametrize("rate", [0.03, 3.0])
