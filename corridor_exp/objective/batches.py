@@ -25,9 +25,10 @@ class DataShape(NamedTuple):
 
 def length(x: Any) -> int:
     """How many images a batch's inputs hold: of a tuple or a dictionary, its first tensor."""
-    if isinstance(x, Mapping):
-        x = tuple(x.values())
-    return length(x[0]) if isinstance(x, tuple) and x else len(x)
+    if isinstance(x, Tensor):
+        return len(x)
+    parts = list(x.values()) if isinstance(x, Mapping) else x
+    return length(parts[0]) if isinstance(parts, list | tuple) and parts else len(x)
 
 
 class Batch(NamedTuple):

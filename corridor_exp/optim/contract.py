@@ -102,15 +102,21 @@ class Adapter(GuardedOptimizer):
         self.grad_norm_sq = squared_norm([p.grad for p in parameters(self) if p.grad is not None])
         n, E = scalar(self.grad_norm_sq), scalar(torch.as_tensor(loss).detach())
         sound = (abs(n + E) < math.inf) & (n > 0)
-        # A skipped first step of SGD would leave its momentum without values, so that step waits for the device.
-        begins = self.param_groups[0].get("momentum") and not self.state
-        fused = _is_torchs_own(self.optimizer) and self.param_groups[0].get("fused")
-        if isinstance(sound, Tensor) and fused and not begins:
+        if isinstance(sound, Tensor) and self._can_skip_by_itself():
             self.optimizer.found_inf = (~sound).to(torch.float32)  # type: ignore[attr-defined]
         elif not sound:
             return loss
         self.optimizer.step(lambda: loss)  # type: ignore[arg-type, return-value]
         return loss
+
+    def _can_skip_by_itself(self) -> bool:
+        """Whether the kernel can read on the device that it should do nothing.
+
+        Not in SGD's first step: skipped, it would leave a momentum without values.
+        """
+        group = self.param_groups[0]
+        begins = bool(group.get("momentum")) and not self.state
+        return _is_torchs_own(self.optimizer) and bool(group.get("fused")) and not begins
 
     @property
     def step_taken(self) -> StepSize:
