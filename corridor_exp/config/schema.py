@@ -39,6 +39,7 @@ from corridor_exp.config.values import (
     OpenFraction,
     PathStr,
     Positive,
+    RunPath,
     Seed,
     Slug,
     Threads,
@@ -190,8 +191,8 @@ class Config(Strict):
     log_every: Count
     eval_every: Count
     name: Slug
-    out_dir: PathStr | None
-    fork_from: PathStr | None
+    out_dir: RunPath | None
+    fork_from: RunPath | None
     dataset: Dataset
     model: Model
     optim: Optimizer

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from corridor_exp.config.mistakes import first_problem
-from corridor_exp.config.values import Count, PathStr, Whole
+from corridor_exp.config.values import Count, RunPath, Whole
 from corridor_exp.errors import UsageError
 
 UNION = "+"  # begins a grid
@@ -42,7 +42,7 @@ class Slurm(Keys):
 class Settings(Keys):
     figure: str | None = None
     scale: str | None = None
-    out_dir: PathStr | None = None
+    out_dir: RunPath | None = None
     executor: Literal["local", "slurm"] = "local"
     processes: Count = 1
     slurm: Slurm = Field(default_factory=Slurm)

@@ -23,6 +23,10 @@ def _slug(text: str) -> str:
 def _path(text: str) -> str:
     if not text or "\0" in text:
         raise ValueError("must be a path")
+    return text
+
+
+def _home(text: str) -> str:
     try:
         Path(text).expanduser()
     except RuntimeError:
@@ -69,6 +73,7 @@ def _device(text: str) -> str:
 
 Slug = Annotated[str, AfterValidator(_slug)]
 PathStr = Annotated[str, AfterValidator(_path)]
+RunPath = Annotated[PathStr, AfterValidator(_home)]  # of a folder of runs; data sets refuse a root themselves
 Device = Annotated[str, AfterValidator(_device)]
 LossName = Annotated[str, AfterValidator(_loss)]
 BatchSize = Annotated[int | str, AfterValidator(_batch_size)]
