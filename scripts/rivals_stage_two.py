@@ -14,7 +14,6 @@ from pathlib import Path
 from corridor_exp.config.options import CONF_DIR, defaults_of_optimizers
 from corridor_exp.figures.rivals import Method, methods_of
 from corridor_exp.runs.groups import Runs
-from corridor_exp.runs.layout import ENDED
 from corridor_exp.sweeps.grids import load_figure
 
 
@@ -37,8 +36,8 @@ def further_grids(methods: list[Method]) -> list[str]:
 
 def main(runs: Path, figure: str) -> None:
     found = Runs.read(runs)
-    if open_ := sum(run.status not in ENDED for run in found.runs):
-        sys.exit(f"{open_} of {len(found.runs)} runs have not ended: the rule needs them all")
+    if found.unfinished:
+        sys.exit(f"{found.unfinished}, and the rule needs them all")
     methods = methods_of(found, load_figure([CONF_DIR], figure).targets, defaults_of_optimizers())
     print("\n".join(further_grids(methods)))
 

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from corridor_exp.figures.run_statistics import epoch_losses, steps_to
 from corridor_exp.runs.groups import Run, Runs
-from corridor_exp.runs.layout import ENDED
 
 GRID = "  - optim=sgd optim.momentum=0 optim.weight_decay=0 optim.lr={rates} seed={seeds}"
 
@@ -62,7 +61,7 @@ if __name__ == "__main__":
     if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
     found = Runs.read(Path(sys.argv[1]))
-    if open_ := sum(run.status not in ENDED for run in found.runs):
-        sys.exit(f"{open_} of {len(found.runs)} runs have not ended: the rule needs them all")
+    if found.unfinished:
+        sys.exit(f"{found.unfinished}, and the rule needs them all")
     if line := next_grid(found, float(sys.argv[2]) if sys.argv[2:] else 0.1):
         print(line)

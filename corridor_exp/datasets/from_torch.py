@@ -53,7 +53,7 @@ def _arrays(pairs: Pairs[Any]) -> Arrays:
         raise UsageError("dataset._target_ returns a data set without rows")
     x = np.stack([np.asarray(x) for x, _ in read])
     y = np.stack([np.asarray(y) for _, y in read])
-    if x.ndim == 1 or (x.dtype == np.uint8 and x.ndim == 3):  # a number a row
+    if x.ndim == 1 or (x.dtype == np.uint8 and x.ndim == 3):  # a number a row, or grey images
         x = x[:, None]
     elif x.dtype == np.uint8 and x.ndim == 4 and not isinstance(read[0][0], torch.Tensor):  # pictures, as PIL has them
         x = x.transpose(0, 3, 1, 2)

@@ -77,9 +77,7 @@ def _begin_or_go_on(
         return _run(config, directory, should_stop, ranks, has_ended=old in layout.ENDED)
 
 
-def _run(
-    config: Config, directory: Path, should_stop: Callable[[], bool], ranks: Ranks, has_ended: bool = False
-) -> Status:
+def _run(config: Config, directory: Path, should_stop: Callable[[], bool], ranks: Ranks, has_ended: bool) -> Status:
     before: dict[Path, bytes] = {}
     if ranks.is_first:
         before = {file: file.read_bytes() for name in WRITTEN if (file := directory / name).is_file()}
@@ -98,15 +96,17 @@ def _run(
         )
         status = _train(engine, config, output)
     except Exception as raised:
-        if output.mirrors is None and (has_ended or isinstance(raised, UsageError)):
-            for file, content in before.items():  # nothing was started: a former run stays as it was
+        nothing_started = output.mirrors is None and (has_ended or isinstance(raised, UsageError))
+        if nothing_started:  # a former run stays as it was
+            for file, content in before.items():
                 write_atomically(file, content)
         if isinstance(raised, UsageError):
             raise
         problem = raised
         who = f"rank {ranks.rank}: " if ranks.size > 1 else ""
         log.error("%s%s", who, _cause(raised), exc_info=not isinstance(raised, EXPECTED))
-        if output.mirrors is None and has_ended:
+        if nothing_started:
+            log.info("failed; the run in %s stays as it was", directory)
             return Status.FAILED
     records_lost = isinstance(problem, records.RecordsLostError)
     if ranks.is_first and not (records_lost and not directory.is_dir()):

@@ -16,7 +16,6 @@ from scipy.stats import t as student
 
 from corridor_exp.figures.run_statistics import UndecidedError
 from corridor_exp.runs.groups import Runs
-from corridor_exp.runs.layout import ENDED
 
 SEEDS = 3
 FEWEST_IMAGES = 1000
@@ -93,9 +92,8 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
 
 def _require_finished(runs: Runs) -> None:
     """A divergence is a result. A run that failed, that did not end, or that shows a smoke test's images is none."""
-    lacking = sum(run.status not in ENDED for run in runs.runs)
-    if lacking:
-        raise UndecidedError(f"{lacking} of {len(runs.runs)} runs are not finished")
+    if runs.unfinished:
+        raise UndecidedError(runs.unfinished)
     images = min((run.summary.get("train_images") or FEWEST_IMAGES for run in runs.runs), default=FEWEST_IMAGES)
     if images < FEWEST_IMAGES:
         raise UndecidedError(f"{images} training images decide nothing")

@@ -10,7 +10,7 @@ from typing import Any
 
 from corridor_exp.config.differences import varied_keys
 from corridor_exp.runs import layout, reading, thinned
-from corridor_exp.runs.layout import Status
+from corridor_exp.runs.layout import ENDED, Status
 from corridor_exp.runs.reading import NOT_EXPERIMENT, Run
 
 WORDS = {"clr": "CLR", "sgd": "SGD", "batch_size": "batch", "lr": "learning rate", "zero_init": "zero logits"}
@@ -54,6 +54,12 @@ class Runs:
 
     def __bool__(self) -> bool:
         return any(run.records for run in self.runs)
+
+    @property
+    def unfinished(self) -> str:
+        """How many of the runs have neither completed nor diverged, in words; empty if there is none."""
+        count = sum(run.status not in ENDED for run in self.runs)
+        return f"{count} of {len(self.runs)} runs are not finished" if count else ""
 
     @cached_property
     def _chosen(self) -> dict[str, str]:

@@ -92,7 +92,8 @@ class Study:
     def __init__(self, directory: Path, intervals: Sequence[Interval], tuning: Tuning) -> None:
         fewest = 2 ** len(intervals)
         if tuning.trials < fewest:
-            raise UsageError(f"trials={tuning.trials}: the search begins at the {fewest} ends of its intervals")
+            begin = f"the search begins at the {fewest} ends of its intervals"
+            raise UsageError(f"trials={tuning.trials}: {begin}; set {fewest} or more")
         if not find_spec("optuna"):
             raise UsageError(f"the search of an interval needs optuna: {extra('tune')}; a list of values does not")
         import optuna

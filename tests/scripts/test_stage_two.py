@@ -57,4 +57,4 @@ def test_runs_that_have_not_ended_decide_nothing(tmp_path: Path) -> None:
     script = Path(__file__).parents[2] / "scripts/stage_two.py"
     done = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "1 of 5 runs have not ended" in done.stderr
+    assert "1 of 5 runs are not finished, and the rule needs them all" in done.stderr
