@@ -1,6 +1,6 @@
 #!/bin/bash
 # scripts/map_gpu.sh DATA SECONDS OUT [PART…]: the runs of the map (docs/when-clr-works.md) on one machine with a CUDA
-# device. A PART is map_digits, map_full or map_cifar; without one, all three.
+# device. A PART is map_digits, map_full, map_cifar or map_fresh; without one, all.
 # DATA has CIFAR-10 as train/<class>/ and test/<class>/. The CIFAR-10 part runs on the device, the digits parts on the
 # processor, at the same time. After SECONDS all runs are stopped. OUT gets files of each part, for `corridor-figures map`.
 set -u
@@ -8,7 +8,7 @@ DATA=$1 END=$((SECONDS + $2)) OUT=$3 PYTHON=${PYTHON:-python3} CORES=$(env -u OM
 export OMP_NUM_THREADS=1 PYTHONUNBUFFERED=1
 mkdir -p "$OUT" outputs/map
 PARTS=("${@:4}")
-[ ${#PARTS[@]} -gt 0 ] || PARTS=(map_digits map_full map_cifar)
+[ ${#PARTS[@]} -gt 0 ] || PARTS=(map_digits map_full map_cifar map_fresh)
 
 sweep() { # figure processes overrides…
   local left=$((END - SECONDS))
@@ -25,5 +25,5 @@ from corridor_exp.datasets import cifar10
 cifar10(root=sys.argv[1], download=False, device=torch.device('cpu'), seed=0)" "$DATA"
 has() { [[ " ${PARTS[*]} " == *" $1 "* ]]; }
 (for part in map_digits map_full; do has $part && sweep $part $((CORES / 2 + 1)); done) &
-has map_cifar && sweep map_cifar "$CORES" dataset.root="$DATA" &
+(for part in map_cifar map_fresh; do has $part && sweep $part "$CORES" dataset.root="$DATA"; done) &
 wait

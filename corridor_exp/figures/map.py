@@ -36,7 +36,7 @@ COLOURS = {BELOW: style.COLOURS[1], TIE: "#999999", ABOVE: style.COLOURS[0]}
 
 @dataclass(frozen=True)
 class Row:
-    """A predictor: its rule from digits, and how well the rule does on digits and on CIFAR-10 (None: untested)."""
+    """A predictor: its rule from the fitted cases, how well it does there, and on the tested cases (None: untested)."""
 
     predictor: str
     rule: Rule
@@ -46,14 +46,17 @@ class Row:
     accuracy: Estimate | None
     missing: int  # tested cases without a value
 
+    @property
+    def side(self) -> str:
+        """On which side of the threshold CLR ends below, by the rule."""
+        return "low" if self.rule.sign < 0 else "high"
+
     def line(self) -> str:
-        low = "low" if self.rule.sign < 0 else "high"
         tested = [_shown(self.auc), _shown(self.accuracy)]
         fitted = f"{self.fitted_auc:6.2f}  {self.fitted_accuracy:8.2f}"
         missing = f"  ({self.missing} cases without a value)" if self.missing else ""
-        return (
-            f"{self.predictor:18} {low:>5} {self.rule.threshold:10.4g}  {fitted}  {tested[0]:18} {tested[1]}{missing}"
-        )
+        rule = f"{self.side:>5} {self.rule.threshold:10.4g}"
+        return f"{self.predictor:18} {rule}  {fitted}  {tested[0]:18} {tested[1]}{missing}"
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,8 @@ class Map:
         fitted, tested = decided(found, FITTED), decided(found, TESTED)
         if len({case.outcome for case in fitted}) < 2:
             return cls(found, left_out, [], "undecided: the cases of digits have not both outcomes")
-        weights = _weights(tested)
-        rows = [_row(name, fitted, tested, weights) for name in PREDICTORS if any(name in c.predictors for c in fitted)]
+        weights = samples(tested)
+        rows = transfer(fitted, tested, weights)
         return cls(found, left_out, rows, _verdict(rows, tested, weights))
 
     def table(self) -> str:
@@ -81,9 +84,18 @@ class Map:
         for (data, method), outcomes in sorted(_counts(self.cases).items()):
             lines.append(f"{data + ', ' + method:20} {outcomes[BELOW]:5} {outcomes[TIE]:5} {outcomes[ABOVE]:6}")
         lines += [f"settings left out, {reason}: {count}" for reason, count in sorted(self.left_out.items())]
-        head = f"\n{'predictor':18} {'below':>5} {'threshold':>10}  {'digits: AUC':>6} {'accuracy':>5}  "
-        lines.append(head + f"{'CIFAR-10: AUC':18} balanced accuracy")
-        return "\n".join([*lines, *(row.line() for row in self.rows), f"\n{PRIMARY}: {self.verdict}"])
+        return "\n".join([*lines, "", *listed(self.rows, "digits", "CIFAR-10"), f"\n{PRIMARY}: {self.verdict}"])
+
+
+def transfer(fitted: Sequence[Case], tested: Sequence[Case], weights: np.ndarray | None) -> list[Row]:
+    """A row for each predictor that the fitted cases have. `weights` are those of `samples(tested)`."""
+    return [_row(name, fitted, tested, weights) for name in PREDICTORS if any(name in c.predictors for c in fitted)]
+
+
+def listed(rows: Sequence[Row], fitted: str, tested: str) -> list[str]:
+    """A heading and a line for each row."""
+    head = f"{'predictor':18} {'below':>5} {'threshold':>10}  {fitted + ': AUC':>6} {'accuracy':>5}  "
+    return [head + f"{tested + ': AUC':18} balanced accuracy", *(row.line() for row in rows)]
 
 
 def _shown(of: Estimate | None) -> str:
@@ -97,7 +109,7 @@ def _counts(found: Sequence[Case]) -> dict[tuple[str, str], Counter[str]]:
     return counts
 
 
-def _weights(tested: Sequence[Case]) -> np.ndarray | None:
+def samples(tested: Sequence[Case]) -> np.ndarray | None:
     """Bootstrap samples of the settings, the same for all predictors. None if a class is missing."""
     below = [case.outcome == BELOW for case in tested]
     return resampled([case.setting for case in tested], below) if 0 < sum(below) < len(below) else None
