@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from corridor_exp.figures.run_statistics import epoch_ends, epoch_losses, steps_to
+from corridor_exp.figures.run_statistics import INDICES, epoch_ends, epoch_losses, steps_to
 from corridor_exp.models import resnet18
 from corridor_exp.objective.batches import DataShape
 from corridor_exp.runs import records
@@ -97,14 +97,14 @@ def growth_ratios(noise: Runs | None, cell: Cell) -> str:
 def row(runs: Runs, noise: Runs | None, cell: Cell) -> list[str]:
     clr = in_cell(runs, "CLR", cell)
     contraction = [1 - r for run in clr for r in early(run, records.DECREASE_RATIO)]
-    index = [value for run in clr for value in early(run, records.CORRIDOR_INDEX)]
+    indices = [[v for run in clr for v in early(run, key)] for key in INDICES]
     first = [next(r[records.TRAIN_LR] for r in run.records if records.TRAIN_LR in r) for run in clr]
     finals = []
     for method in METHODS:
         members = in_cell(runs, method, cell)
         finals.append(" ".join(f"{10**y:.2g}" for y in response(members)) if ended(members) else "–")
     steps = " ".join(f"{steps_to(0.01, run):.0f}" for run in clr)
-    values = [f"{median(first):.2g}", f"{median(contraction):.2f}", f"{median(index):.2f}"]
+    values = [f"{median(first):.2g}", f"{median(contraction):.2f}", *(f"{median(index):.2f}" for index in indices)]
     values += [growth_ratios(noise, cell), steps]
     return [cell[0], cell[1], "yes" if cell[2] else "no", *values, *finals]
 
@@ -123,7 +123,8 @@ def main(sweep: Path, noise_sweep: Path | None = None) -> None:
         *FACTORS,
         "first h",
         "contraction",
-        "index",
+        "index, autodiff",
+        "index, secant",
         "noise",
         "steps of CLR to 0.01",
         *(f"last loss, {m}" for m in METHODS),

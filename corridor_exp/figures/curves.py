@@ -24,7 +24,7 @@ from corridor_exp.runs.reading import Run
 from corridor_exp.runs.series import band
 
 Groups = dict[tuple[str, str], list[Run]]  # by data set and label
-LEVELS = {records.CORRIDOR_INDEX: (0.5, "½: no convex quadratic is below")}
+LEVELS = {records.CORRIDOR_INDEX: (0.5, "½: least for E = ½θᵀHθ ≥ 0")}
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,17 @@ def draw(runs: Runs, panels: Sequence[str], title: str) -> tuple[Figure, list[Po
                 name = style.DATASETS.get(dataset, dataset)
                 axis.set_title(", ".join(filter(None, [name, images_of(members)])))
         shown = [run for seeds in groups.values() for run in seeds]
-        images = "" if len(columns) > len(split) else images_of(shown)
+        images = "" if len(columns) > len(split) else _images_and_data(shown)
         facts = [images, seeds_of(shown), style.how_drawn(groups.values())]
         style.finish(figure, title, facts, _problems(groups, metrics) + _hidden(drawn))
     return figure, drawn
+
+
+def _images_and_data(runs: Sequence[Run]) -> str:
+    """For example "50,000 training images of CIFAR-10", where all runs have the same data."""
+    images, names = images_of(runs), {style.DATASETS.get(run.config.get("dataset.name", "")) for run in runs}
+    name = names.pop() if len(names) == 1 else None
+    return f"{images} of {name}" if images and name else images
 
 
 def _problems(groups: Groups, metrics: Sequence[str]) -> list[str]:

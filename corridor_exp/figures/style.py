@@ -151,6 +151,8 @@ def finish(figure: Figure, title: str, facts: Sequence[str], problems: Sequence[
         frameon=False, title=note, title_fontsize=7,
     )  # fmt: skip
     legend.get_title().set_color("#B00020")
+    for line in legend.get_lines():  # thin lines of single seeds are pale
+        line.set(alpha=1.0, linewidth=max(1.6, line.get_linewidth()))
 
 
 def save(figure: Figure, points: Sequence[Any], path: Path) -> None:

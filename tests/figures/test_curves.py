@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 from itertools import pairwise
 from pathlib import Path
@@ -48,6 +49,17 @@ def test_few_seeds_have_a_line_each(sweep: Runs) -> None:
             assert plotted == [p.median for p in points if p.label == label and p.metric == metric]
     assert legend(figure) == ["CLR", "SGD 0.1", "SGD 0.5"]
     assert figure.get_suptitle() == "title\nseeds 30, 31; one line per seed"
+
+
+def test_the_facts_name_the_data_and_the_legend_is_opaque(tmp_path: Path) -> None:
+    for seed in (30, 31):
+        write_run(tmp_path / str(seed), [1.0, 0.5], seed=seed)
+        summary = tmp_path / str(seed) / "summary.json"
+        summary.write_text(json.dumps({**json.loads(summary.read_text()), "train_images": 5000}))
+    figure, _ = curves.draw(as_figure(tmp_path, "fig2"), [records.TRAIN_EPOCH_LOSS], "title")
+    assert "5,000 training images of CIFAR-10; seeds 30, 31; one line" in figure.get_suptitle().replace("\n", " ")
+    assert {line.get_alpha() for line in figure.axes[0].lines} == {0.8}
+    assert {line.get_alpha() for line in figure.legends[0].get_lines()} == {1.0}
 
 
 def test_many_seeds_are_their_median_and_their_range(tmp_path: Path) -> None:
