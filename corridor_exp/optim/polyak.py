@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -127,8 +128,8 @@ class HazanKakade(Descent):
     ) -> None:
         if not horizon > 0:
             raise ValueError(f"horizon must be positive, got {horizon}")
-        super().__init__(params, step_cap=step_cap, f_star=f_star)
         self.adaptive, self.horizon = adaptive, horizon
+        super().__init__(params, step_cap=step_cap, f_star=f_star)
         if not adaptive:
             return
         self.memory = {
@@ -137,7 +138,10 @@ class HazanKakade(Descent):
             "best": self.number(torch.inf),
             "steps": torch.tensor(0),  # of this round; on the host, which decides when it ends
         }
-        for p in parameters(self):
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        super().add_param_group(param_group)
+        for p in self.param_groups[-1]["params"] if self.adaptive else ():
             self.state[p] = {"start": p.detach().clone(), "best": p.detach().clone()}
 
     def step_size(self, at: FirstOrder) -> Tensor:

@@ -7,6 +7,7 @@ is not `group["lr"]`, a complete `state_dict`, and copies by `copy.deepcopy` and
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -30,6 +31,8 @@ def alig(params: Params, *, step_cap: float | None = None, momentum: float = 0.0
 def _alig(params: Params, **options: Any) -> Optimizer:
     """A checkpoint does not change the cap, whose name in the package is not the option's."""
     optimizer: Any = _package("pytorch_optimizer").AliG(params, **options)
+    step = optimizer.step
+    optimizer.step = lambda closure: step(lambda: closure().clamp(min=0))  # below its bound the package would climb
 
     def restore(_: Optimizer) -> None:
         for group in optimizer.param_groups:
@@ -115,7 +118,8 @@ def _no_step_size(optimizer: Optimizer) -> None:
 
 
 def _momo(name: str, params: Params, **options: Any) -> Optimizer:
-    return _with_numbers(getattr(_package("momo"), name)(params, **options), "_number_steps", "loss_avg")
+    optimizer = getattr(_package("momo"), name)(params, **options)
+    return _with_all_gradients(_with_numbers(optimizer, "_number_steps", "loss_avg"))
 
 
 def sps_safe(params: Params, *, safeguard: float = 1.0, f_star: float = 0.0) -> Adapter:
@@ -150,10 +154,22 @@ def _step_of_ima(optimizer: Any) -> float:
 
 
 def _sps_safe(name: str, params: Params, **options: Any) -> Optimizer:
-    """The package's `step` takes the loss, where a run gives a closure."""
+    """The package's `step` takes the loss, where a run gives a closure. Below f* its SPS_safe would climb."""
     optimizer: Any = _with_numbers(getattr(_package("sps_safe"), name)(params, **options), "number_steps")
-    step = optimizer.step
-    optimizer.step = lambda closure: step(loss=torch.as_tensor(closure()))
+    step, least = optimizer.step, options["ell_star"] if name == "SPS_safe" else -math.inf
+    optimizer.step = lambda closure: step(loss=closure().clamp(min=least))
+    return _with_all_gradients(optimizer)
+
+
+def _with_all_gradients(optimizer: Optimizer) -> Optimizer:
+    """The optimizer of a package that reads `p.grad` of every parameter: one that is frozen or unused has 0."""
+
+    def fill(_: Optimizer, args: Any, kwargs: Any) -> None:
+        for p in parameters(optimizer):
+            if p.grad is None:
+                p.grad = torch.zeros_like(p)
+
+    optimizer.register_step_pre_hook(fill)
     return optimizer
 
 
@@ -189,7 +205,7 @@ def _dog(params: Params, **options: Any) -> Optimizer:
             group.update({name: group[name].to(group["params"][0].device) for name in ("G", "rbar") if name in group})
 
     optimizer.register_step_pre_hook(on_device)
-    return optimizer
+    return _with_all_gradients(optimizer)
 
 
 def mechanic(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,7 +44,10 @@ class ScheduleFreePolyak(Descent):
         super().__init__(params, step_cap=step_cap, f_star=f_star)
         self.momentum, self.safeguard = momentum, safeguard
         self.memory = {"steps": self.number(0)}
-        for p in parameters(self):
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        super().add_param_group(param_group)
+        for p in self.param_groups[-1]["params"]:
             self.state[p] = {"z": p.detach().clone(), "mean": p.detach().clone()}
 
     def step_size(self, at: FirstOrder) -> Tensor:

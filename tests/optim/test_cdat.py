@@ -77,3 +77,9 @@ def test_unprepared_or_impossible_it_is_refused() -> None:
     for options in ({"scale": 0.0}, {"beta": 1.0}):
         with pytest.raises(ValueError, match="must be"):
             parabola(**options)
+
+
+def test_a_multiplier_is_refused() -> None:
+    p, q = (torch.nn.Parameter(torch.ones(1)) for _ in range(2))
+    with pytest.raises(ValueError, match="no multiplier"):
+        CDAT([{"params": [p], "multiplier": 10.0}, {"params": [q]}])

@@ -17,6 +17,7 @@ import pytest
 import torch
 from torch import nn
 
+import corridor_exp.optim
 from corridor_exp.errors import UsageError
 from corridor_exp.optim import CLR, GuardedOptimizer, guarded, rivals
 
@@ -158,6 +159,7 @@ def test_nothing_of_the_extra_is_imported_before_it_is_asked_for(monkeypatch: py
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", guarded)
+    monkeypatch.setattr(corridor_exp.optim, "rivals", rivals)  # so that it is put back
     monkeypatch.delitem(sys.modules, "corridor_exp.optim.rivals")
     __import__("corridor_exp.optim.rivals")
 
@@ -197,3 +199,33 @@ def test_an_option_is_that_of_the_run_and_not_of_the_checkpoint(
         return p.detach()
 
     assert not torch.equal(stepped(old, old), stepped(old, new))
+
+
+RIVALS = ("alig", "dadapt_sgd", "prodigy", "schedule_free", "momo", "momo_adam", "sps_safe", "ima", "dog", "mechanic")
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_a_parameter_without_a_gradient_stays_and_changes_nothing(name: str) -> None:
+    """A frozen layer, or one that the loss does not use."""
+
+    def trained(extra: list[nn.Parameter]) -> torch.Tensor:
+        p = nn.Parameter(torch.tensor([1.0, -2.0]))
+        optimizer = getattr(rivals, name)([p, *extra])
+        for _ in range(4):
+            optimizer.zero_grad()
+            (loss := p.square().sum()).backward()
+            optimizer.step(loss=loss.item())  # a number is a loss as well
+        return p.detach()
+
+    idle = nn.Parameter(torch.zeros(3))  # DoG's first step depends on the norm of all parameters
+    assert torch.equal(trained([idle]), trained([]))
+    assert not idle.any()
+
+
+@pytest.mark.parametrize("make", [rivals.alig, rivals.sps_safe])
+def test_below_the_bound_nothing_climbs(make: Callable[..., GuardedOptimizer]) -> None:
+    p = nn.Parameter(torch.tensor([1.0]))
+    optimizer = make([p])
+    p.grad = torch.tensor([2.0])
+    optimizer.step(loss=torch.tensor(-1.0))
+    assert p.item() == 1.0
