@@ -66,6 +66,18 @@ def borrowed(model: nn.Module, values: Mapping[Tensor, Tensor]) -> Iterator[None
                     del space[name]
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """While this is open every module is in evaluation mode; afterwards each is in its own again."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
 def generators(device: torch.device) -> list[Tensor]:
     """The states of the generators that a model on this device draws from."""
     return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]

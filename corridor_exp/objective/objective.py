@@ -30,7 +30,7 @@ from corridor_exp.objective.batches import Batch, Loss, Stream, length
 from corridor_exp.objective.cost import FORWARD, GRADIENT, HESSIAN_PRODUCT
 from corridor_exp.objective.derivatives import Vector, grad, product
 from corridor_exp.objective.double_backward import own_double_backward
-from corridor_exp.objective.looking import Before, borrowed, generators, same_draws
+from corridor_exp.objective.looking import Before, borrowed, evaluating, generators, same_draws
 from corridor_exp.objective.losses import right_answers
 from corridor_exp.objective.ranks import ALONE, Ranks
 from corridor_exp.theory.vectors import is_sharded, norm
@@ -107,21 +107,16 @@ class Objective:
 
         return self._accumulate(batch, self.forward, differentiate, count)
 
-    @torch.no_grad()
     def evaluate(self, batch: Batch) -> Evaluation:
         """E in evaluation mode, where batch norm uses its running statistics."""
-        was_training = self.model.training
-        self.model.eval()
-        try:
+        with torch.no_grad(), evaluating(self.model):
             return self._accumulate(batch, self.model, lambda E: None)
-        finally:
-            self.model.train(was_training)
 
     def _accumulate(
         self, batch: Batch, forward: Callable[[Tensor], Tensor], each: Callable[[Tensor], None], count: bool = True
     ) -> Evaluation:
         losses, right = [], []
-        count = count and not batch.y.is_floating_point()
+        count = count and not batch.y.is_floating_point() and batch.y.dim() == 1
         parts = list(self._cut(batch))
         for number, (part, weight) in enumerate(parts, 1):
             with self._without_sync(forward, number < len(parts)):
@@ -160,8 +155,7 @@ class Objective:
 
         In its precision, and with the random numbers that it is about to draw, whenever the function is called.
         """
-        past = copy.copy(self)
-        past.past = Before(generators(self.device), {})
+        past = self.redrawn()
 
         def loss(theta: Sequence[Tensor]) -> Tensor:
             self.passes += FORWARD
@@ -169,6 +163,12 @@ class Objective:
                 return self._total(batch)
 
         return loss
+
+    def redrawn(self) -> Objective:
+        """The same objective with the random numbers that come next, for example other masks of dropout."""
+        past = copy.copy(self)
+        past.past = Before(generators(self.device), self.past.buffers if self.past else {})
+        return past
 
     def before(self) -> Before:
         """What `as_before` needs of the moment before a `backward`."""
@@ -267,7 +267,7 @@ class Objective:
 
     def _mean_loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         """The loss of a micro-batch. The shares of a batch add up to 1, and so to one regulariser."""
-        E = self.loss_fn(outputs.float() if outputs.dtype in HALF else outputs, y)
+        E = self.loss_fn(outputs.float() if isinstance(outputs, Tensor) and outputs.dtype in HALF else outputs, y)
         return E + self.l2 / 2 * sum(p.square().sum() for p in self.theta) if self.l2 else E
 
     @contextmanager

@@ -101,12 +101,13 @@ class Drift:
         descent = [start, *flows.gradient_descent(g, start, h, self.steps)]
         flow_of_descent = flow([h] * self.steps)
         gradients = torch.stack([g(theta) for theta in flow_of_descent])
+        directions = gradients / gradients.norm(dim=1, keepdim=True)
         return Processes(
             descent=torch.stack(descent),
             clr=torch.stack(clr),
             flow=flow_of_descent,
             flow_of_clr=flow(step_sizes),
-            straightness=torch.cosine_similarity(gradients[1:], gradients[:-1], dim=1),
+            straightness=(directions[1:] * directions[:-1]).sum(1),
         )
 
 

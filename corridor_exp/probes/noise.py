@@ -11,6 +11,7 @@ from torch import Tensor
 
 from corridor_exp.errors import RunError
 from corridor_exp.objective import Batch, Objective
+from corridor_exp.objective.looking import same_draws
 from corridor_exp.runs import records
 from corridor_exp.theory import noise
 from corridor_exp.theory.vectors import inner
@@ -30,9 +31,9 @@ class Noise:
     - `noise_scale` = tr Σ/‖g‖² in images, Σ the covariance of the gradients of single images;
     - `batch_sharpness` = E[g_BᵀH_Bg_B]/E‖g_B‖², if `hessian` is set.
 
-    The batches are the same at every look. The ratios to ‖g‖² are null where its estimate is not positive: take more
-    `batches`. The estimates assume that g_B is the mean over the images of the batch, which batch norm makes a little
-    wrong.
+    The batches are the same at every look. Each has random numbers of its own, so dropout counts as noise. The ratios
+    to ‖g‖² are null where its estimate is not positive: take more `batches`. The estimates assume that g_B is the mean
+    over the images of the batch, which batch norm makes a little wrong.
 
     Raises `RunError` if an epoch has fewer than two whole batches.
     """
@@ -61,14 +62,17 @@ def between(objective: Objective, batches: Iterable[Batch], pool: float, hessian
     """The quantities of `Noise` between batches of equal size, drawn from `pool` images: infinite if independently."""
     squares, curvatures = [], []
     total: list[Tensor] = []
-    for batch in batches:
-        if hessian:
-            _, g, hg = objective.gradient_and_hg(batch)
-            curvatures.append(inner(g, hg, torch.float64))
-        else:
-            _, g = objective.gradient(batch)
-        squares.append(inner(g, g, torch.float64))
-        total = list(torch._foreach_add(total, g) if total else g)
+    with same_draws(objective.device, objective.past and objective.past.generators):
+        for batch in batches:
+            at = objective.redrawn()
+            if hessian:
+                _, g, hg = at.gradient_and_hg(batch)
+                curvatures.append(inner(g, hg, torch.float64))
+            else:
+                _, g = at.gradient(batch)
+            squares.append(inner(g, g, torch.float64))
+            total = list(torch._foreach_add(total, g) if total else g)
+            torch.rand(1, device=objective.device)  # the next batch has masks of its own, as in training
     count, mean_square = len(squares), torch.stack(squares).mean()
     square_of_mean = inner(total, total, torch.float64) / count**2
     spread = noise.spread(mean_square, square_of_mean, count)

@@ -65,6 +65,8 @@ class Sharpness:
         Raises `ArpackError` if Lanczos has no answer, as for a Hessian of 0, and `ValueError` if it cannot start.
         """
         theta = objective.theta
+        if any(p.is_complex() for p in theta):
+            raise ValueError("complex parameters have no real Hessian here")
         n = sum(p.numel() for p in theta)
         if n <= self.count:
             raise ValueError(f"{self.count} eigenvalues by Lanczos need more than the {n} parameters")

@@ -137,6 +137,18 @@ def test_evaluation_mode_uses_running_statistics_and_restores_the_mode() -> None
     expected = F.cross_entropy(reference(batch.x), batch.y)
     assert torch.equal(objective.evaluate(batch).loss, expected)
     assert model.training
+    frozen = next(module for module in model.modules() if isinstance(module, nn.BatchNorm2d)).eval()
+    objective.evaluate(batch)
+    assert model.training
+    assert not frozen.training
+
+
+def test_right_answers_are_counted_for_one_class_an_image_alone() -> None:
+    """A class for each position of a sequence would make an accuracy above 1."""
+    model = nn.Conv1d(4, 3, 1)
+    objective = Objective(model)
+    assert objective.evaluate(Batch(torch.randn(5, 4, 7), torch.zeros(5, 7, dtype=torch.long))).correct is None
+    assert objective.evaluate(Batch(torch.randn(5, 4, 7), torch.zeros(5, 7, dtype=torch.long))).loss.isfinite()
 
 
 def test_under_autocast_the_loss_is_still_a_float32_mean() -> None:

@@ -218,6 +218,33 @@ def test_autocast_of_the_models_own_is_off() -> None:
     assert not Mixed(inside)(x).equal(inside(x))
 
 
+def test_a_model_may_return_what_only_its_loss_understands() -> None:
+    class Named(nn.Module):
+        def __init__(self, net: nn.Module) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            return {"logits": self.net(x)}
+
+    net, (x, y) = small_network(), small_batch(12)
+    assert look(Named(net), lambda o, t: CROSS_ENTROPY(o["logits"], t), x, y) == look(net, CROSS_ENTROPY, x, y)
+
+
+def test_the_sharpness_of_complex_parameters_is_not_told() -> None:
+    class Wave(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.Parameter(torch.tensor([1.0 + 2.0j, -0.5j], dtype=torch.complex128))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return (x * self.w).abs().square().sum().expand(1)
+
+    seen = look(Wave(), mean, torch.ones(1, 2), torch.zeros(1), sharpness=True)
+    assert seen[records.SHARPNESS] is None
+    assert "complex" in seen.why[records.SHARPNESS]
+
+
 # ------------------------------------------------------------------- what cannot be measured
 
 

@@ -157,6 +157,25 @@ def test_where_the_noise_hides_the_gradient_the_ratios_are_null() -> None:
     assert noise.noise_scale(opposite, full, 1).isnan()
 
 
+def test_each_batch_has_dropout_masks_of_its_own_and_none_is_used_up() -> None:
+    """Equal batches differ by their masks alone. The first has those that training draws next."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(25, 40), nn.Dropout(0.5), nn.Linear(40, 3)).double()
+    batch, objective = small_batch(), Objective(model)
+    for at in (objective, objective.as_before(objective.before(), small_batch(), torch.tensor(1.0))):
+        state = torch.get_rng_state()
+        seen = between(at, [batch] * 200, math.inf, hessian=False)
+        assert torch.equal(torch.get_rng_state(), state)
+        drawn = []
+        for _ in range(400):
+            objective.backward(batch)
+            drawn.append(flat(tuple(p.grad for p in model.parameters())))
+        torch.set_rng_state(state)
+        expected = torch.stack(drawn)
+        ratio = expected.square().sum(1).mean() / expected.mean(0).square().sum()
+        assert ratio > 1.2
+        assert seen[records.GROWTH_RATIO].item() == pytest.approx(ratio.item(), rel=0.1)
+
+
 # ------------------------------------------------------------------------------- the probe
 
 

@@ -106,7 +106,16 @@ def test_on_a_quadratic_all_three_processes_are_known(own: float | None) -> None
     for n in range(5):
         torch.testing.assert_close(processes.descent[n], (1 - h * curvature) ** n * THETA, rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(processes.flow[n], torch.exp(-n * h * curvature) * THETA, rtol=0, atol=1e-8)
-    assert processes.straightness.max() < 1
+    flow = torch.stack([torch.exp(-n * h * curvature) * THETA for n in range(5)]) @ A
+    straight = torch.cosine_similarity(flow[1:], flow[:-1], dim=1)
+    torch.testing.assert_close(processes.straightness, straight, rtol=0, atol=1e-8)
+
+
+def test_the_straightness_of_a_small_gradient_is_that_of_a_large_one() -> None:
+    theta = 1e-9 * THETA
+    objective = Objective(Surface(theta, lambda t: t @ t / 2), loss=mean)
+    processes = Drift(images="batch", steps=1, h=0.1, rtol=1e-10).simulate(objective, ANY_BATCH)
+    assert processes.straightness.item() == pytest.approx(1, abs=1e-6)
 
 
 def test_a_stiff_flow_has_no_answer() -> None:
