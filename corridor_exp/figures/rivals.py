@@ -56,6 +56,7 @@ class Row:
     with_search: float
     good_decades: float  # width of the unbroken range of settings that reach the target, around the tuned one
     failures: str  # settings that do not reach it, of all
+    marks: dict[str, str]  # what a cell says beside its value, by the name of its column
 
 
 class Method:
@@ -118,6 +119,18 @@ class Method:
         above, below = sum(takewhile(bool, reached[at:])), sum(takewhile(bool, reached[at::-1]))
         return math.log10(tried[at + above - 1] / tried[at - below + 1])
 
+    def seeds_that_reach(self, setting: float | None) -> str:
+        """For example "(2/3)". Empty if all seeds reach the target, or none."""
+        runs = self.settings.get(setting, [])
+        reached = sum(math.isfinite(gradients_to(self.target, run)) for run in runs)
+        return f"({reached}/{len(runs)})" if 0 < reached < len(runs) else ""
+
+    @property
+    def is_at_an_end(self) -> bool:
+        """Whether the best setting is the smallest or the largest, so that a better one may lie beyond."""
+        tried = list(self.settings)
+        return len(tried) > 1 and self.tuned is not None and self.tuned in (tried[0], tried[-1])
+
     @property
     def search(self) -> float:
         """The cost of one run of each setting, that with the lowest seed."""
@@ -138,6 +151,11 @@ class Method:
             self.gradients(self.tuned) + (self.search if len(self.settings) > 1 else 0),
             self.good_decades,
             f"{missed}/{len(self.settings)}",
+            {
+                "default_gradients": self.seeds_that_reach(self.default),
+                "tuned": "*" if self.is_at_an_end else "",
+                "tuned_gradients": self.seeds_that_reach(self.tuned),
+            },
         )
 
     def points(self) -> Iterable[Point]:
@@ -191,15 +209,17 @@ def table(runs: Runs, targets: Mapping[str, float], defaults: Defaults) -> str:
     rows = [method.row() for method in methods_of(runs, targets, defaults)]
     problems = list(dict.fromkeys(row.problem for row in rows))
     known = {(row.method, row.problem): row for row in rows}
-    names = [field.name for field in fields(Row) if field.name not in ("problem", "method", "setting", "default")]
+    beside = ("problem", "method", "setting", "default", "marks")
+    names = [field.name for field in fields(Row) if field.name not in beside]
     lines = [["method", "setting", "default", *(name.replace("_", " ") for name in names)]]
     lines.append(["---"] * len(lines[0]))
     for method in ranked(rows, "default_gradients"):
         of = [known.get((method, problem)) for problem in problems]
         first = next(row for row in of if row)
-        cells = [" ".join(_shown(getattr(row, name)) if row else "." for row in of) for name in names]
+        cells = [" ".join(_cell(row, name) if row else "." for row in of) for name in names]
         lines.append([method, first.setting, _shown(first.default), *cells])
-    said = f"Values of {', '.join(problems)}. Never: the target is not reached. Gradients are those of a batch.\n\n"
+    said = f"Values of {', '.join(problems)}. Never: the target is not reached. Gradients are those of a batch. "
+    said += "(2/3): two of three seeds reach it. *: the best setting is at an end of those that were tried.\n\n"
     return said + "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -213,6 +233,10 @@ def ranked(rows: Sequence[Row], cost: str) -> list[str]:
         logs = [math.log(c) for c in costs if math.isfinite(c)]
         place[name] = (-len(logs), sum(logs) / max(len(logs), 1))
     return sorted(place, key=lambda name: (place[name], name))
+
+
+def _cell(row: Row, name: str) -> str:
+    return _shown(getattr(row, name)) + row.marks.get(name, "")
 
 
 def _shown(value: float | str | None) -> str:

@@ -68,6 +68,19 @@ def test_a_row_has_the_default_the_tuned_setting_and_the_cost_of_the_search(benc
     assert rows["easy", "ngn"].with_search == rows["easy", "ngn"].default_gradients == 5
 
 
+def test_a_table_marks_seeds_that_miss_the_target_and_a_best_setting_at_an_end(tmp_path: Path) -> None:
+    for seed, last in ((40, 0.001), (41, 0.5), (42, 0.001)):
+        for lr in (0.1, 1.0):
+            place = tmp_path / f"{lr}-{seed}"
+            write_run(place, [1.0, last / lr], optim="sgd", lr=lr, seed=seed, name="easy", gradients=10.0)
+    table = rivals.table(Runs.read(tmp_path), TARGETS, DEFAULTS)
+    (row,) = [line for line in table.splitlines() if line.startswith("| SGD")]
+    _, _, _, _, default, tuned, _, cost, *_ = row.split(" | ")
+    assert default.endswith("(2/3)")
+    assert tuned == "1*"
+    assert cost.endswith("(2/3)")
+
+
 def test_a_profile_counts_the_problems_within_a_factor_of_the_best() -> None:
     costs = {"a": {"x": 1.0, "y": 4.0}, "b": {"x": math.inf, "y": 7.0}, "c": {"x": math.inf, "y": math.inf}}
     assert rivals.profile(costs) == {"x": [1.0], "y": [1.0, 4.0]}
