@@ -23,6 +23,7 @@ from corridor_exp.figures.run_statistics import epoch_losses, gradients_to
 from corridor_exp.runs.groups import Runs
 from corridor_exp.runs.layout import ENDED
 from corridor_exp.runs.reading import Run
+from corridor_exp.runs.text import rounded
 from corridor_exp.sweeps.grids import load_figure
 
 OURS = "clr_trust"
@@ -62,7 +63,7 @@ class Rival:
     @property
     def beyond(self) -> list[float]:
         """The neighbours of the best rate, √2 below and above, that have not all seeds."""
-        neighbours = [_short(self.best * factor) for factor in (2**-0.5, 2**0.5)]
+        neighbours = [rounded(self.best * factor, 2) for factor in (2**-0.5, 2**0.5)]
         near = lambda a, b: abs(math.log(a / b)) < 0.1  # noqa: E731  rates are rounded to two digits
         return [rate for rate in neighbours if not any(near(rate, known) for known in self.complete)]
 
@@ -80,8 +81,8 @@ class Rival:
             return missing, first
         best = min(one, key=lambda rate: self.slowness(rate, first))
         if best in (min(one), max(one)):
-            return [_short(best * 10 if best == max(one) else best / 10)], first
-        two = [_short(best * factor) for factor in (2**-0.5, 1, 2**0.5)]
+            return [rounded(best * 10 if best == max(one) else best / 10, 2)], first
+        two = [rounded(best * factor, 2) for factor in (2**-0.5, 1, 2**0.5)]
         if missing := [rate for rate in two if rate not in self.complete]:
             return missing, SEEDS
         return self.beyond, SEEDS
@@ -90,10 +91,6 @@ class Rival:
         """What its runs under the first seed have cost until the target, or in all."""
         runs = [by_seed[SEEDS[0]] for by_seed in self.runs.values() if SEEDS[0] in by_seed]
         return sum(min(gradients_to(self.target, run), run.cost) for run in runs)
-
-
-def _short(rate: float) -> float:
-    return float(f"{rate:.2g}")
 
 
 def _is_decade(rate: float) -> bool:

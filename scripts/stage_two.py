@@ -10,12 +10,11 @@ the rates with all seeds is at an end of these, it adds the next one, √2 beyon
 from __future__ import annotations
 
 import math
-import statistics
 import sys
 from pathlib import Path
 
-from corridor_exp.figures.run_statistics import epoch_losses, steps_to
-from corridor_exp.runs.groups import Run, Runs
+from corridor_exp.figures.claims import best_rate, by_rate
+from corridor_exp.runs.groups import Runs
 
 GRID = "  - optim=sgd optim.momentum=0 optim.weight_decay=0 optim.lr={rates} seed={seeds}"
 
@@ -23,28 +22,13 @@ GRID = "  - optim=sgd optim.momentum=0 optim.weight_decay=0 optim.lr={rates} see
 def next_grid(runs: Runs, tau: float) -> str:
     """The grid that the rule asks for, or nothing."""
     seeds = sorted({run.seed or 0 for run in runs.where(optim__name="clr")})
-    by_rate: dict[float, list[Run]] = {}
-    for run in runs.where(optim__name="sgd", dataset__held_out=None):
-        by_rate.setdefault(run.config["optim.lr"], []).append(run)
-    complete = {rate: found for rate, found in by_rate.items() if {run.seed for run in found} >= set(seeds)}
+    rates = by_rate(runs.where(optim__name="sgd", dataset__held_out=None))
+    complete = {rate: found for rate, found in rates.items() if {run.seed for run in found} >= set(seeds)}
     if complete:
-        return _beyond(_best(complete, tau), list(complete), math.sqrt(2), seeds)
-    best = _best(by_rate, tau)
-    first = _beyond(best, list(by_rate), 2.0, seeds[:1])
+        return _beyond(best_rate(complete, tau), list(complete), math.sqrt(2), seeds)
+    best = best_rate(rates, tau)
+    first = _beyond(best, list(rates), 2.0, seeds[:1])
     return first or _grid([best / math.sqrt(2), best, best * math.sqrt(2)], seeds)
-
-
-def _best(rates: dict[float, list[Run]], tau: float) -> float:
-    """The rate with the lowest mean log T; of those that do not get to τ, that with the lowest last loss."""
-
-    def slowness(rate: float) -> tuple[float, float]:
-        runs = rates[rate]
-        return (
-            statistics.mean(math.log2(steps_to(tau, run)) for run in runs),
-            statistics.mean(epoch_losses(run)[-1] for run in runs),
-        )
-
-    return min(rates, key=slowness)
 
 
 def _beyond(best: float, rates: list[float], factor: float, seeds: list[int]) -> str:

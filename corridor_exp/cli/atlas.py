@@ -68,8 +68,9 @@ def _main(args: argparse.Namespace) -> None:
 
 
 def looks_at_checkpoints(directory: Path) -> list[records.Record]:
-    """What `probe=corridor probe.corridor.images=fixed` would have recorded at the run's checkpoints, oldest first."""
+    """What `probe=corridor` sees on the first batch at the run's checkpoints, oldest first."""
     from corridor_exp.engine.build import build_engine
+    from corridor_exp.engine.first_batch import first_batch
     from corridor_exp.probes import Corridor
     from corridor_exp.runs import checkpoint  # torch, only now
 
@@ -86,11 +87,9 @@ def looks_at_checkpoints(directory: Path) -> list[records.Record]:
             f"{str(error).partition('. ')[0]}; corridor-atlas downloads no data: "
             f"dataset.root in {directory / layout.CONFIG_FILE} says where they lie"
         ) from error
-    probe = Corridor("fixed", dataset=engine.dataset, batch_size=engine.plan.batch_size)
-    looks = []
+    probe, batch, looks = Corridor(), first_batch(engine), []
     for state in tqdm(checkpoint.load_all(directory / layout.CHECKPOINTS), "looking at checkpoints", unit="checkpoint"):
         engine.load_state_dict(state["engine"])
-        batch = next(iter(engine.dataset.train_batches(0, engine.plan.batch_size)))
         seen = {**probe.look(engine.objective, batch), records.TRAIN_LOSS: engine.objective.loss(batch)}
         numbers = {key: value.item() for key, value in seen.items()}
         looks.append({"step": engine.progress.step, **{k: v if v == v else None for k, v in numbers.items()}})

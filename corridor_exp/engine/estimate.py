@@ -15,6 +15,7 @@ import torch
 
 from corridor_exp.config.schema import Config
 from corridor_exp.engine.build import build_engine
+from corridor_exp.engine.first_batch import first_batch
 from corridor_exp.engine.loop import TEST_BATCH, Engine
 
 ENOUGH = 3.0  # seconds of steps
@@ -61,7 +62,7 @@ def estimate(config: Config, begins: Callable[[str], object] = lambda phase: Non
     probes = engine.probes
     step = _step(engine, begins)
     begins("looking")
-    batch = next(iter(dataset.train_batches(0, plan.batch_size)))
+    batch = first_batch(engine)
     look = _warm_seconds(engine, lambda: [probe.look(objective, batch) for probe in probes]) if probes else 0.0
     begins("testing")
     tested = next(iter(dataset.test_batches(TEST_BATCH)), None)

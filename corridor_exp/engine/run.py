@@ -16,9 +16,8 @@ from corridor_exp.config import secrets
 from corridor_exp.config.differences import changes, difference, identity
 from corridor_exp.config.schema import Config
 from corridor_exp.engine.build import build_engine
-from corridor_exp.engine.compiled import check_compiled
+from corridor_exp.engine.first_batch import check_compiled, fit_to_memory
 from corridor_exp.engine.loop import Engine
-from corridor_exp.engine.memory import fit_to_memory
 from corridor_exp.engine.output import Output
 from corridor_exp.engine.state import Renewed
 from corridor_exp.errors import RunError, UsageError, in_words

@@ -6,20 +6,19 @@ import csv
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from corridor_exp.figures import style
+from corridor_exp.figures.run_statistics import tenths
 from corridor_exp.runs import records
 from corridor_exp.runs.groups import images_of
 from corridor_exp.runs.reading import Run
 from corridor_exp.runs.records import Record
 from corridor_exp.runs.text import aligned
 
-PHASES = 10
 ROUNDING = 1e-3  # of a measure in float32: ‖θ‖² lies exactly on the thresholds
 # What no convex quadratic with minimum 0 reaches.
 THRESHOLDS: dict[str, tuple[str, Callable[[float], bool]]] = {
@@ -46,11 +45,6 @@ class Phase:
 def phases(looks: Sequence[Record], total_steps: int) -> list[Phase]:
     """The looks of a run, by tenths of its steps. Tenths without a look are left out."""
     return [_phase(members) for members in tenths(looks, total_steps)]
-
-
-def tenths(looks: Sequence[Record], total_steps: int) -> list[list[Record]]:
-    grouped = groupby(looks, key=lambda look: min(PHASES - 1, look["step"] * PHASES // max(total_steps, 1)))
-    return [list(members) for _, members in grouped]
 
 
 def _phase(looks: list[Record]) -> Phase:

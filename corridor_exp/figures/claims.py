@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from corridor_exp.figures.run_statistics import (
     BINS,
@@ -57,13 +57,24 @@ def _clr(runs: Runs) -> list[Run]:
     return found
 
 
-def _by_rate(runs: Sequence[Run]) -> dict[float, list[Run]]:
+def by_rate(runs: Sequence[Run]) -> dict[float, list[Run]]:
+    """The runs of each rate, from the lowest. Raises `UndecidedError` if there is none."""
     rates: dict[float, list[Run]] = {}
     for run in sorted(runs, key=lambda run: run.config["optim.lr"]):
         rates.setdefault(run.config["optim.lr"], []).append(run)
     if not rates:
         raise UndecidedError("there is no run under SGD")
     return rates
+
+
+def best_rate(rates: Mapping[float, Sequence[Run]], tau: float) -> float:
+    """The rate with the lowest mean log T; of those that do not get to τ, that with the lowest last loss."""
+
+    def slowness(rate: float) -> tuple[float, float]:
+        last = statistics.mean(losses_of_some_epochs(run)[-1] for run in rates[rate])
+        return statistics.mean(math.log2(steps_to(tau, run)) for run in rates[rate]), last
+
+    return min(rates, key=slowness)
 
 
 def _refuse_an_edge(rate: float, rates: Sequence[float]) -> None:
@@ -82,15 +93,11 @@ def sooner(tau: ByScale) -> Callable[[Runs], Statistic]:
     def measure(runs: Runs) -> Statistic:
         target = _at(tau, runs)
         clr = _by_seed(_clr(runs), lambda run: steps_to(target, run))
-        rates = _with_all_seeds(_by_rate(runs.where(optim__name="sgd", dataset__held_out=None)), set(clr))
+        rates = _with_all_seeds(by_rate(runs.where(optim__name="sgd", dataset__held_out=None)), set(clr))
         sgd = {rate: _by_seed(members, lambda run: steps_to(target, run)) for rate, members in rates.items()}
         budget = max((end for run in runs.runs for end in epoch_ends(run)), default=0)
 
-        def slowness(rate: float) -> tuple[float, float]:
-            last = statistics.mean(losses_of_some_epochs(run)[-1] for run in rates[rate])
-            return statistics.mean(map(math.log2, sgd[rate].values())), last
-
-        best = min(sgd, key=slowness)
+        best = best_rate(rates, target)
         told = f"best rate {best:g}; steps under CLR {_listed(clr)}, under SGD {_listed(sgd[best])}"
         if any(math.isinf(clr[seed]) and math.isinf(sgd[best][seed]) for seed in clr):
             raise UndecidedError(f"the budget ended before either reached {target:g}: {told}")
@@ -114,7 +121,7 @@ def tests_better(runs: Runs) -> Statistic:
     own = _by_seed(clr, final_accuracy)
     median_h = statistics.median(value for h, low in map(step_sizes, clr) for value in h[:low])
     sgd = runs.where(optim__name="sgd")
-    choosing = _by_rate([run for run in sgd if run.config.get("dataset.held_out")])
+    choosing = by_rate([run for run in sgd if run.config.get("dataset.held_out")])
     larger = {rate: members for rate, members in choosing.items() if rate > median_h}
     if not larger:
         raise UndecidedError(f"no rate of the sweep is above CLR's median h, {median_h:.3g}")

@@ -6,8 +6,8 @@ import math
 import statistics
 import sys
 from collections.abc import Sequence
+from itertools import groupby
 
-from corridor_exp.figures import atlas
 from corridor_exp.runs import records
 from corridor_exp.runs.layout import Status
 from corridor_exp.runs.reading import Run
@@ -139,4 +139,10 @@ def median_index(looks: Sequence[Record]) -> float:
 
 def nearest_corridor(run: Run) -> float:
     """The median index of the best tenth of training."""
-    return min(map(median_index, atlas.tenths(looks_of(run), run.records[-1]["step"] + 1)))
+    return min(map(median_index, tenths(looks_of(run), run.records[-1]["step"] + 1)))
+
+
+def tenths(looks: Sequence[Record], total_steps: int) -> list[list[Record]]:
+    """The looks of a run, by tenths of its steps. Tenths without a look are left out."""
+    grouped = groupby(looks, key=lambda look: min(BINS - 1, look["step"] * BINS // max(total_steps, 1)))
+    return [list(members) for _, members in grouped]

@@ -1,7 +1,7 @@
 """The paper's statements, one row each: what was computed, the error found, and whether it holds.
 
-A row that holds compares two ways to the same thing, one of them a function of `theory`, or an optimizer where the
-statement is about one; only the counter-example to the converse of Theorem 3.1 is by hand. So an error planted in a
+A row that holds compares two ways to the same thing. One of them is a function of `theory`, or an optimizer where the
+statement is about one. Only the counter-example to the converse of Theorem 3.1 is by hand. So an error planted in a
 formula there turns a row red: the tests plant them. No row can see an error in a default argument, in our own
 numbers for Fig. 1, in the length of the next step that `gradient_flow` tries, or in the memory layouts that
 `theory.vectors` handles.

@@ -13,6 +13,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.integrate import fixed_quad
 from torch import Tensor
 
 from corridor_exp.ledger.examples import THETA, bowl, order, points, quartic, vector
@@ -22,7 +23,6 @@ from corridor_exp.theory.surfaces import Loss
 
 INPUTS, UNITS, OUTPUTS, IMAGES = 3, 8, 2, 5
 WEIGHTS = INPUTS * UNITS  # of the first layer, the first ones of θ
-NODES, NODE_WEIGHTS = np.polynomial.legendre.leggauss(8)
 GRID = np.linspace(0, 1, 33)
 CAPPED = 0.3  # the share of CLR's step that a cap leaves
 NETWORKS = 60
@@ -71,15 +71,10 @@ class Step:
         """The largest change on a grid of t: at most the supremum."""
         return torch.stack([self.change(t) for t in GRID]).max()
 
-    def mean_alignment(self, breaks: Sequence[float]) -> Tensor:
+    def mean_alignment(self, breaks: Sequence[float]) -> float:
         """∫₀¹⟨g_t, g⟩/‖g‖² dt, by Gauss and Legendre's rule on each piece between the breaks."""
-        return torch.stack(
-            [
-                (high - low) * weight / 2 * self.alignment(low + (high - low) * (node + 1) / 2)
-                for low, high in pairwise(breaks)
-                for node, weight in zip(NODES, NODE_WEIGHTS, strict=True)
-            ]
-        ).sum()
+        alignment = np.vectorize(lambda t: self.alignment(t).item(), otypes=[float])
+        return sum(fixed_quad(alignment, low, high, n=8)[0] for low, high in pairwise(breaks))
 
 
 def networks(activation: Callable[[Tensor], Tensor]) -> Iterator[Network]:

@@ -1,9 +1,9 @@
 """E(θ), g(θ) and H(θ)v on a batch: the one place where a loss is evaluated.
 
-`backward` and `evaluate` are training's: they run under autocast, fill `p.grad`, and move batch norm's running
-statistics. The others only look. They run without autocast on copies of the parameters and buffers, replay the random
-numbers that training is about to draw, and leave no trace: no parameter, running statistic, generator or gradient
-buffer changes, and no attribute of a module. See `looking.py`.
+`backward` and `evaluate` are training's, and run under autocast. `backward` fills `p.grad` and moves batch norm's
+running statistics; `evaluate` does neither. The others only look. They run without autocast on copies of the parameters
+and buffers, replay the random numbers that training is about to draw, and leave no trace: no parameter, running
+statistic, generator or gradient buffer changes, and no attribute of a module. See `looking.py`.
 
 E is the mean over the whole batch. A batch may be cut into micro-batches, weighted by their sizes; with batch norm
 the cut changes E, so E, g and Hg all use the same one. Looks also take a `Stream`, such as the training set, with the

@@ -67,7 +67,8 @@ class CLRMomentum(HeavyBall):
     """Eq. 2 with momentum: θ′ = θ + βv − hg, h = max(0, E − f* + β⟨g, v⟩)/‖g‖², where v = θ − θ_before.
 
     The linear model of the loss, E + ⟨g, θ′ − θ⟩, reaches f* in each step, as CLR's does; in a corridor the first
-    step arrives. Arguments: as `CLR`'s, and ``momentum``, β. Memory: one copy of the parameters, v.
+    step arrives. Arguments: ``params``; ``momentum``, β; ``step_cap``, ``f_star`` and ``maximize`` as in `CLR`.
+    Memory: one copy of the parameters, v.
 
     Assumes what CLR assumes. Source: derived here from Dherin & Rosca, Eq. 2; compare the momentum of ALI-G
     (Berrada et al., ICML 2020), whose step takes no notice of v.

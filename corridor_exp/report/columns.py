@@ -11,6 +11,7 @@ import numpy as np
 
 from corridor_exp.runs.records import Record
 from corridor_exp.runs.series import Epochs
+from corridor_exp.runs.text import rounded
 
 WHERE = ("step", "epoch", "time")
 Point = tuple[int, Any]  # a step, and a number, None, or "nan", "inf", "-inf"
@@ -33,7 +34,7 @@ class Curve:
         """At most `longest` of the points, in order, with values of so many digits: see `places_kept`."""
         values = np.frombuffer(self.values)
         return [
-            (self.steps[i], None if i in self.nulls else float(f"{values[i]:.{digits}g}"))
+            (self.steps[i], None if i in self.nulls else rounded(values[i], digits))
             for i in places_kept(values, longest)
         ]
 

@@ -44,7 +44,7 @@ class Status(StrEnum):
     NOT_STARTED = "not started"
     UNREADABLE = "unreadable"
 
-    RUNNING = "running"  # the last three appear in the table of a sweep
+    RUNNING = "running"  # the last three are states of runs in a table, and in no summary
     WAITING = "waiting"
     LOST = "lost"  # its process ended without a summary
 

@@ -64,7 +64,7 @@ class RecordsLostError(RunError):
 
 
 class RecordWriter:
-    """Appends records to a run directory. The system has each line before the next step begins.
+    """Appends records to a run directory. Each line is handed to the operating system before the next step.
 
     Raises `RunError` if a record cannot be written, and `RecordsLostError` if records on the disk are lost.
     """

@@ -24,10 +24,9 @@ class Epochs:
 
     def take(self, record: Record) -> None:
         """The next record."""
-        if TRAIN_EPOCH_LOSS in record:
-            self._append(record["step"] + 1, record["epoch"] + 1)
-
-    def _append(self, steps: int, epochs: int) -> None:
+        if TRAIN_EPOCH_LOSS not in record:
+            return
+        steps, epochs = record["step"] + 1, record["epoch"] + 1
         if steps <= self.ends[-1][0] or epochs <= self.ends[-1][1]:
             return  # no run of ours writes this
         if len(self.ends) > 1:

@@ -11,6 +11,11 @@ def shown(value: Any) -> str:
     return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def rounded(value: float, digits: int) -> float:
+    """The value with so many significant digits."""
+    return float(f"{value:.{digits}g}")
+
+
 def aligned(lines: Sequence[Sequence[str]]) -> str:
     """The lines in columns; a line may be shorter than the first."""
     filled = [[*line, *[""] * (len(lines[0]) - len(line))] for line in lines]

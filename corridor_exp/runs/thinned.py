@@ -16,6 +16,7 @@ from corridor_exp.files import to_json
 from corridor_exp.runs import layout, reading, records
 from corridor_exp.runs.reading import NOT_EXPERIMENT, Run
 from corridor_exp.runs.records import Record
+from corridor_exp.runs.text import rounded
 
 LARGEST = 900_000  # bytes of a file
 LAST, EARLY = 0.1, 0.05  # shares of the steps
@@ -115,4 +116,4 @@ def _kept(record: Record, metrics: Iterable[str]) -> Record:
 
 def short(value: float | None) -> float | None:
     """Six digits, which is what float32 can tell."""
-    return float(f"{value:.6g}") if isinstance(value, float) else value
+    return rounded(value, 6) if isinstance(value, float) else value

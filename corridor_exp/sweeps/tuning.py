@@ -26,11 +26,13 @@ from corridor_exp.config.settings import Keys
 from corridor_exp.config.values import Count
 from corridor_exp.errors import UsageError, extra
 from corridor_exp.runs import records
+from corridor_exp.runs.text import rounded
 from corridor_exp.sweeps.choosing import Setting
 from corridor_exp.sweeps.request import Request
 
 JOURNAL = "optuna.log"
 GRID = {1: 5, 2: 3}  # values of each key in the first settings of a search, by the number of keys
+DIGITS = 4  # of a proposed value, which a command line can show
 NUMBER = r"[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?"
 INTERVAL = re.compile(rf"([\w.]+)=({NUMBER})\.\.({NUMBER})(?::(\w*))?")
 
@@ -81,11 +83,6 @@ class Interval:
         return spaced(self.low, self.high, count).tolist()
 
 
-def short(value: float) -> float:
-    """A value that a command line can show: four digits."""
-    return float(f"{value:.4g}")
-
-
 class Study:
     """The settings that a search of intervals has proposed so far, in Optuna's journal in `directory`."""
 
@@ -118,7 +115,11 @@ class Study:
 
     @property
     def proposed(self) -> list[dict[str, float]]:
-        return [{key: short(trial.params[key]) for key in self.space} for trial in self.study.trials if trial.params]
+        return [
+            {key: rounded(trial.params[key], DIGITS) for key in self.space}
+            for trial in self.study.trials
+            if trial.params
+        ]
 
     def propose(self, count: int) -> bool:
         """Add so many settings; of the grid all at once. False where the search has proposed enough."""
@@ -136,7 +137,7 @@ class Study:
         """Report what has been found; a setting with a run that did not complete is the worst."""
         results = {tuple(s.values[i.key] for i in self.intervals): s.score[0] for s in settings}
         for trial in self.study.trials:
-            place = tuple(str(short(trial.params[key])) for key in self.space) if trial.params else ()
+            place = tuple(str(rounded(trial.params[key], DIGITS)) for key in self.space) if trial.params else ()
             if not trial.state.is_finished() and place in results:
                 self.study.tell(trial.number, results[place])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from corridor_exp.engine.memory import fit_to_memory
+from corridor_exp.engine.first_batch import fit_to_memory
 from tests.conftest import engine_of
 
 

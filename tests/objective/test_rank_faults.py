@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from corridor_exp.engine.first_batch import fit_to_memory
 from corridor_exp.engine.loop import Engine
-from corridor_exp.engine.memory import fit_to_memory
 from corridor_exp.errors import RunError
 from corridor_exp.objective import Batch, Objective
 from corridor_exp.objective import ranks as distributed

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from corridor_exp.engine.first_batch import fit_to_memory
 from corridor_exp.engine.loop import Engine
-from corridor_exp.engine.memory import fit_to_memory
 from corridor_exp.objective import Objective
 from corridor_exp.objective import ranks as distributed
 from corridor_exp.objective.batches import LocalBatch, Stream
