@@ -89,7 +89,10 @@ def looks_at_checkpoints(directory: Path) -> list[records.Record]:
         ) from error
     probe, batch, looks = Corridor(), first_batch(engine), []
     for state in tqdm(checkpoint.load_all(directory / layout.CHECKPOINTS), "looking at checkpoints", unit="checkpoint"):
-        engine.load_state_dict(state["engine"])
+        try:
+            engine.load_state_dict(state["engine"])
+        except (RuntimeError, ValueError):
+            raise RunError(f"{directory}: its checkpoints do not fit its {layout.CONFIG_FILE}") from None
         seen = {**probe.look(engine.objective, batch), records.TRAIN_LOSS: engine.objective.loss(batch)}
         numbers = {key: value.item() for key, value in seen.items()}
         looks.append({"step": engine.progress.step, **{k: v if v == v else None for k, v in numbers.items()}})

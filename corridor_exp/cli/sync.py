@@ -43,6 +43,7 @@ def _main(args: argparse.Namespace) -> int:
     folders = args.directory if args.follow else [run for place in args.directory for run in layout.find(place)]
     if not folders:
         raise UsageError(f"no run lies in {', '.join(map(str, args.directory))}: none has a {RECORDS_FILE}")
+    wandb.refuse_login_in_address()
     if not wandb.has_key():
         raise UsageError("no W&B key found: set WANDB_API_KEY, or run `wandb login`")
     how_it_ended = _as_standard_input_says() if args.follow else lambda: ""

@@ -56,4 +56,9 @@ class Component(BaseModel):
         except TypeError as error:
             called = ", ".join([*(type(argument).__name__ for argument in args), *(f"{key}=" for key in keywords)])
             raise UsageError(f"_target_={self.target}: {error}; it is called with ({called})") from None
-        return factory(*args, **keywords)
+        try:
+            return factory(*args, **keywords)
+        except TypeError as error:
+            if "unexpected keyword argument" in str(error):  # of what the target itself calls with its **kwargs
+                raise UsageError(f"_target_={self.target}: {error}") from None
+            raise

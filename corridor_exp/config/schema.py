@@ -23,6 +23,7 @@ from corridor_exp.config.mistakes import first_problem, unknown_key
 from corridor_exp.config.options import our_option, our_targets
 from corridor_exp.config.threads import available_threads
 from corridor_exp.config.values import (
+    Account,
     BatchSize,
     Count,
     Deviations,
@@ -139,8 +140,8 @@ class Probe(Component):
 
 class Logger(Component):
     mode: Literal["offline", "online"] = ABSENT
-    project: str = ABSENT
-    entity: str | None = ABSENT
+    project: Account = ABSENT
+    entity: Account | None = ABSENT
     api_key: str | None = ABSENT
 
 

@@ -23,6 +23,16 @@ def _slug(text: str) -> str:
 def _path(text: str) -> str:
     if not text or "\0" in text:
         raise ValueError("must be a path")
+    if re.match(r"[A-Za-z][\w+.-]*://", text):
+        raise ValueError("must be a folder of this machine, and no address")
+    if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):  # bytes that are no UTF-8
+        raise ValueError("must be UTF-8, or a configuration cannot hold it: rename the folder, or give a link to it")
+    return text
+
+
+def _account(text: str) -> str:
+    if ":" in text or "@" in text:
+        raise ValueError("must be a name, without a login: the key belongs in WANDB_API_KEY")
     return text
 
 
@@ -73,6 +83,7 @@ def _device(text: str) -> str:
 
 Slug = Annotated[str, AfterValidator(_slug)]
 PathStr = Annotated[str, AfterValidator(_path)]
+Account = Annotated[str, AfterValidator(_account)]
 RunPath = Annotated[PathStr, AfterValidator(_home)]  # of a folder of runs; data sets refuse a root themselves
 Device = Annotated[str, AfterValidator(_device)]
 LossName = Annotated[str, AfterValidator(_loss)]

@@ -19,7 +19,11 @@ def cached(compute: Callable[[], NamedArrays], kind: str, files: Iterable[tuple[
     digest = hashlib.sha256(kind.encode())
     for path, label in files:
         status = Path(path).stat()
-        digest.update(f"{path}\0{label}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
+        digest.update(
+            f"{Path(path).absolute()}\0{label}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(
+                errors="surrogateescape"
+            )
+        )
     cache = user_cache_path("corridor_exp") / f"{digest.hexdigest()[:32]}.npz"
     try:
         with np.load(cache) as stored:

@@ -145,6 +145,9 @@ def _cut_below(rows: int, data: bytes) -> bytes | None:
 def opened(data: bytes) -> Image.Image:
     """The image, opened by PIL, which refuses more than twice `Image.MAX_IMAGE_PIXELS` pixels."""
     try:
-        return Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data))
     except UnidentifiedImageError:
         raise OSError("no image of a known format") from None  # PIL's message contains a memory address
+    if image.mode.startswith(("I", "F")):  # which PIL would cut to white and black
+        raise OSError(f"more than 8 bits a channel (mode {image.mode}): convert it to 8 bits")
+    return image

@@ -32,6 +32,7 @@ from corridor_exp.yaml_files import to_yaml
 
 log = logging.getLogger(__name__)
 WRITTEN = (layout.CONFIG_FILE, layout.SUMMARY_FILE)  # before anything is known to fit
+LENGTH = {"epochs", "max_steps", "target_loss"}  # keys that end a run without changing a step
 EXPECTED = (RunError, OSError, torch.OutOfMemoryError)  # logged without a traceback
 
 
@@ -131,6 +132,12 @@ def _train(engine: Engine, config: Config, output: Output) -> Status:
     if saved:
         _refuse_another_machine(saved["environment"], engine, config)
         _go_on_from(saved, engine, config)
+        changed = sorted(changes(identity(saved["config"]), config.identity()).keys() - LENGTH)
+        if changed and engine.progress.step >= engine.total_steps:
+            raise UsageError(
+                f"nothing is left to train with another {', '.join(changed)}: set epochs or max_steps higher, or "
+                "choose another out_dir"
+            )
         log.info("going on at step %d of %d", engine.progress.step, engine.total_steps)
     elif parent := config.parent():
         _go_on_from(checkpoint.load_one(parent[0] / layout.CHECKPOINTS, parent[1]), engine, config)

@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from corridor_exp.config.secrets import redact
-from corridor_exp.errors import RunError, in_words
+from corridor_exp.errors import RunError, UsageError, in_words
 from corridor_exp.files import regular, write_atomically
 from corridor_exp.runs import records
 from corridor_exp.runs.layout import RECORDS_FILE, UPLOAD_LOG_FILE, WANDB_ID_FILE, Status
@@ -55,6 +55,8 @@ class Wandb:
 
     def start(self, directory: Path, config: dict[str, Any], name: str) -> None:
         self.directory = directory
+        if self.online:
+            refuse_login_in_address()
         if self.online and not (self.api_key or has_key()):
             log.warning("no W&B key found (set WANDB_API_KEY); staying offline")
             self.online = False
@@ -140,6 +142,12 @@ def _records_until(how_it_ended: Callable[[], str | None], directory: Path) -> I
                 return
             file.seek(-len(line), os.SEEK_CUR)  # the line is not complete yet
             time.sleep(0.5)
+
+
+def refuse_login_in_address() -> None:
+    """Raise `UsageError` if WANDB_BASE_URL holds a login, which W&B would print."""
+    if "@" in os.environ.get("WANDB_BASE_URL", ""):
+        raise UsageError("WANDB_BASE_URL holds a login, which W&B would print: give the key in WANDB_API_KEY")
 
 
 def _open(

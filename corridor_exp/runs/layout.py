@@ -27,6 +27,7 @@ WANDB_ID_FILE: Final = "wandb_run_id"
 UPLOAD_LOG_FILE: Final = "upload.log"  # of the process that uploads to W&B during training
 
 MANIFEST: Final = "sweep.json"
+CHANGED_CONFIG_FILE: Final = "config.changed.yaml"  # of a sweep's resume.override=true, until the run has taken it
 SWEEP_LOCK_FILE: Final = ".sweep.lock"
 SWEEP_OWNER_FILE: Final = ".sweep.owner"  # host and process id of the sweep that holds the lock
 SLURM_JOBS_FILE: Final = Path("slurm", "jobs.json")  # the newest Slurm job of each run, beside what submitit writes

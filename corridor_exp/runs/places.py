@@ -10,7 +10,7 @@ from corridor_exp.config.schema import Config
 from corridor_exp.config.secrets import without_lost_secrets
 from corridor_exp.errors import UsageError
 from corridor_exp.runs import reading
-from corridor_exp.runs.layout import CHECKPOINTS, RECORDS_FILE
+from corridor_exp.runs.layout import CHECKPOINTS, CONFIG_FILE, ENDED, RECORDS_FILE
 
 
 def run_directory(config: Config) -> Path:
@@ -38,12 +38,14 @@ def refuse_to_start(config: Config, directory: Path) -> None:
 
     A run that ended before its first record, for instance because data were missing, may be started with changes.
     """
-    if not (directory / RECORDS_FILE).exists():
+    if not (directory / RECORDS_FILE).exists() and reading.read_summary(directory).get("status") not in ENDED:
         parent = config.parent()
         if parent and not (parent[0] / CHECKPOINTS).is_dir():
             raise UsageError(
                 f"fork_from={config.fork_from}: {parent[0].absolute()} has no {CHECKPOINTS}/ to start from"
             )
+        if (directory / CONFIG_FILE).exists() and "seed" not in reading.read_config(directory)[0]:
+            raise UsageError(f"{directory} holds a {CONFIG_FILE} that no run wrote: choose another out_dir")
         return
     if config.resume.override:
         return

@@ -102,15 +102,15 @@ def read(directory: Path, keep: Callable[[Iterable[Record]], Sequence[Record]] =
     return Run(directory, config, summary, kept, stream.torn, faults)
 
 
-def read_config(directory: Path) -> tuple[dict[str, Any], list[str]]:
+def read_config(directory: Path, name: str = CONFIG_FILE) -> tuple[dict[str, Any], list[str]]:
     """The configuration of a run, and the faults of its file. A missing file is a fault."""
-    config, faults = _read(directory / CONFIG_FILE, _whole_yaml, _Config)
-    return config, faults if config or faults else [f"no {CONFIG_FILE}"]
+    config, faults = _read(directory / name, _whole_yaml, _Config)
+    return config, faults if config or faults else [f"no {name}"]
 
 
-def config_of(directory: Path) -> dict[str, Any]:
+def config_of(directory: Path, name: str = CONFIG_FILE) -> dict[str, Any]:
     """The same configuration. Raises `UsageError` where it cannot be read."""
-    config, faults = read_config(directory)
+    config, faults = read_config(directory, name)
     if faults:
         raise UsageError(f"{directory}: {faults[0]}")
     return config

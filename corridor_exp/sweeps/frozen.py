@@ -56,9 +56,11 @@ class Sweep:
             refuse_to_start(config, folder)
         for config, folder in tqdm(runs, "freezing", unit="run", delay=0.5, leave=False, disable=None):
             folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(folder / layout.CONFIG_FILE, to_yaml(config.public()).encode())
-            if config.resume.override:  # so that a run that has ended continues
-                (folder / layout.SUMMARY_FILE).unlink(missing_ok=True)
+            changes = config.resume.override and (folder / layout.RECORDS_FILE).exists()
+            name = layout.CHANGED_CONFIG_FILE if changes else layout.CONFIG_FILE
+            write_atomically(folder / name, to_yaml(config.public()).encode())
+            if not changes:
+                (folder / layout.CHANGED_CONFIG_FILE).unlink(missing_ok=True)
         manifest = {key: value for key, value in asdict(sweep).items() if key != "directory"}
         write_json(directory / layout.MANIFEST, manifest)
         return sweep
@@ -96,9 +98,12 @@ def owner(directory: Path) -> tuple[str, int] | None:
         raise UsageError(f"{file} does not say which process runs this sweep: stop it by hand") from None
 
 
-def thaw(folder: Path) -> Config:
+def thaw(folder: Path, with_changes: bool = True) -> Config:
     """The frozen configuration of a run. Secrets come from the environment; one that is not there is null.
 
+    A run that has begun keeps its own until it has taken the one that resume.override=true brings, `with_changes`.
     Raises `UsageError` if the configuration cannot be read.
     """
-    return Config.parse(secrets.restore(reading.config_of(folder)))
+    changed = with_changes and (folder / layout.CHANGED_CONFIG_FILE).exists()
+    name = layout.CHANGED_CONFIG_FILE if changed else layout.CONFIG_FILE
+    return Config.parse(secrets.restore(reading.config_of(folder, name)))

@@ -121,7 +121,7 @@ class Request:
             raise self._another(sweep, f": {len(sweep.runs)} runs, here {len(self.configs)}")
         runs = list(self.configs)
         for number, folder in enumerate(sweep.folders):
-            frozen = thaw(folder)
+            frozen = thaw(folder, with_changes=False)
             lines = _changes(frozen, runs[number])
             if not lines:
                 runs[number] = frozen

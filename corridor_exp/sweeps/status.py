@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from corridor_exp.runs import reading, records
-from corridor_exp.runs.layout import LOCK_FILE, LOG_FILE, Status, is_held, total_steps
+from corridor_exp.runs.layout import CHANGED_CONFIG_FILE, ENDED, LOCK_FILE, LOG_FILE, Status, is_held, total_steps
 from corridor_exp.runs.text import shown
 from corridor_exp.sweeps.worker import last_line
 
@@ -47,6 +47,9 @@ def state_of(folder: Path, job: str = "") -> RunState:
         return replace(seen, queued=True, remark=f"Slurm: {job}")
     if run.faults:
         return replace(seen, state=Status.LOST, remark="; ".join(run.faults))
+    if (changed := folder / CHANGED_CONFIG_FILE).exists() and run.status in ENDED:
+        tried = (folder / LOG_FILE).exists() and (folder / LOG_FILE).stat().st_mtime >= changed.stat().st_mtime
+        return replace(seen, state=Status.FAILED, remark=last_line(folder)) if tried else seen
     if summary := run.summary:
         return replace(seen, state=summary["status"], remark=summary.get("error") or "")
     if job and job != "COMPLETED" and not job.startswith("CANCELLED"):

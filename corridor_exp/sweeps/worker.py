@@ -13,7 +13,7 @@ from corridor_exp.config import secrets, targets
 from corridor_exp.config.logs import log_to_stderr
 from corridor_exp.errors import RunError, UsageError, in_words
 from corridor_exp.files import regular, write_json
-from corridor_exp.runs import layout
+from corridor_exp.runs import layout, reading
 from corridor_exp.runs.layout import LOG_FILE, Status, held
 from corridor_exp.signals import StopSignals
 from corridor_exp.streams import steady_streams
@@ -36,7 +36,10 @@ def work(folder: Path, allow_targets: tuple[str, ...] = ()) -> Status:
 
             targets.allow(allow_targets)
             # A run whose sweep was killed may still be saving: wait for it.
-            return run(thaw(folder), folder, lambda: stop.asked, patience=PATIENCE)
+            status = run(thaw(folder), folder, lambda: stop.asked, patience=PATIENCE)
+            if status != Status.FAILED:
+                (folder / layout.CHANGED_CONFIG_FILE).unlink(missing_ok=True)
+            return status
         except (UsageError, OSError) as error:
             log_to_stderr("corridor-sweep")
             log.error("%s", in_words(error))
@@ -54,7 +57,12 @@ def _write_to(log: Path) -> None:
 
 
 def fail(folder: Path, error: str) -> None:
-    """Write the summary of a run that could not write it, unless another process runs it or the disk is full."""
+    """Write the summary of a run that could not write it, unless another process runs it or the disk is full.
+
+    A run that has ended, and refuses what a sweep would change, keeps its summary.
+    """
+    if reading.read_summary(folder).get("status") in layout.ENDED:
+        return
     summary = {"status": Status.FAILED, "error": secrets.clean(error)}
     with suppress(UsageError, OSError, RunError), held(folder / layout.LOCK_FILE, "it runs"):
         write_json(folder / layout.SUMMARY_FILE, summary)

@@ -79,6 +79,25 @@ def test_a_sweep_goes_on_with_other_keys_on_request_and_a_failed_run_may_be_corr
     assert corridor_train(*nowhere[:1], "dataset=digits", "model=mlp", *nowhere[3:]) == 0
 
 
+def test_a_refused_change_of_a_whole_sweep_leaves_its_runs_as_they_were(digits_run: Run, capsys) -> None:
+    """The checkpoints do not fit another width. The refusal is told, and the first command still finds its runs."""
+    common = ("-m", "seed=0,1", "epochs=1", "out_dir=out")
+    files = [Path("out", run, name) for run in "01" for name in ("config.yaml", "summary.json", "records.jsonl")]
+    assert digits_run(*common) == 0
+    before = [file.read_bytes() for file in files]
+    for _ in range(2):
+        capsys.readouterr()
+        assert digits_run(*common, "model.width=8", "resume.override=true") == 1
+        assert "does not fit this model" in capsys.readouterr().out
+        assert [file.read_bytes() for file in files] == before
+    assert digits_run(*common) == 0
+    assert "2 of 2 runs" not in capsys.readouterr().err
+    assert [file.read_bytes() for file in files] == before
+    assert digits_run(*common[:2], "epochs=2", "out_dir=out", "resume.override=true") == 0
+    assert [json.loads(Path(f"out/{run}/summary.json").read_text())["epoch"] for run in "01"] == [2, 2]
+    assert not list(Path("out").glob("*/config.changed.yaml"))
+
+
 def test_several_ranks_are_one_run_and_no_sweep(corridor_train: Run, corridor_sweep: Run, capsys, monkeypatch) -> None:
     for key, value in {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "here"}.items():
         monkeypatch.setenv(key, value)
