@@ -26,7 +26,7 @@ from corridor_exp.objective import ranks as distributed
 from corridor_exp.objective.ranks import Ranks
 from corridor_exp.runs import checkpoint, layout, reading, records
 from corridor_exp.runs.layout import Status, held, write_total_steps
-from corridor_exp.runs.places import refuse_to_start
+from corridor_exp.runs.places import ended_before, refuse_to_start
 from corridor_exp.runs.provenance import git_commit
 from corridor_exp.yaml_files import to_yaml
 
@@ -69,12 +69,10 @@ def _begin_or_go_on(
                 busy = f"{directory} is in use by another process; wait for it, or choose another out_dir"
                 stack.enter_context(held(directory / layout.LOCK_FILE, busy, patience))
                 refuse_to_start(config, directory)
-        old = reading.read_summary(directory).get("status")
+        ended = ended_before(config, directory)
+        has_ended = reading.read_summary(directory).get("status") in layout.ENDED
         ranks.wait()  # until all have read the summary: the first rank removes it next
-        if old in layout.ENDED and not config.resume.override:
-            log.info("this run has %s before; see %s", old, directory / layout.SUMMARY_FILE)
-            return Status(old)
-        return _run(config, directory, should_stop, ranks, has_ended=old in layout.ENDED)
+        return ended or _run(config, directory, should_stop, ranks, has_ended)
 
 
 def _run(config: Config, directory: Path, should_stop: Callable[[], bool], ranks: Ranks, has_ended: bool) -> Status:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from corridor_exp.config.schema import Config
 from corridor_exp.config.secrets import without_lost_secrets
 from corridor_exp.errors import UsageError
 from corridor_exp.runs import reading
-from corridor_exp.runs.layout import CHECKPOINTS, CONFIG_FILE, ENDED, RECORDS_FILE
+from corridor_exp.runs.layout import CHECKPOINTS, CONFIG_FILE, ENDED, RECORDS_FILE, SUMMARY_FILE, Status
+
+log = logging.getLogger(__name__)
 
 
 def run_directory(config: Config) -> Path:
@@ -31,6 +34,15 @@ def refuse_place(directory: Path) -> None:
     below = len(os.fsencode(directory)) + 200  # room for the names in a run directory
     if longest > os.pathconf(there, "PC_NAME_MAX") or below > os.pathconf(there, "PC_PATH_MAX"):
         raise UsageError(f"out_dir={directory}: the name is too long for this file system")
+
+
+def ended_before(config: Config, directory: Path) -> Status | None:
+    """How a run has ended that is not to go on, which is told in one line. None for any other."""
+    status = reading.read_summary(directory).get("status")
+    if status not in ENDED or config.resume.override:
+        return None
+    log.info("this run has %s before; see %s", status, directory / SUMMARY_FILE)
+    return Status(status)
 
 
 def refuse_to_start(config: Config, directory: Path) -> None:

@@ -65,6 +65,13 @@ class Sweep:
         write_json(directory / layout.MANIFEST, manifest)
         return sweep
 
+    def freeze_what_is_gone(self, configs: Sequence[Config]) -> None:
+        """Write the configuration of every run whose folder is not there any more, so that it begins anew."""
+        for config, folder in zip(configs, self.folders, strict=True):
+            if not folder.exists():
+                folder.mkdir()
+                write_atomically(folder / layout.CONFIG_FILE, to_yaml(config.public()).encode())
+
     @classmethod
     def open(cls, directory: Path) -> Sweep | None:
         """The sweep in this folder, or None. Raises `UsageError` if its manifest cannot be read."""

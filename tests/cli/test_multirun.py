@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -77,6 +78,14 @@ def test_a_sweep_goes_on_with_other_keys_on_request_and_a_failed_run_may_be_corr
     assert corridor_train(*nowhere, "dataset.root=nowhere") == 1
     assert "1 of 1 runs failed" in capsys.readouterr().out
     assert corridor_train(*nowhere[:1], "dataset=digits", "model=mlp", *nowhere[3:]) == 0
+
+
+def test_a_run_whose_folder_is_gone_begins_anew(digits_run: Run) -> None:
+    common = ("-m", "seed=0,1", "max_steps=2", "out_dir=out")
+    assert digits_run(*common) == 0
+    shutil.rmtree("out/1")
+    assert digits_run(*common) == 0
+    assert json.loads(Path("out/1/summary.json").read_text())["status"] == "completed"
 
 
 def test_a_refused_change_of_a_whole_sweep_leaves_its_runs_as_they_were(digits_run: Run, capsys) -> None:
