@@ -16,7 +16,13 @@ from corridor_exp.config.schema import Config
 from corridor_exp.config.settings import NO_HYDRA, is_of_a_sweep
 from corridor_exp.errors import ExitCode, UsageError
 from corridor_exp.launcher import rank_size_and_local
-from corridor_exp.runs.places import ended_before, refuse_place, refuse_to_start, run_directory
+from corridor_exp.runs.places import (
+    ended_before,
+    refuse_place,
+    refuse_to_start,
+    refuse_to_write,
+    run_directory,
+)
 from corridor_exp.signals import StopSignals
 from corridor_exp.streams import steady_streams
 from corridor_exp.yaml_files import to_yaml
@@ -145,10 +151,11 @@ def _run(args: argparse.Namespace) -> int:
         print(report([config]))
     else:
         directory = run_directory(config)
+        refuse_place(directory)
         refuse_to_start(config, directory)
         if ended := ended_before(config, directory):  # also in a folder that cannot be written
             return ended.exit_code
-        refuse_place(directory)
+        refuse_to_write(directory)
         return _start(config, directory)
     return 0
 

@@ -14,11 +14,12 @@ from corridor_exp.errors import ExitCode, RunError
 from corridor_exp.files import write_json
 from corridor_exp.runs import records
 from corridor_exp.runs.layout import ENDED, LOG_FILE
-from corridor_exp.runs.places import refuse_place
+from corridor_exp.runs.places import refuse_place, refuse_to_write
 from corridor_exp.runs.text import aligned, shown
 from corridor_exp.streams import steady_streams
 from corridor_exp.sweeps.choosing import Setting, result, settings_of
 from corridor_exp.sweeps.frozen import only_one
+from corridor_exp.sweeps.status import state_of
 
 if TYPE_CHECKING:
     from corridor_exp.sweeps.tuning import Search
@@ -79,6 +80,7 @@ def _main(args: argparse.Namespace) -> int:
     search = Search(args.arguments, args.config_dir)
     assert search.directory
     refuse_place(search.directory)
+    refuse_to_write(search.directory)
     with only_one(search.directory):
         return carry_out(search)
 
@@ -99,7 +101,7 @@ def carry_out(search: Search) -> int:
         settings = settings_of(sweep.folders, search.keys, search.tuning.metric)
         if study:
             study.tell(settings)
-        failed = [run.directory for setting in settings for run in setting.runs if run.status not in ENDED]
+        failed = [folder for folder in sweep.folders if state_of(folder).state not in ENDED]
         if not failed and study and study.propose(search.settings.processes):
             continue
         print(table(settings))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -59,6 +60,7 @@ class Component(BaseModel):
         try:
             return factory(*args, **keywords)
         except TypeError as error:
-            if "unexpected keyword argument" in str(error):  # of what the target itself calls with its **kwargs
+            passed_on = re.search(r"unexpected keyword argument '(\w+)'", str(error))  # by the target's **kwargs
+            if passed_on and passed_on[1] in keywords:
                 raise UsageError(f"_target_={self.target}: {error}") from None
             raise

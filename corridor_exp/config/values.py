@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from corridor_exp.config.secrets import redact
 from corridor_exp.config.threads import MOST_THREADS
 from corridor_exp.files import SAFE_NAME
 
@@ -31,8 +32,8 @@ def _path(text: str) -> str:
 
 
 def _account(text: str) -> str:
-    if ":" in text or "@" in text:
-        raise ValueError("must be a name, without a login: the key belongs in WANDB_API_KEY")
+    if redact(text) != text:
+        raise ValueError("must be a name, without a login")
     return text
 
 

@@ -102,9 +102,9 @@ def _run(config: Config, directory: Path, should_stop: Callable[[], bool], ranks
             raise
         problem = raised
         who = f"rank {ranks.rank}: " if ranks.size > 1 else ""
-        log.error("%s%s", who, _cause(raised), exc_info=not isinstance(raised, EXPECTED))
+        stays = f"; the run in {directory} stays as it was" if nothing_started else ""
+        log.error("%s%s%s", who, _cause(raised), stays, exc_info=not isinstance(raised, EXPECTED))
         if nothing_started:
-            log.info("failed; the run in %s stays as it was", directory)
             return Status.FAILED
     records_lost = isinstance(problem, records.RecordsLostError)
     if ranks.is_first and not (records_lost and not directory.is_dir()):
@@ -130,7 +130,8 @@ def _train(engine: Engine, config: Config, output: Output) -> Status:
     if saved:
         _refuse_another_machine(saved["environment"], engine, config)
         _go_on_from(saved, engine, config)
-        changed = sorted(changes(identity(saved["config"]), config.identity()).keys() - LENGTH)
+        keys = changes(identity(saved["config"]), config.identity()).keys() - LENGTH
+        changed = sorted(key for key in keys if key == "seed" or not reading.NOT_EXPERIMENT.fullmatch(key))
         if changed and engine.progress.step >= engine.total_steps:
             raise UsageError(
                 f"nothing is left to train with another {', '.join(changed)}: set epochs or max_steps higher, or "
@@ -152,6 +153,7 @@ def _train(engine: Engine, config: Config, output: Output) -> Status:
     status = Status.FAILED
     try:
         output.open(numerics(engine), keep_bytes=saved["records_bytes"] if saved else 0)
+        layout.take_change(output.directory, to_yaml(config.public()).encode())
         write_total_steps(output.directory, engine.total_steps)
         log.info(_greeting(engine, output.directory))
         status = engine.train()

@@ -74,6 +74,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
+        model.train(modes[0][1])  # a module may do more in it than to set its mode
         for module, mode in modes:
             module.training = mode
 

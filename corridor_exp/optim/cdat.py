@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
@@ -30,11 +32,14 @@ class CDAT(Descent):
         if not (scale > 0 and 0 <= beta < 1):
             raise ValueError(f"scale must be positive, and beta in [0, 1), got {scale} and {beta}")
         super().__init__(params, step_cap=step_cap)
-        if any(group["multiplier"] != 1 for group in self.param_groups):
-            raise ValueError("CDAT measures the curvature along g: its groups have no multiplier")
         self.scale, self.beta = scale, beta
         self.memory = {"averages": self.number(0).repeat(2)}  # both begin at 0, a bias that their ratio is free of
         self.measured: tuple[Tensor, Tensor] | None = None  # ‖g‖² and gᵀHg at the coming step
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        if param_group.get("multiplier", 1) != 1:
+            raise ValueError("CDAT measures the curvature along g: its groups have no multiplier")
+        super().add_param_group(param_group)
 
     def prepare(self, objective: Objective, batch: Batch) -> None:
         _, g, hg = objective.gradient_and_hg(batch)

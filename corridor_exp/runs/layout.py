@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
@@ -55,6 +55,14 @@ class Status(StrEnum):
 
 
 ENDED: Final = (Status.COMPLETED, Status.DIVERGED)  # there is nothing left to train
+
+
+def take_change(directory: Path, config: bytes) -> None:
+    """Remove the changed configuration of a run that goes on with it now. A newer one stays."""
+    changed = directory / CHANGED_CONFIG_FILE
+    with suppress(FileNotFoundError):
+        if changed.read_bytes() == config:
+            changed.unlink()
 
 
 def write_total_steps(directory: Path, steps: int) -> None:

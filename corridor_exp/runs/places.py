@@ -10,6 +10,7 @@ from corridor_exp.config.differences import difference, identity
 from corridor_exp.config.schema import Config
 from corridor_exp.config.secrets import without_lost_secrets
 from corridor_exp.errors import UsageError
+from corridor_exp.launcher import rank_size_and_local
 from corridor_exp.runs import reading
 from corridor_exp.runs.layout import CHECKPOINTS, CONFIG_FILE, ENDED, RECORDS_FILE, SUMMARY_FILE, Status
 
@@ -25,15 +26,27 @@ def run_directory(config: Config) -> Path:
 
 def refuse_place(directory: Path) -> None:
     """Raise `UsageError` if no run can lie there: a file is in the way, or a name is too long."""
-    there = next(place for place in (directory, *directory.parents) if os.path.lexists(place))
+    there = _nearest(directory)
     if not there.is_dir():
         raise UsageError(f"out_dir={directory}: {there} is not a folder")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise UsageError(f"out_dir={directory}: {there} cannot be written")
+    if not os.access(there, os.X_OK):
+        raise UsageError(f"out_dir={directory}: {there} cannot be opened")
     longest = max(len(os.fsencode(name)) for name in directory.parts)
     below = len(os.fsencode(directory)) + 200  # room for the names in a run directory
     if longest > os.pathconf(there, "PC_NAME_MAX") or below > os.pathconf(there, "PC_PATH_MAX"):
         raise UsageError(f"out_dir={directory}: the name is too long for this file system")
+
+
+def refuse_to_write(directory: Path) -> None:
+    """Raise `UsageError` if no file can be written there."""
+    there = _nearest(directory)
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"out_dir={directory}: {there} cannot be written")
+
+
+def _nearest(directory: Path) -> Path:
+    """The folder itself, or the nearest one above it that exists."""
+    return next(place for place in (directory, *directory.parents) if os.path.lexists(place))
 
 
 def ended_before(config: Config, directory: Path) -> Status | None:
@@ -41,7 +54,8 @@ def ended_before(config: Config, directory: Path) -> Status | None:
     status = reading.read_summary(directory).get("status")
     if status not in ENDED or config.resume.override:
         return None
-    log.info("this run has %s before; see %s", status, directory / SUMMARY_FILE)
+    if rank_size_and_local()[0] == 0:
+        log.info("this run has %s before; see %s", status, directory / SUMMARY_FILE)
     return Status(status)
 
 
@@ -56,7 +70,8 @@ def refuse_to_start(config: Config, directory: Path) -> None:
             raise UsageError(
                 f"fork_from={config.fork_from}: {parent[0].absolute()} has no {CHECKPOINTS}/ to start from"
             )
-        if (directory / CONFIG_FILE).exists() and "seed" not in reading.read_config(directory)[0]:
+        stored, faults = reading.read_config(directory)
+        if not faults and "seed" not in stored:
             raise UsageError(f"{directory} holds a {CONFIG_FILE} that no run wrote: choose another out_dir")
         return
     if config.resume.override:

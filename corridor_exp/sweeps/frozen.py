@@ -6,6 +6,7 @@ is frozen again.
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,8 @@ from corridor_exp.runs.layout import SWEEP_LOCK_FILE, SWEEP_OWNER_FILE, held, is
 from corridor_exp.runs.places import refuse_to_start
 from corridor_exp.runs.provenance import git_commit
 from corridor_exp.yaml_files import to_yaml
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -66,10 +69,12 @@ class Sweep:
         return sweep
 
     def freeze_what_is_gone(self, configs: Sequence[Config]) -> None:
-        """Write the configuration of every run whose folder is not there any more, so that it begins anew."""
+        """Write the configuration of every run whose folder is not there any more. It stays lost until it begins."""
         for config, folder in zip(configs, self.folders, strict=True):
             if not folder.exists():
+                log.warning("the folder of run %s is gone; it begins anew, as conf/ says today", folder.name)
                 folder.mkdir()
+                (folder / layout.LOG_FILE).touch()
                 write_atomically(folder / layout.CONFIG_FILE, to_yaml(config.public()).encode())
 
     @classmethod

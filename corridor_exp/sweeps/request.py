@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -99,15 +100,11 @@ class Request:
         if sweep and self._is_command_of(sweep) and not self._adds_to(sweep):
             self._tell_what_was_edited_since(sweep)
             if self.command and not all(folder.exists() for folder in sweep.folders):
-                sweep.freeze_what_is_gone(self._runs_of(sweep))
+                with suppress(UsageError):  # conf/ was edited, which has been told: they stay lost
+                    if len(self.configs) == len(sweep.runs):
+                        sweep.freeze_what_is_gone(self.configs)
             return sweep
         return Sweep.freeze(self.directory, self._runs(sweep), self.command)
-
-    def _runs_of(self, sweep: Sweep) -> list[Config]:
-        """As many runs as the sweep has. Raises `UsageError` if conf/ gives another number of them today."""
-        if len(self.configs) != len(sweep.runs):
-            raise self._another(sweep, f": {len(sweep.runs)} runs, here {len(self.configs)}")
-        return self.configs
 
     def _adds_to(self, sweep: Sweep) -> bool:
         """Whether its command has got further runs, because a figure or an option was edited, and all others stand."""

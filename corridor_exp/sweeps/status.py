@@ -47,16 +47,26 @@ def state_of(folder: Path, job: str = "") -> RunState:
         return replace(seen, queued=True, remark=f"Slurm: {job}")
     if run.faults:
         return replace(seen, state=Status.LOST, remark="; ".join(run.faults))
-    if (changed := folder / CHANGED_CONFIG_FILE).exists() and run.status in ENDED:
-        tried = (folder / LOG_FILE).exists() and (folder / LOG_FILE).stat().st_mtime >= changed.stat().st_mtime
-        return replace(seen, state=Status.FAILED, remark=last_line(folder)) if tried else seen
-    if summary := run.summary:
+    summary = run.summary
+    if changed := _time_of(folder / CHANGED_CONFIG_FILE) if run.status in ENDED else None:
+        if (_time_of(folder / LOG_FILE) or 0) >= changed:  # it has refused the change
+            return replace(seen, state=Status.FAILED, remark=last_line(folder))
+        summary = {}
+    if summary:
         return replace(seen, state=summary["status"], remark=summary.get("error") or "")
     if job and job != "COMPLETED" and not job.startswith("CANCELLED"):
         return replace(seen, state=Status.FAILED, remark=f"Slurm: {job}; {last_line(folder)}")
-    if (folder / LOG_FILE).exists():
+    if (folder / LOG_FILE).exists() and not changed:
         return replace(seen, state=Status.LOST, remark=last_line(folder))
     return seen
+
+
+def _time_of(file: Path) -> float | None:
+    """When it was last written; None if it is not there."""
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return None
 
 
 def share_done(folder: Path) -> float:

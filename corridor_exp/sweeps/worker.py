@@ -36,10 +36,7 @@ def work(folder: Path, allow_targets: tuple[str, ...] = ()) -> Status:
 
             targets.allow(allow_targets)
             # A run whose sweep was killed may still be saving: wait for it.
-            status = run(thaw(folder), folder, lambda: stop.asked, patience=PATIENCE)
-            if status != Status.FAILED:
-                (folder / layout.CHANGED_CONFIG_FILE).unlink(missing_ok=True)
-            return status
+            return run(thaw(folder), folder, lambda: stop.asked, patience=PATIENCE)
         except (UsageError, OSError) as error:
             log_to_stderr("corridor-sweep")
             log.error("%s", in_words(error))
@@ -59,9 +56,11 @@ def _write_to(log: Path) -> None:
 def fail(folder: Path, error: str) -> None:
     """Write the summary of a run that could not write it, unless another process runs it or the disk is full.
 
-    A run that has ended, and refuses what a sweep would change, keeps its summary.
+    A run that has ended, and refuses what a sweep would change, keeps its summary; its log says why.
     """
     if reading.read_summary(folder).get("status") in layout.ENDED:
+        with suppress(OSError), regular(folder / LOG_FILE).open("a") as file:
+            file.write(f"corridor-sweep: {secrets.clean(error)}\n")
         return
     summary = {"status": Status.FAILED, "error": secrets.clean(error)}
     with suppress(UsageError, OSError, RunError), held(folder / layout.LOCK_FILE, "it runs"):

@@ -105,6 +105,8 @@ def test_a_strangers_files_are_not_taken_for_a_run(digits_run: Run, capsys, tmp_
         ("fork_from='s3://bucket/p'", "no address"),
         ("logger.wandb.entity=user:hunter2pw@host", "without a login"),
         ('out_dir="odd\udcff"', "must be UTF-8"),
+        (f"out_dir={'n' * 300}", "the name is too long"),
+        ("model._target_=torchvision.models.resnet18", "unexpected keyword argument 'width'"),
     ],
 )
 def test_a_folder_is_no_address_and_an_account_no_login(

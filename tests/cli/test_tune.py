@@ -200,6 +200,16 @@ def test_a_failed_run_ends_the_search_which_can_go_on(corridor_tune: Run, preten
     assert len(tried()) == 7
 
 
+def test_a_search_whose_runs_refuse_a_change_has_failed(corridor_tune: Run, capsys) -> None:
+    """And does not take the runs of before for its own."""
+    argv = [*SMALL, "optim.lr=0.01,0.1", "epochs=1"]
+    assert corridor_tune(*argv) == 0
+    found = Path("search/tune.json").read_bytes()
+    assert corridor_tune(*argv, "model.width=8", "resume.override=true") == 1
+    assert "2 runs failed" in capsys.readouterr().err
+    assert Path("search/tune.json").read_bytes() == found
+
+
 def test_an_interval_needs_optuna_and_a_list_does_not(corridor_tune: Run, pretend, monkeypatch, capsys) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     pretend(peak_at(0.3))

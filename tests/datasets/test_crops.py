@@ -77,6 +77,14 @@ def test_a_slightly_other_distribution_would_be_noticed(monkeypatch, name: str, 
     assert differs(375, 500) < 1e-3
 
 
+@pytest.mark.parametrize(("mode", "kind"), [("I;16", "PNG"), ("F", "TIFF"), ("I", "TIFF")])
+def test_more_than_eight_bits_are_refused_instead_of_cut(mode: str, kind: str) -> None:
+    data = encoded(Image.new(mode, (8, 8)), kind)
+    for read in (lambda: crops.opened(data), lambda: central_crop(data, 8)):
+        with pytest.raises(OSError, match="more than 8 bits a channel"):
+            read()
+
+
 def test_an_image_too_long_for_any_crop_gives_torchvisions_centre() -> None:
     for shape in [(10, 1000), (1000, 10)]:
         image = torch.empty(()).expand(*shape)

@@ -15,6 +15,7 @@ import pytest
 
 from corridor_exp.cli import sync
 from corridor_exp.engine.loop import Engine
+from corridor_exp.errors import UsageError
 from corridor_exp.loggers import wandb
 from corridor_exp.runs import layout, records
 from tests.cli.sweeps import until
@@ -177,6 +178,19 @@ def test_bad_usage_of_corridor_sync_is_one_line(monkeypatch, capsys, argv: list[
     err = capsys.readouterr().err
     assert said in err
     assert err.count("\n") == 1
+
+
+def test_a_login_in_the_address_of_wandb_is_refused_before_it_is_printed(monkeypatch, capsys, tmp_path) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://user:hunter2pw@127.0.0.1:9")
+    Path("records.jsonl").touch()
+    with pytest.raises(SystemExit):
+        sync.main(["."])
+    with pytest.raises(UsageError, match="WANDB_BASE_URL holds a login"):
+        wandb.Wandb(mode="online").start(tmp_path, {}, "name")
+    err = capsys.readouterr().err
+    assert "WANDB_BASE_URL holds a login" in err
+    assert "hunter2pw" not in err
 
 
 def test_the_uploader_learns_the_end_also_while_a_worker_holds_its_pipe_open(monkeypatch) -> None:

@@ -143,6 +143,20 @@ def test_evaluation_mode_uses_running_statistics_and_restores_the_mode() -> None
     assert not frozen.training
 
 
+def test_after_an_evaluation_a_module_is_told_that_it_trains_again() -> None:
+    class Merging(nn.Linear):
+        merged = False
+
+        def train(self, mode: bool = True) -> nn.Module:
+            self.merged = not mode
+            return super().train(mode)
+
+    model = nn.Sequential(nn.Flatten(), Merging(25, 3)).double()
+    Objective(model).evaluate(small_batch())
+    assert model.training
+    assert not model[1].merged
+
+
 def test_right_answers_are_counted_for_one_class_an_image_alone() -> None:
     """A class for each position of a sequence would make an accuracy above 1."""
     model = nn.Conv1d(4, 3, 1)

@@ -147,3 +147,15 @@ def test_a_closure_that_adds_to_an_earlier_gradient_is_noticed(set_to_none: bool
     optimizer.zero_grad(set_to_none)
     total = part() + part()
     assert what_is_said(optimizer, lambda: total) == []
+
+
+@pytest.mark.parametrize("make", [ScheduleFreePolyak, lambda p: HazanKakade(p, adaptive=True)])
+def test_a_group_may_come_later(make: Callable[[list[nn.Parameter]], Descent]) -> None:
+    p, q = (nn.Parameter(torch.tensor([2.0])) for _ in range(2))
+    optimizer = make([p])
+    optimizer.add_param_group({"params": [q]})
+    for _ in range(3):
+        optimizer.zero_grad()
+        (loss := p.square().sum() + q.square().sum()).backward()
+        optimizer.step(loss=loss.detach())
+    assert q.item() < 2

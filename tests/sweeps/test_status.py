@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,27 @@ def test_slurm_is_asked_about_runs_without_a_summary(folder: Path, job: str, sta
     assert (seen.state, seen.queued) == (state, queued)
     if state == "failed":
         assert job in seen.remark
+
+
+@pytest.mark.parametrize(
+    ("log", "job", "state", "remark"),
+    [
+        (None, "", "waiting", ""),
+        (-10, "", "waiting", ""),
+        (10, "", "failed", "refused"),
+        (None, "NODE_FAIL", "failed", "Slurm: NODE_FAIL; "),
+        (10, "NODE_FAIL", "failed", "refused"),
+    ],
+)
+def test_a_run_that_ended_and_has_not_taken_its_change_is_none_that_ended(
+    folder: Path, log: int | None, job: str, state: str, remark: str
+) -> None:
+    """`log` is how many seconds after the change the run has written to its log."""
+    write(folder, FIRST, summary={"status": "completed"})
+    assert state_of(folder).state == "completed"
+    changed = folder / "config.changed.yaml"
+    changed.write_text("max_steps: null\n")
+    if log is not None:
+        (folder / "log.txt").write_text("refused\n")
+        os.utime(folder / "log.txt", (changed.stat().st_mtime + log,) * 2)
+    assert (state_of(folder, job).state, state_of(folder, job).remark) == (state, remark)
