@@ -14,6 +14,7 @@ from typing import Any
 from corridor_exp.errors import RunError, UsageError
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # of a folder: one component, and never `..`
+ADDRESS = re.compile(r"[A-Za-z][\w+.-]*://")  # how the address of another machine begins, `https://host/folder`
 
 
 class UnreadableError(UsageError, OSError):

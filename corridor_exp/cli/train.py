@@ -153,7 +153,8 @@ def _run(args: argparse.Namespace) -> int:
         directory = run_directory(config)
         refuse_place(directory)
         refuse_to_start(config, directory)
-        if ended := ended_before(config, directory):  # also in a folder that cannot be written
+        is_first = rank_size_and_local()[0] == 0
+        if ended := ended_before(config, directory, tell=is_first):  # also in a folder that cannot be written
             return ended.exit_code
         refuse_to_write(directory)
         return _start(config, directory)

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 
 from corridor_exp.config.secrets import redact
 from corridor_exp.config.threads import MOST_THREADS
-from corridor_exp.files import SAFE_NAME
+from corridor_exp.files import ADDRESS, SAFE_NAME
 
 TOO_MANY = 2**31  # images, steps, units: more than a tensor can count
 
@@ -24,8 +24,6 @@ def _slug(text: str) -> str:
 def _path(text: str) -> str:
     if not text or "\0" in text:
         raise ValueError("must be a path")
-    if re.match(r"[A-Za-z][\w+.-]*://", text):
-        raise ValueError("must be a folder of this machine, and no address")
     if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):  # bytes that are no UTF-8
         raise ValueError("must be UTF-8, or a configuration cannot hold it: rename the folder, or give a link to it")
     return text
@@ -38,6 +36,8 @@ def _account(text: str) -> str:
 
 
 def _home(text: str) -> str:
+    if ADDRESS.match(text):
+        raise ValueError("must be a folder of this machine, and no address")
     try:
         Path(text).expanduser()
     except RuntimeError:

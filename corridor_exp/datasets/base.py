@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from corridor_exp.errors import RunError
+from corridor_exp.files import ADDRESS
 from corridor_exp.objective.batches import Batch, DataShape, Loss
 from corridor_exp.objective.ranks import Ranks
 
@@ -121,6 +122,8 @@ def refuse_one_class(labels: np.ndarray, where: object) -> None:
 
 def data_path(root: str) -> Path:
     """The path that `dataset.root` names, with ~ expanded. Raises `RunError` if no file can have that path."""
+    if ADDRESS.match(root):
+        raise RunError(f"dataset.root={root} must be a folder of this machine, and no address")
     try:
         path = Path(root).expanduser()
         path.exists()

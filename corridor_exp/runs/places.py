@@ -10,7 +10,6 @@ from corridor_exp.config.differences import difference, identity
 from corridor_exp.config.schema import Config
 from corridor_exp.config.secrets import without_lost_secrets
 from corridor_exp.errors import UsageError
-from corridor_exp.launcher import rank_size_and_local
 from corridor_exp.runs import reading
 from corridor_exp.runs.layout import CHECKPOINTS, CONFIG_FILE, ENDED, RECORDS_FILE, SUMMARY_FILE, Status
 
@@ -49,12 +48,12 @@ def _nearest(directory: Path) -> Path:
     return next(place for place in (directory, *directory.parents) if os.path.lexists(place))
 
 
-def ended_before(config: Config, directory: Path) -> Status | None:
-    """How a run has ended that is not to go on, which is told in one line. None for any other."""
+def ended_before(config: Config, directory: Path, tell: bool = True) -> Status | None:
+    """How a run has ended that is not to go on, which one line tells. None for any other."""
     status = reading.read_summary(directory).get("status")
     if status not in ENDED or config.resume.override:
         return None
-    if rank_size_and_local()[0] == 0:
+    if tell:
         log.info("this run has %s before; see %s", status, directory / SUMMARY_FILE)
     return Status(status)
 

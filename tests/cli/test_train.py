@@ -91,34 +91,6 @@ def test_row_22_a_run_that_ended_is_not_relabelled(digits_run: Run, capsys, tmp_
     assert "seed: 0 → 7" in capsys.readouterr().err
 
 
-def test_a_strangers_files_are_not_taken_for_a_run(digits_run: Run, capsys, tmp_path) -> None:
-    (tmp_path / "config.yaml").write_text("my: precious\n")
-    assert digits_run("epochs=1", "out_dir=.") == 2
-    assert "holds a config.yaml that no run wrote" in capsys.readouterr().err
-    assert [file.name for file in tmp_path.iterdir() if file.name != "cache"] == ["config.yaml"]
-
-
-@pytest.mark.parametrize(
-    ("argument", "why"),
-    [
-        ("out_dir='https://user:hunter2pw@host/p'", "no address"),
-        ("fork_from='s3://bucket/p'", "no address"),
-        ("logger.wandb.entity=user:hunter2pw@host", "without a login"),
-        ('out_dir="odd\udcff"', "must be UTF-8"),
-        (f"out_dir={'n' * 300}", "the name is too long"),
-        ("model._target_=torchvision.models.resnet18", "unexpected keyword argument 'width'"),
-    ],
-)
-def test_a_folder_is_no_address_and_an_account_no_login(
-    corridor_train: Run, capsys, tmp_path, argument: str, why: str
-) -> None:
-    assert corridor_train("dataset=digits", "model=mlp", "logger=wandb", argument) == 2
-    err = capsys.readouterr().err
-    assert why in err
-    assert "hunter2pw" not in err
-    assert not [file for file in tmp_path.iterdir() if file.name != "cache"]
-
-
 @pytest.mark.parametrize("what", ["torch", "device", "world_size"])
 def test_row_22_another_machine_is_refused_unless_overridden(
     digits_run: Run, capsys, monkeypatch, tmp_path, what: str

@@ -156,7 +156,7 @@ def test_row_22_a_run_whose_config_is_gone_is_refused_in_one_line(digits_run: Ru
 
 def test_row_21_one_runs_misfortune_never_ends_a_sweep(corridor_sweep: Run, monkeypatch, capsys) -> None:
     """Folders that are deleted, damaged or taken by a file between freezing and running."""
-    argv = ["dataset=digits", "model=mlp", "logger=jsonl", *SHORT, "seed=range(5)", "processes=2", "out_dir=out"]
+    argv = ["dataset=digits", "model=mlp", "logger=jsonl", *SHORT, "seed=range(6)", "processes=2", "out_dir=out"]
     with monkeypatch.context() as frozen_only:
         frozen_only.setattr("corridor_exp.cli.sweep.run", lambda *_: 0)
         assert corridor_sweep(*argv) == 0
@@ -165,16 +165,17 @@ def test_row_21_one_runs_misfortune_never_ends_a_sweep(corridor_sweep: Run, monk
     Path("out/2/log.txt").mkdir()
     shutil.rmtree("out/3")
     Path("out/3").touch()
+    Path("out/5/config.yaml").unlink()
     capsys.readouterr()
     assert corridor_sweep(*argv) == 1
     out, err = capsys.readouterr()
     assert "Traceback" not in err
-    assert reading.read(Path("out/4")).status == "completed"
-    assert "4 of 5 runs failed, diverged or were lost" in out
+    assert reading.read(Path("out/0")).status == reading.read(Path("out/4")).status == "completed"
+    assert "4 of 6 runs failed, diverged or were lost" in out
     for remark in ("no config.yaml", "line 2 is no YAML", "log.txt is not a regular file", "Not a directory"):
         assert remark in out
     assert corridor_sweep("out_dir=out", "--status") == 0
-    assert "1 completed" in capsys.readouterr().out
+    assert "2 completed" in capsys.readouterr().out
 
 
 def test_a_sweep_whose_owner_cannot_be_told_is_not_stopped_by_guesswork(tmp_path) -> None:
