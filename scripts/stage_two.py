@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from corridor_exp.figures.claims import best_rate, by_rate
+from corridor_exp.figures.run_statistics import UndecidedError
 from corridor_exp.runs.groups import Runs
 
 GRID = "  - optim=sgd optim.momentum=0 optim.weight_decay=0 optim.lr={rates} seed={seeds}"
@@ -47,5 +48,9 @@ if __name__ == "__main__":
     found = Runs.read(Path(sys.argv[1]))
     if found.unfinished:
         sys.exit(f"{found.unfinished}, and the rule needs them all")
-    if line := next_grid(found, float(sys.argv[2]) if sys.argv[2:] else 0.1):
+    try:
+        line = next_grid(found, float(sys.argv[2]) if sys.argv[2:] else 0.1)
+    except UndecidedError as error:
+        sys.exit(f"{sys.argv[1]}: {error}")
+    if line:
         print(line)

@@ -20,7 +20,7 @@ from corridor_exp.config.settings import Settings
 from corridor_exp.errors import ExitCode, UsageError
 from corridor_exp.launcher import rank_size_and_local
 from corridor_exp.runs.layout import ENDED, LOG_FILE, SLURM_JOBS_FILE, Status
-from corridor_exp.runs.places import refuse_place, refuse_to_write
+from corridor_exp.runs.places import refuse_to_write
 from corridor_exp.streams import steady_streams
 from corridor_exp.sweeps.frozen import Sweep, only_one, owner, thaw
 from corridor_exp.sweeps.status import RunState, state_of
@@ -124,7 +124,6 @@ def carry_out(request: Request, retry_failed: bool = False, fail_fast: bool = Fa
         raise UsageError("several ranks are one run: leave out -m, or start the sweep without torchrun or srun")
     if fail_fast and request.settings.executor == "slurm":
         raise UsageError("--fail-fast is for executor=local: Slurm's tasks do not wait for each other")
-    refuse_place(request.directory)
     refuse_to_write(request.directory)
     request.refuse_mistakes()  # before anything is written
     with only_one(request.directory):

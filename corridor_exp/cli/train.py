@@ -16,13 +16,7 @@ from corridor_exp.config.schema import Config
 from corridor_exp.config.settings import NO_HYDRA, is_of_a_sweep
 from corridor_exp.errors import ExitCode, UsageError
 from corridor_exp.launcher import rank_size_and_local
-from corridor_exp.runs.places import (
-    ended_before,
-    refuse_place,
-    refuse_to_start,
-    refuse_to_write,
-    run_directory,
-)
+from corridor_exp.runs.places import ended_before, refuse_place, refuse_to_start, refuse_to_write, run_directory
 from corridor_exp.signals import StopSignals
 from corridor_exp.streams import steady_streams
 from corridor_exp.yaml_files import to_yaml

@@ -14,7 +14,7 @@ from corridor_exp.errors import ExitCode, RunError
 from corridor_exp.files import write_json
 from corridor_exp.runs import records
 from corridor_exp.runs.layout import ENDED, LOG_FILE
-from corridor_exp.runs.places import refuse_place, refuse_to_write
+from corridor_exp.runs.places import refuse_to_write
 from corridor_exp.runs.text import aligned, shown
 from corridor_exp.streams import steady_streams
 from corridor_exp.sweeps.choosing import Setting, result, settings_of
@@ -79,7 +79,6 @@ def _main(args: argparse.Namespace) -> int:
 
     search = Search(args.arguments, args.config_dir)
     assert search.directory
-    refuse_place(search.directory)
     refuse_to_write(search.directory)
     with only_one(search.directory):
         return carry_out(search)

@@ -18,12 +18,9 @@ def cached(compute: Callable[[], NamedArrays], kind: str, files: Iterable[tuple[
     """The result of `compute`, which runs again only if a file, its size or time, or the label beside it changes."""
     digest = hashlib.sha256(kind.encode())
     for path, label in files:
-        status = Path(path).stat()
-        digest.update(
-            f"{Path(path).absolute()}\0{label}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(
-                errors="surrogateescape"
-            )
-        )
+        place = Path(path).absolute()
+        status = place.stat()
+        digest.update(f"{place}\0{label}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
     cache = user_cache_path("corridor_exp") / f"{digest.hexdigest()[:32]}.npz"
     try:
         with np.load(cache) as stored:

@@ -101,8 +101,8 @@ def draw(runs: Runs, panels: Sequence[str], title: str) -> tuple[Figure, list[Po
 def _images_and_data(runs: Sequence[Run]) -> str:
     """For example "50,000 training images of CIFAR-10", where all runs have the same data."""
     images, names = images_of(runs), {str(run.config.get("dataset.name") or "") for run in runs}
-    name = style.DATASETS.get(only := names.pop(), only) if len(names) == 1 else ""
-    return f"{images} of {name}" if images and name else images
+    name = names.pop() if len(names) == 1 else ""
+    return f"{images} of {style.DATASETS.get(name, name)}" if images and name else images
 
 
 def _problems(groups: Groups, metrics: Sequence[str]) -> list[str]:

@@ -57,9 +57,9 @@ class Wandb:
         self.directory = directory
         if self.online:
             refuse_login_in_address()
-        if self.online and not (self.api_key or has_key()):
-            log.warning("no W&B key found (set WANDB_API_KEY); staying offline")
-            self.online = False
+            if not (self.api_key or has_key()):
+                log.warning("no W&B key found (set WANDB_API_KEY); staying offline")
+                self.online = False
         if not self.online:
             self.run = _open(directory, config, name, "offline", self.project, self.entity)
             return

@@ -100,14 +100,14 @@ class Adapter(GuardedOptimizer):
         if loss is None:
             raise TypeError("the guard needs the loss: optimizer.step(lambda: loss) or optimizer.step(loss=loss)")
         self.grad_norm_sq = squared_norm([p.grad for p in parameters(self) if p.grad is not None])
-        as_tensor = torch.as_tensor(loss)  # some packages detach it
-        n, E = scalar(self.grad_norm_sq), scalar(as_tensor.detach())
+        value = torch.as_tensor(loss)  # a number has no `detach`, which some packages call
+        n, E = scalar(self.grad_norm_sq), scalar(value.detach())
         sound = (abs(n + E) < math.inf) & (n > 0)
         if isinstance(sound, Tensor) and self._can_skip_by_itself():
             self.optimizer.found_inf = (~sound).to(torch.float32)  # type: ignore[attr-defined]
         elif not sound:
             return loss
-        self.optimizer.step(lambda: as_tensor)  # type: ignore[arg-type, return-value]
+        self.optimizer.step(lambda: value)  # type: ignore[arg-type, return-value]
         return loss
 
     def _can_skip_by_itself(self) -> bool:

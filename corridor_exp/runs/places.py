@@ -37,7 +37,8 @@ def refuse_place(directory: Path) -> None:
 
 
 def refuse_to_write(directory: Path) -> None:
-    """Raise `UsageError` if no file can be written there."""
+    """The same, and raise `UsageError` too if no file can be written there."""
+    refuse_place(directory)
     there = _nearest(directory)
     if not os.access(there, os.W_OK | os.X_OK):
         raise UsageError(f"out_dir={directory}: {there} cannot be written")
