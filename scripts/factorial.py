@@ -95,18 +95,22 @@ def growth_ratios(noise: Runs | None, cell: Cell) -> str:
 
 
 def row(runs: Runs, noise: Runs | None, cell: Cell) -> list[str]:
-    clr = in_cell(runs, "CLR", cell)
-    contraction = [1 - r for run in clr for r in early(run, records.DECREASE_RATIO)]
-    indices = [[v for run in clr for v in early(run, key)] for key in INDICES]
-    first = [next(r[records.TRAIN_LR] for r in run.records if records.TRAIN_LR in r) for run in clr]
+    """What is known of a cell. "–" stands for a method whose runs have not ended."""
     finals = []
     for method in METHODS:
         members = in_cell(runs, method, cell)
         finals.append(" ".join(f"{10**y:.2g}" for y in response(members)) if ended(members) else "–")
-    steps = " ".join(f"{steps_to(0.01, run):.0f}" for run in clr)
-    values = [f"{median(first):.2g}", f"{median(contraction):.2f}", *(f"{median(index):.2f}" for index in indices)]
-    values += [growth_ratios(noise, cell), steps]
-    return [cell[0], cell[1], "yes" if cell[2] else "no", *values, *finals]
+    *of_looks, steps = of_clr(clr) if ended(clr := in_cell(runs, "CLR", cell)) else ["–"] * 5
+    return [cell[0], cell[1], "yes" if cell[2] else "no", *of_looks, growth_ratios(noise, cell), steps, *finals]
+
+
+def of_clr(clr: Sequence[Run]) -> list[str]:
+    """The first step, the contraction, both indices, and the steps to a loss of 0.01."""
+    contraction = [1 - r for run in clr for r in early(run, records.DECREASE_RATIO)]
+    indices = [[v for run in clr for v in early(run, key)] for key in INDICES]
+    first = [next(r[records.TRAIN_LR] for r in run.records if records.TRAIN_LR in r) for run in clr]
+    medians = [f"{median(first):.2g}", f"{median(contraction):.2f}", *(f"{median(index):.2f}" for index in indices)]
+    return [*medians, " ".join(f"{steps_to(0.01, run):.0f}" for run in clr)]
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -129,7 +133,7 @@ def main(sweep: Path, noise_sweep: Path | None = None) -> None:
         "steps of CLR to 0.01",
         *(f"last loss, {m}" for m in METHODS),
     ]
-    cells = [cell for cell in product(*LEVELS) if ended(in_cell(runs, "CLR", cell))]
+    cells = [cell for cell in product(*LEVELS) if any(ended(in_cell(runs, method, cell)) for method in METHODS)]
     print(table(header, [row(runs, noise, cell) for cell in cells]), end="\n\n")
     for method in METHODS:
         stems = [s for s in LEVELS[0] if all(ended(in_cell(runs, method, (s, *rest))) for rest in product(*LEVELS[1:]))]
