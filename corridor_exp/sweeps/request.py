@@ -126,6 +126,8 @@ class Request:
             raise self._another(sweep, f": {len(sweep.runs)} runs, here {len(self.configs)}")
         runs = list(self.configs)
         for number, folder in enumerate(sweep.folders):
+            if not folder.exists():  # it begins anew
+                continue
             frozen = thaw(folder, with_changes=False)
             lines = _changes(frozen, runs[number])
             if not lines:

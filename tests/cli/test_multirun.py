@@ -102,6 +102,10 @@ def test_a_refused_change_of_a_whole_sweep_leaves_its_runs_as_they_were(digits_r
     assert digits_run(*common) == 0
     assert "2 of 2 runs" not in capsys.readouterr().err
     assert [file.read_bytes() for file in files] == before
+    assert digits_run(*common, "model.width=8", "resume.override=true") == 1
+    shutil.rmtree("out/1")
+    assert digits_run(*common) == 0  # the refused change is forgotten, and what is gone begins anew
+    assert [file.read_bytes() for file in files[:3]] == before[:3]
     assert digits_run(*common[:2], "epochs=2", "out_dir=out", "resume.override=true") == 0
     assert [json.loads(Path(f"out/{run}/summary.json").read_text())["epoch"] for run in "01"] == [2, 2]
     assert not list(Path("out").glob("*/config.changed.yaml"))
