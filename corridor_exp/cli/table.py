@@ -77,7 +77,11 @@ def _mean_and_range(values: Sequence[float | None]) -> str:
     if not known:
         return "–"
     low, high = min(known), max(known)
-    return shown(known[0]) if low == high else f"{shown(statistics.fmean(known))} ({shown(low)} to {shown(high)})"
+    return (
+        shown(known[0])
+        if len(known) == 1 or low == high
+        else f"{shown(statistics.fmean(known))} ({shown(low)} to {shown(high)})"
+    )
 
 
 if __name__ == "__main__":

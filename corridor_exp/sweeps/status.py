@@ -53,7 +53,8 @@ def state_of(folder: Path, job: str = "") -> RunState:
             return replace(seen, state=Status.FAILED, remark=last_line(folder))
         summary = {}
     if summary:
-        return replace(seen, state=summary["status"], remark=summary.get("error") or "")
+        why = last_line(folder) if run.status == Status.DIVERGED else ""
+        return replace(seen, state=summary["status"], remark=summary.get("error") or why)
     if job and job != "COMPLETED" and not job.startswith("CANCELLED"):
         return replace(seen, state=Status.FAILED, remark=f"Slurm: {job}; {last_line(folder)}")
     if (folder / LOG_FILE).exists() and not changed:

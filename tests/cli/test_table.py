@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from corridor_exp.cli.table import table
@@ -50,3 +51,11 @@ def test_a_key_that_only_some_runs_of_an_option_have_tells_them_apart(tmp_path: 
     assert plain.split()[:4] == ["0", "1", "–", "2"]
     assert amsgrad.split()[:4] == ["2", "3", "True", "2"]
     assert len(grouped([read(tmp_path / str(number)) for number in range(4)])) == 2
+
+
+def test_a_value_that_is_no_number_has_no_range(tmp_path: Path) -> None:
+    ended = {"step": 3, "metrics": {"train/epoch_loss": math.nan}}
+    write_run(tmp_path / "0", [1.0], optim="sgd", lr=0.5, seed=0, status="diverged", ended=ended)
+    (row,) = [line for line in table([tmp_path / "0"]).splitlines() if "diverged" in line]
+    assert "nan" in row
+    assert "to nan" not in row
