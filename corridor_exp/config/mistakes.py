@@ -38,8 +38,9 @@ def first_problem(error: ValidationError, known: Mapping[str, Any]) -> str:
 
 def unknown_key(key: str, known: Mapping[str, Any]) -> str:
     """One line about an unknown key, with the closest key of the tree `known`."""
-    if key == "optim.lr" and _is_tree(optim := known["optim"]):
-        return f"unknown key 'optim.lr': optim={optim.get('name')} computes its step; optim=sgd has a learning rate"
+    if _is_tree(optim := known["optim"]) and (key == "optim.lr" or (key == "lr" and "lr" not in optim)):
+        computes = f"optim={optim.get('name')} computes its step"
+        return f"unknown key {key!r}: {computes}; optim=sgd has a learning rate, optim.lr"
     value = next((path for path, node in nodes(known) if key.startswith(f"{path}.") and not _is_tree(node)), None)
     if value:
         return f"unknown key {key!r}: {value} is a value, and has no keys"
@@ -53,8 +54,10 @@ def closest_key(key: str, known: Mapping[str, Any]) -> str:
     while "." in name and _is_tree(node.get(name.partition(".")[0])):
         first, _, name = name.partition(".")
         node, parent = node[first], f"{parent}{first}."
-    name = name.partition(".")[0]
-    return suggestion(name, [str(sibling) for sibling in node if sibling != name], parent)
+    name, _, rest = name.partition(".")
+    siblings = [str(sibling) for sibling in node if sibling != name]
+    with_rest = [path for path, _ in nodes(node) if rest and path.partition(".")[2] == rest]
+    return suggestion(f"{name}.{rest}", with_rest, parent) or suggestion(name, siblings, parent)
 
 
 def _is_tree(node: Any) -> bool:
