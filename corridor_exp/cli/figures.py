@@ -95,8 +95,9 @@ def draw(name: str, figure: grids.Figure, place: Path | None, out: Path) -> bool
     if runs is None:
         return False
     _complain(runs.runs)
-    smaller = f" (scale={runs.scale})" if runs.scale not in (None, "full") else ""
-    title = figure.title + smaller
+    shown = [f"scale={runs.scale}"] if runs.scale not in (None, "full") else []
+    shown += runs.changed
+    title = f"{figure.title} ({', '.join(shown)})" if shown else figure.title
     if targets := _targets(figure):
         defaults = defaults_of_optimizers()
         style.save(*sensitivity.draw(runs, targets, defaults, title), out / name)

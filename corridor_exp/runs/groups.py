@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from corridor_exp.config.differences import varied_keys
+from corridor_exp.config.settings import UNION, Settings
 from corridor_exp.runs import layout, reading, thinned
 from corridor_exp.runs.layout import ENDED, Status
 from corridor_exp.runs.reading import NOT_EXPERIMENT, Run
@@ -46,7 +47,11 @@ class Runs:
         return cls(
             [folder for part in parts for folder in part.directories],
             [run for part in parts for run in part.runs],
-            [f"figure={figure}", f"scale={parts[0].scale}"],
+            [
+                f"figure={figure}",
+                f"scale={parts[0].scale}",
+                *dict.fromkeys(word for part in parts for word in part.changed),
+            ],
             max(part.time for part in parts),
             ", ".join(sorted({part.commit for part in parts})),
             tuple(lacking),
@@ -74,6 +79,15 @@ class Runs:
     def scale(self) -> str | None:
         return self._chosen.get("scale", "full") if self.figure else None
 
+    @property
+    def changed(self) -> list[str]:
+        """The words of the command by which the runs are another experiment than the figure's."""
+        return [
+            word
+            for word in Settings.take(self.command)[1]
+            if self.figure and word != UNION and not NOT_EXPERIMENT.fullmatch(word.partition("=")[0])
+        ]
+
     def where(self, **wanted: Any) -> list[Run]:
         """The runs whose configuration has these values; `__` stands for a dot in a key."""
         keys = {key.replace("__", "."): value for key, value in wanted.items()}
@@ -85,12 +99,14 @@ class Runs:
 
     def caption(self, what: str) -> str:
         """What is shown, and where it comes from; nothing of what is not known."""
+        changed = f", with {', '.join(self.changed)}" if self.changed else ""
         scale = f"Scale: {self.scale}. " if self.scale else ""
         commit = f"commit {self.commit[:12]}" if self.commit else ""
         places = f"from {', '.join(map(str, self.directories))}"
-        origin = ", ".join(filter(None, [f"{len(self.runs)} runs", self.time[:10], commit, places]))
+        number = len(self.runs)
+        origin = ", ".join(filter(None, [f"{number} run{'s' * (number != 1)}", self.time[:10], commit, places]))
         known = ", ".join(filter(None, [images_of(self.runs), seeds_of(self.runs)]))
-        return f"{what}. {scale}{'; '.join(filter(None, [known[:1].upper() + known[1:], origin]))}."
+        return f"{what}{changed}. {scale}{'; '.join(filter(None, [known[:1].upper() + known[1:], origin]))}."
 
 
 def images_of(runs: Sequence[Run]) -> str:
@@ -103,7 +119,7 @@ def images_of(runs: Sequence[Run]) -> str:
 def seeds_of(runs: Sequence[Run]) -> str:
     """The seeds of the runs; empty where they are not known."""
     seeds = sorted({run.seed for run in runs if run.seed is not None})
-    return f"seeds {', '.join(map(str, seeds))}" if seeds else ""
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" if seeds else ""
 
 
 def grouped(runs: Sequence[Run], apart_from: str = "seed") -> dict[str, list[Run]]:

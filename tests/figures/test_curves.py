@@ -156,6 +156,7 @@ def test_a_folder_without_a_manifest_is_a_sweep_too(tmp_path: Path) -> None:
     assert [run.seed for run in runs.runs] == [2, 10]
     assert (runs.scale, runs.figure, runs.commit) == (None, None, "abc")
     assert runs.caption("How training ends") == f"How training ends. Seeds 2, 10; 2 runs, commit abc, from {tmp_path}."
+    assert runs.among(seed=2).caption("One").startswith("One. Seed 2; 1 run, commit abc")
     assert not Runs.read(tmp_path / "nowhere")
 
 
