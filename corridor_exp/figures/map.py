@@ -204,7 +204,7 @@ def _scatter(axis: Axes, points: Sequence[Point], rows: Sequence[Row]) -> None:
         axis.axvline(threshold, color="black", linestyle="--", linewidth=0.8)
     axis.set(xscale="log", yscale="log", xlabel=f"{PRIMARY} (dashed: threshold from digits)")
     style.plain_ticks(axis.xaxis)
-    axis.set_ylabel("final loss of CLR / of the best rate")
+    axis.set_ylabel("final loss of CLR / of the best rate\n(top: 1,000 and more, or diverged)")
 
 
 def _ranking(axis: Axes, rows: Sequence[Row]) -> None:
