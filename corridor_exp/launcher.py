@@ -1,4 +1,4 @@
-"""The rank of this process in a run, from the environment of torchrun or srun."""
+"""What was given to this process: its rank in a run, by torchrun or srun, and its cores."""
 
 from __future__ import annotations
 
@@ -13,3 +13,8 @@ def rank_size_and_local() -> tuple[int, int, int]:
     if int(env.get("SLURM_STEP_NUM_TASKS", 1)) > 1:  # srun sets it for a step; a batch script does not have it
         return int(env["SLURM_PROCID"]), int(env["SLURM_STEP_NUM_TASKS"]), int(env["SLURM_LOCALID"])
     return 0, 1, 0
+
+
+def cores() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

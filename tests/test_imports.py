@@ -19,10 +19,10 @@ MAY_IMPORT = {  # for each room, the other rooms that it may import
     "optim": {"theory", "objective", "errors"},
     "probes": {"theory", "objective", "runs", "datasets", "errors"},
     "models": {"objective", "errors"},
-    "datasets": {"files", "objective", "errors", "signals"},
+    "datasets": {"files", "objective", "errors", "signals", "launcher"},
     "loggers": {"files", "runs", "config", "errors"},
     "runs": {"config", "files", "yaml_files", "errors"},
-    "config": {"files", "yaml_files", "errors"},
+    "config": {"files", "yaml_files", "errors", "launcher"},
     "engine": {
         "config",
         "files",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 
+from corridor_exp.launcher import cores
+
 MOST_THREADS = 1024
 
 
 def available_threads() -> int:
-    """The cores that this process may use, or OMP_NUM_THREADS if the user has set it."""
+    """The cores, or OMP_NUM_THREADS if the user has set it."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdigit() and 0 < int(asked) <= MOST_THREADS:
-        return int(asked)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(asked) if asked.isdigit() and 0 < int(asked) <= MOST_THREADS else cores()

@@ -30,6 +30,7 @@ from corridor_exp.datasets.base import (
 from corridor_exp.datasets.crops import UNREADABLE, central_crop, random_crop
 from corridor_exp.datasets.sources import Source, find_source, training_numbers
 from corridor_exp.errors import RunError
+from corridor_exp.launcher import cores
 from corridor_exp.objective import Batch
 from corridor_exp.objective.batches import DataShape, LocalBatch, Loss
 from corridor_exp.objective.ranks import ALONE
@@ -115,7 +116,7 @@ class FolderDataset:
         loader: DataLoader[Any] = DataLoader(
             crops,
             batch_sampler=[[(epoch, int(i)) for i in batch[self.ranks.part(len(batch))]] for batch in batches],
-            num_workers=self.workers,
+            num_workers=min(self.workers, cores()),  # more would wait for each other
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # the default would draw from the global generator and change training
             worker_init_fn=_leave_signals_to_the_parent,

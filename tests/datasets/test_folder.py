@@ -16,6 +16,7 @@ from PIL import Image
 
 from corridor_exp import datasets
 from corridor_exp.errors import RunError
+from corridor_exp.launcher import cores
 from corridor_exp.objective import Objective
 from corridor_exp.objective.ranks import Ranks
 from corridor_exp.probes.base import ProbeData
@@ -29,9 +30,10 @@ def folder(root: Path, **options: object) -> datasets.Dataset:
     return datasets.imagefolder(root=str(root), **{**defaults, **CPU, **options})
 
 
+@pytest.mark.filterwarnings("error:This DataLoader will create")  # more workers than cores
 def test_crops_are_a_function_of_seed_epoch_and_image_in_any_worker(tmp_path: Path) -> None:
     root = write_tree(tmp_path / "data", {"train": 6, "val": 2}, size=40)
-    alone, helped = folder(root), folder(root, workers=2)
+    alone, helped = folder(root), folder(root, workers=cores() + 1)
     rng = torch.get_rng_state()
     x, y = all_of(alone, epoch=3, batch_size=5)
     assert torch.equal(rng, torch.get_rng_state())
