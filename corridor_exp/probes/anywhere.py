@@ -129,7 +129,10 @@ def _add_sharpness(seen: Look, objective: Objective, data: Batch | Stream) -> No
 
 
 def _add_noise(seen: Look, objective: Objective, batches: list[Batch], hessian: bool) -> None:
-    seen.add(between(objective, batches, math.inf, hessian))
+    noise = between(objective, batches, math.inf, hessian)
+    seen.add(noise)
+    if seen[records.BATCH_GRAD_NORM_SQ] is None:
+        seen.cannot(noise, "the gradient of a batch is not finite")
     if records.HG_NORM in seen.why:
         seen.cannot([records.BATCH_SHARPNESS], seen.why[records.HG_NORM])
 

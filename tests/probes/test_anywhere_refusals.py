@@ -71,6 +71,15 @@ def test_noise_that_hides_the_gradient_says_so() -> None:
     assert "more batches" in seen.why[records.NOISE_SCALE]
 
 
+def test_a_batch_without_a_finite_gradient_is_not_called_noise() -> None:
+    model, x = small_network(), small_batch(12).x
+    seen = look(model, CROSS_ENTROPY, [x[:4], x[4:8] * math.nan], [Y[:4], Y[4:8]], noise=True)
+    assert seen[records.GROWTH_RATIO] is None
+    assert {seen.why[name] for name in (records.GROWTH_RATIO, records.NOISE_SCALE, records.BATCH_GRAD_NORM_SQ)} == {
+        "the gradient of a batch is not finite"
+    }
+
+
 def frozen() -> nn.Module:
     return small_network().requires_grad_(False)
 
