@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from corridor_exp.datasets.base import data_path, refuse_one_class, renumbered
 from corridor_exp.datasets.cache import cached
-from corridor_exp.datasets.crops import UNREADABLE, opened
+from corridor_exp.datasets.crops import UNREADABLE, opened, refuse_damaged
 from corridor_exp.datasets.download import fetch
 from corridor_exp.datasets.resident import Arrays, Augmentation, ResidentDataset
 from corridor_exp.datasets.tree import Tree, image_tree
@@ -146,7 +146,9 @@ def _decoded(folder: Path, tree: Tree, mode: str) -> Arrays:
 def _pixels(path: str, mode: str) -> np.ndarray:
     """An image file as channels × height × width, uint8."""
     try:
-        with opened(regular(Path(path)).read_bytes()) as image:
+        data = regular(Path(path)).read_bytes()
+        with opened(data) as image:
+            refuse_damaged(data)
             pixels = np.asarray(image.convert(mode))
     except UNREADABLE as error:
         raise RunError(f"cannot read the image {path}: {error}") from error

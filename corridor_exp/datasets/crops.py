@@ -23,6 +23,8 @@ REDUCTIONS = (8, 4, 2)  # a JPEG can be decoded smaller by these factors, which 
 MARGIN = 4  # more rows to decode: at its end libjpeg repeats the last row of colours
 GAP = 2  # a reduced image is resized by at least this factor; tests/datasets/test_crops.py bounds the error
 TABLES = bytes([0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)])  # JPEG markers that may come before the image data
+LOST = "Corrupt JPEG data", "Premature end"  # libjpeg's warnings of data that are not there or make no sense
+LEFT_OVER = "extraneous bytes"  # but not of data behind the last row, which is normal where the rest is not decoded
 UNREADABLE = (
     OSError,
     SyntaxError,
@@ -111,15 +113,29 @@ def _decoded(data: bytes, reduction: int = 1, rows: int | None = None) -> tuple[
     if is_plain:
         cut = _cut_below(rows, data) if rows and rows < height else None
         shape = -(-(rows if rows and cut else height) // reduction), -(-width // reduction)
+        pixels = np.empty((*shape, 3), np.uint8)
         try:
-            # Not strict if cut: the data that remain after the last row are no fault.
-            pixels = simplejpeg.decode_jpeg(cut or data, min_height=shape[0], min_width=shape[1], strict=not cut)
-            if pixels.shape[:2] == shape:
+            simplejpeg.decode_jpeg(cut or data, min_height=shape[0], min_width=shape[1], buffer=pixels)
+            return pixels, reduction
+        except ValueError as warning:  # libjpeg's first one, after it has decoded all it could
+            if LEFT_OVER in str(warning):
                 return pixels, reduction
-        except ValueError:
-            pass  # PIL reports what is wrong, or reads the image nevertheless
+            _refuse_lost(warning)  # anything else is left to PIL
     with opened(data) as image:
         return np.array(image.convert("RGB")), 1
+
+
+def refuse_damaged(data: bytes) -> None:
+    """Raise OSError if libjpeg misses a part of a JPEG, which PIL would fill without a word."""
+    try:
+        simplejpeg.decode_jpeg(data, min_height=1, min_width=1)  # an eighth: the data are read all the same
+    except ValueError as warning:
+        _refuse_lost(warning)
+
+
+def _refuse_lost(warning: ValueError) -> None:
+    if any(word in str(warning) for word in LOST) and LEFT_OVER not in str(warning):
+        raise OSError(str(warning)) from None
 
 
 def _cut_below(rows: int, data: bytes) -> bytes | None:

@@ -229,3 +229,41 @@ def test_what_is_no_image_or_cut_short_cannot_be_read(data: bytes) -> None:
         with pytest.raises(crops.UNREADABLE) as error:
             crop()
         assert "0x" not in str(error.value)
+
+
+def damaged(kind: str) -> bytes:
+    """A photograph of which a part is lost, or of which nothing is lost although libjpeg warns."""
+    data = encoded(picture(400, 500))
+    middle = len(data) // 2
+    return {
+        "a file that was not downloaded whole": data[:middle] + bytes(100_000),
+        "a hole": data[:middle] + data[middle + 200 :],
+        "half, with an end marker": data[:middle] + data[-2:],
+        "bytes left over": data[:-2] + b"left over" + data[-2:],
+        "bytes behind the end": data + b"behind",
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["a file that was not downloaded whole", "a hole", "half, with an end marker"])
+def test_row_8_a_jpeg_of_which_a_part_is_lost_is_refused_where_pil_would_fill_it(kind: str) -> None:
+    data = damaged(kind)
+    assert Image.open(io.BytesIO(data)).convert("RGB").size == (500, 400)
+    for refuses in (central_crop, lambda data, _: crops.refuse_damaged(data)):
+        with pytest.raises(OSError, match=r"remature end of"):
+            refuses(data, 64)
+    refused = 0
+    for seed in range(40):
+        try:
+            random_crop(data, 224, Random(seed))
+        except OSError:
+            refused += 1
+    assert refused >= (8 if kind == "a hole" else 36)  # the others do not reach down to the damage
+
+
+@pytest.mark.parametrize("kind", ["bytes left over", "bytes behind the end"])
+def test_a_jpeg_with_more_bytes_than_it_needs_is_read(kind: str) -> None:
+    """ImageNet has such files."""
+    data, whole = damaged(kind), encoded(picture(400, 500))
+    crops.refuse_damaged(data)
+    assert torch.equal(central_crop(data, 64), central_crop(whole, 64))
+    assert torch.equal(random_crop(data, 64, Random(1)), random_crop(whole, 64, Random(1)))

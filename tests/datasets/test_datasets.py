@@ -197,6 +197,12 @@ def test_a_broken_image_is_named(tmp_path: Path) -> None:
     broken.write_bytes(broken.read_bytes()[:200])
     with pytest.raises(RunError, match=str(broken)):
         datasets.cifar10(root=str(root), download=False, **CPU)
+    broken.unlink()
+    jpeg = root / "train" / "a" / "1.jpg"
+    Image.open(root / "train" / "a" / "0.png").save(jpeg)
+    jpeg.write_bytes(jpeg.read_bytes()[:-300] + b"\xff\xd9")  # which PIL alone would read
+    with pytest.raises(RunError, match=rf"cannot read the image {jpeg}: Corrupt JPEG data: premature end"):
+        datasets.cifar10(root=str(root), download=False, **CPU)
 
 
 def test_the_official_release_is_read_and_its_absence_names_the_cures(tmp_path: Path, monkeypatch) -> None:
