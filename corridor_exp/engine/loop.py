@@ -32,6 +32,7 @@ from corridor_exp.runs.records import Metrics, Record
 
 Measured = dict[str, Tensor | float]
 TEST_BATCH = 1000
+ROUNDING = torch.finfo(torch.float32).eps  # at a smaller loss a gradient, or its square, can round to 0
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,7 @@ class Engine(Resumable):
         return measured
 
     def _is_sound(self, loss: Tensor, norm_sq: Tensor) -> Any:
-        """Whether the run can go on: E and g are finite, and g is not 0 away from the minimum.
+        """Whether the run can go on: E and g are finite, and g is not 0 away from the minimum, which is 0 to rounding.
 
         An overflow in fp16 does not count while the scale is at least 1, because the scaler makes the scale smaller.
         """
@@ -191,7 +192,7 @@ class Engine(Resumable):
         bounded = abs(n) < math.inf
         if self.scaler and (scale := self.scaler._get_scale_async()) is not None:
             bounded = bounded | (scalar(scale) >= 1)
-        return (abs(E) < math.inf) & bounded & ((n != 0) | (E <= 0))
+        return (abs(E) < math.inf) & bounded & ((n != 0) | (E <= ROUNDING))
 
     def _read(self, measured: Measured) -> Metrics:
         """Copy the numbers of a record to the host. Here the loop waits for the device."""

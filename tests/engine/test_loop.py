@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -156,6 +157,13 @@ def test_row_7_a_zero_gradient_away_from_the_minimum_ends_the_run_as_diverged() 
     before = weights(engine)
     assert engine.train() == "diverged"
     assert same(before, weights(engine))
+
+
+def test_row_7_a_gradient_that_rounds_to_zero_at_a_tiny_loss_is_no_divergence(corridor_train, capsys) -> None:
+    argv = ["dataset=breast_cancer", "model=logistic", "optim=clr", "batch_size=10", "epochs=30", "log_every=1"]
+    assert corridor_train(*argv, "probe=none", "logger=jsonl", "out_dir=run") == 0
+    seen = list(records.read_records(Path("run")))
+    assert any(0 < r[records.TRAIN_LOSS] < 1e-20 and r[records.TRAIN_GRAD_NORM] == 0 for r in seen)
 
 
 def test_row_7_a_loss_of_exactly_zero_is_convergence() -> None:
