@@ -101,7 +101,7 @@ class Runs:
         """What is shown, and where it comes from; nothing of what is not known."""
         changed = f", with {', '.join(self.changed)}" if self.changed else ""
         scale = f"Scale: {self.scale}. " if self.scale else ""
-        commit = f"commit {self.commit[:12]}" if self.commit else ""
+        commit = f"commit {', '.join(name[:12] for name in self.commit.split(', '))}" if self.commit else ""
         places = f"from {', '.join(map(str, self.directories))}"
         number = len(self.runs)
         origin = ", ".join(filter(None, [f"{number} run{'s' * (number != 1)}", self.time[:10], commit, places]))
