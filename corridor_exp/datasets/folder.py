@@ -74,7 +74,7 @@ class FolderDataset:
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         folder = data_path(root)
         self.skip_corrupt = skip_corrupt
-        self.skipped: set[str] = set()  # in this process only: a resumed run starts empty
+        self.skipped: set[str] = set()
         train, test = find_source(folder, ["train"]), find_source(folder, ["val", "validation", "test"])
         if train is None:
             raise RunError(

@@ -23,8 +23,8 @@ class Output:
         self.stack = ExitStack()
         self.mirrors: Mirrors | None = None
 
-    def open(self, environment: dict[str, Any], keep_bytes: int) -> None:
-        """Go on after the first `keep_bytes` bytes of the records; later bytes are dropped.
+    def open(self, environment: dict[str, Any], keep_bytes: int, began: int) -> None:
+        """Go on from step `began`, after the first `keep_bytes` bytes of the records; later bytes are dropped.
 
         `environment` becomes part of each checkpoint.
         """
@@ -34,7 +34,7 @@ class Output:
         if dropped := self.writer.dropped:
             log.warning("%s bytes of records are newer than the checkpoint: dropped, and trained again", f"{dropped:,}")
         folder, keep = self.directory / layout.CHECKPOINTS, self.config.checkpoint.keep
-        self.saver = checkpoint.Saver(folder, keep, before=self.writer.sync)
+        self.saver = checkpoint.Saver(folder, keep, before=self.writer.sync, began=began)
         self.stack.callback(self.saver.close)
         self.mirrors = Mirrors([option.build() for option in self.config.logger.values()])
         name = f"{self.config.name}/{self.directory.name}"

@@ -126,7 +126,9 @@ def _cause(problem: Exception) -> str:
 
 def _train(engine: Engine, config: Config, output: Output) -> Status:
     """Load the checkpoint of an earlier start, train, and write records, mirrors and checkpoints."""
-    saved = checkpoint.load_newest(output.directory / layout.CHECKPOINTS)
+    file = output.directory / layout.RECORDS_FILE
+    written = file.stat().st_size if file.exists() else 0
+    saved = checkpoint.load_newest(output.directory / layout.CHECKPOINTS, written)
     if saved:
         _refuse_another_machine(saved["environment"], engine, config)
         _go_on_from(saved, engine, config)
@@ -141,6 +143,7 @@ def _train(engine: Engine, config: Config, output: Output) -> Status:
     elif parent := config.parent():
         _go_on_from(checkpoint.load_one(parent[0] / layout.CHECKPOINTS, parent[1]), engine, config)
         engine.progress.began = step = engine.progress.step
+        engine.dataset.skipped = set()
         log.info("forked from %s at step %d, going on to %d", config.fork_from, step, engine.total_steps)
         if step >= engine.total_steps:
             raise RunError(f"fork_from={config.fork_from} has nothing left to train: set epochs or max_steps higher")
@@ -152,7 +155,8 @@ def _train(engine: Engine, config: Config, output: Output) -> Status:
         return engine.train()
     status = Status.FAILED
     try:
-        output.open(numerics(engine), keep_bytes=saved["records_bytes"] if saved else 0)
+        keep_bytes, began = (saved["records_bytes"], engine.progress.step) if saved else (0, 0)
+        output.open(numerics(engine), keep_bytes, began)
         layout.take_change(output.directory, to_yaml(config.public()).encode())
         write_total_steps(output.directory, engine.total_steps)
         log.info(_greeting(engine, output.directory))

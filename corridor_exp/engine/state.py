@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.amp import GradScaler
 from torch.optim.lr_scheduler import LRScheduler
 
+from corridor_exp.datasets.base import Dataset
 from corridor_exp.objective import Objective
 from corridor_exp.objective.ranks import cut_like, whole
 from corridor_exp.optim import GuardedOptimizer
@@ -55,6 +56,7 @@ class Resumable:
     """The part of an `Engine` that a checkpoint holds."""
 
     objective: Objective
+    dataset: Dataset
     optimizer: GuardedOptimizer
     schedule: LRScheduler | None
     scaler: GradScaler | None
@@ -70,6 +72,7 @@ class Resumable:
             "progress": asdict(self.progress),
             "micro_batch": objective.micro_batch,
             "loss_sum": self.loss_sum,
+            "skipped": sorted(self.dataset.skipped),
             "model": whole(objective.model.state_dict()),
             "optimizer": whole(self.optimizer.state_dict()),
             "schedule": self.schedule.state_dict() if self.schedule else None,
@@ -83,6 +86,7 @@ class Resumable:
         objective = self.objective
         self.progress = Progress(**state["progress"])
         self.loss_sum.copy_(state["loss_sum"])
+        self.dataset.skipped = set(state["skipped"])
         if not renewed.micro_batch:
             objective.micro_batch = state["micro_batch"]
         params = dict(objective.model.named_parameters())

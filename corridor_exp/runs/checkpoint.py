@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import math
 import pickle
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -34,9 +35,14 @@ class Saver:
     At most one write runs at a time, and the next save waits for it. The next call raises the error of a write.
     """
 
-    def __init__(self, directory: Path, keep: int, before: Callable[[], None]) -> None:
-        """`before` is called before each write, in the thread that writes. It flushes the records."""
+    def __init__(self, directory: Path, keep: int, before: Callable[[], None], began: int = 0) -> None:
+        """`before` is called before each write, in the thread that writes. It flushes the records.
+
+        The run goes on from step `began`, so the files of later steps are damaged or useless. They stay until there is
+        a new one, and never take the place of a good one.
+        """
         self.directory, self.keep, self.before = directory, keep, before
+        self.useless = [file.path for file in _files(directory) if file.kind == "step" and file.step > began]
         self.thread = ThreadPoolExecutor(1, "checkpoint")
         self.writing: Future[object] | None = None
 
@@ -56,7 +62,8 @@ class Saver:
 
     def _write(self, step: int, state: dict[str, Any], kind: Kind) -> None:
         self.before()
-        save(self.directory, step, state, self.keep if kind == "step" else 1, kind)
+        save(self.directory, step, state, self.keep if kind == "step" else 1, kind, self.useless)
+        self.useless = []
 
     def raise_error(self) -> None:
         """Raise the error of a write that has ended. Does not wait."""
@@ -64,8 +71,10 @@ class Saver:
             self.wait()
 
 
-def save(directory: Path, step: int, state: dict[str, Any], keep: int, kind: Kind = "step") -> Path:
-    """Write `state` as the checkpoint of `step`, then drop all but the newest `keep` of its kind."""
+def save(
+    directory: Path, step: int, state: dict[str, Any], keep: int, kind: Kind = "step", useless: Sequence[Path] = ()
+) -> Path:
+    """Write `state` as the checkpoint of `step`, then drop useless files, and all but the newest `keep` of its kind."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     content = buffer.getvalue()
@@ -75,6 +84,8 @@ def save(directory: Path, step: int, state: dict[str, Any], keep: int, kind: Kin
         write_atomically(path, content)
     except (RunError, OSError) as error:
         raise RunError(f"{in_words(error)}; the checkpoints before it are intact") from error
+    for place in {*useless} - {path}:
+        place.unlink(missing_ok=True)
     others = [file for file in _files(directory) if file.kind == kind and file.path != path]
     # Of the same step, such as before an evaluation; or of later ones, behind which the run has gone back.
     overtaken = [file for file in others if file.step >= step]
@@ -84,11 +95,21 @@ def save(directory: Path, step: int, state: dict[str, Any], keep: int, kind: Kin
     return path
 
 
-def load_newest(directory: Path) -> dict[str, Any] | None:
-    """The newest checkpoint whose content matches its name, or None. Skipped files are logged."""
+def load_newest(directory: Path, written: float = math.inf) -> dict[str, Any] | None:
+    """The newest checkpoint whose content matches its name, or None. Skipped files are logged.
+
+    `written` is the length of the records in bytes. A checkpoint that came after more of them is skipped too, if there
+    is one that did not.
+    """
     for leftover in directory.glob(".*.tmp"):
         leftover.unlink()
-    return next(load_all(directory), None)
+    newest = None
+    for state in load_all(directory):
+        if state.get("records_bytes", 0) <= written:
+            return state
+        log.warning("the newest records are lost: trying a checkpoint that came before them")
+        newest = newest or state
+    return newest
 
 
 def load_all(directory: Path) -> Iterator[dict[str, Any]]:

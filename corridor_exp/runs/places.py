@@ -64,7 +64,8 @@ def refuse_to_start(config: Config, directory: Path) -> None:
 
     A run that ended before its first record, for instance because data were missing, may be started with changes.
     """
-    if not (directory / RECORDS_FILE).exists() and reading.read_summary(directory).get("status") not in ENDED:
+    has_begun = (directory / RECORDS_FILE).exists() or any((directory / CHECKPOINTS).glob("*.pt"))
+    if not has_begun and reading.read_summary(directory).get("status") not in ENDED:
         parent = config.parent()
         if parent and not (parent[0] / CHECKPOINTS).is_dir():
             raise UsageError(

@@ -107,6 +107,9 @@ def test_row_8_broken_files_are_left_out_on_request_told_once_and_counted(
     accuracies = [r["train/accuracy"] for r in written[:4]]
     assert any((accuracy * 6) % 1 > 1e-6 for accuracy in accuracies)  # some batches have fewer than six images
     assert (written[-1]["test/accuracy"] * 7) % 1 == pytest.approx(0, abs=1e-6)
+    argv += ["dataset.skip_corrupt=true", "out_dir=half"]
+    assert corridor_train(*argv, "max_steps=4") == corridor_train(*argv, "max_steps=5", "resume.override=true") == 0
+    assert json.loads(Path("half/summary.json").read_text())["corrupt_images"] == 3  # also those of the first epoch
 
 
 def test_a_worker_that_is_killed_is_told_in_one_line(tmp_path: Path, monkeypatch) -> None:

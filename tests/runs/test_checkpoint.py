@@ -124,6 +124,31 @@ def test_the_best_is_kept_beside_the_newest_and_is_a_checkpoint_like_any_other(t
     assert [file.name.split(".")[0] for file in sorted(tmp_path.iterdir())] == ["best_000000004", "step_000000003"]
 
 
+def test_row_3_a_damaged_file_never_takes_the_place_of_a_good_one(tmp_path) -> None:
+    good, newest = save(tmp_path, 650), save(tmp_path, 668)
+    newest.write_bytes(b"torn")
+    saver = checkpoint.Saver(tmp_path, keep=2, before=lambda: None, began=650)
+    assert newest.exists()  # until there is a new one
+    saver.save(700, {"step": 700})
+    saver.save(750, {"step": 750})
+    saver.close()
+    assert not newest.exists()
+    assert not good.exists()
+    assert [state["step"] for state in checkpoint.load_all(tmp_path)] == [750, 700]
+    newest.write_bytes(b"torn")
+    saver = checkpoint.Saver(tmp_path, keep=2, before=lambda: None)
+    saver.close()
+    assert newest.exists()
+
+
+def test_row_11_a_checkpoint_whose_records_are_lost_is_passed_over_for_one_before_it(tmp_path, caplog) -> None:
+    for step in (1, 2, 3):
+        checkpoint.save(tmp_path, step, {"step": step, "records_bytes": 100 * step}, keep=9)
+    assert checkpoint.load_newest(tmp_path, 300)["step"] == 3
+    assert checkpoint.load_newest(tmp_path, 299)["step"] == 2
+    assert checkpoint.load_newest(tmp_path, 99)["step"] == 3  # as there is no other: the run says what is lost
+
+
 class Disk:
     """A disk that writes when it is told to, or fails."""
 

@@ -13,6 +13,7 @@ import corridor_exp.engine.run
 from corridor_exp.engine.loop import Engine
 from corridor_exp.loggers import wandb
 from corridor_exp.runs import checkpoint, layout, reading
+from corridor_exp.runs.records import read_records
 from corridor_exp.sweeps.frozen import Sweep
 from tests.conftest import SmallDisk, without_time
 
@@ -135,6 +136,19 @@ def test_row_11_records_that_go_during_a_run_are_noticed_and_it_is_not_completed
         assert reading.read_summary(Path("out"))["status"] == "failed"
     else:
         assert not Path("out").exists()
+
+
+def test_row_11_a_last_line_that_is_cut_after_the_last_save_is_dropped_and_trained_again(
+    digits_run: Run, capsys
+) -> None:
+    assert digits_run(*SHORT, "out_dir=whole") == 0
+    assert digits_run(*SHORT, "max_steps=20", "checkpoint.every=8", "out_dir=out") == 0
+    with open(Path("out", layout.RECORDS_FILE), "r+b") as file:
+        file.truncate(Path("out", layout.RECORDS_FILE).stat().st_size - 10)
+    assert digits_run(*SHORT, "checkpoint.every=8", "resume.override=true", "out_dir=out") == 0
+    assert "records are newer than the checkpoint: dropped, and trained again" in capsys.readouterr().err
+    whole, again = (without_time(list(read_records(Path(place)))) for place in ("whole", "out"))
+    assert again == whole
 
 
 def test_row_10_checkpoints_that_go_during_a_run_are_saved_again(digits_run: Run, monkeypatch) -> None:
