@@ -89,22 +89,26 @@ def draw(name: str, figure: grids.Figure, place: Path | None, out: Path) -> bool
         style.save(*surfaces.draw(figure.title), out / name)
         _caption(out / name, f"{figure.title}. No runs: surfaces of corridor_exp.theory.")
         return True
-    if not (figure.panels or _targets(figure)):
+    targets = _targets(figure)
+    if not (figure.panels or targets):
         raise UsageError(f"{name} has no panels to draw: conf/figure/{name}.yaml says how its runs are read")
     runs = find(name, place)
     if runs is None:
         return False
     _complain(runs.runs)
+    what = figure.title if runs.figure or targets else runs.networks  # any runs can be drawn as a figure draws its own
     shown = [f"scale={runs.scale}"] if runs.scale not in (None, "full") else []
     shown += runs.changed
-    title = f"{figure.title} ({', '.join(shown)})" if shown else figure.title
-    if targets := _targets(figure):
+    title = f"{what} ({', '.join(shown)})" if shown else what
+    if targets:
         defaults = defaults_of_optimizers()
+        if not rivals.methods_of(runs, targets, defaults):
+            return False
         style.save(*sensitivity.draw(runs, targets, defaults, title), out / name)
         (out / f"{name}.md").write_text(rivals.table(runs, targets, defaults) + "\n", encoding="utf-8")
     else:
         style.save(*curves.draw(runs, figure.panels, title), out / name)
-    _caption(out / name, runs.caption(figure.title))
+    _caption(out / name, runs.caption(what))
     return True
 
 
@@ -143,12 +147,13 @@ def stability(place: Path | None, out: Path) -> None:
 
 def draw_map(place: Path, out: Path) -> None:
     """Print the table of the map, and draw it. `place` holds its sweeps, or files that scripts/thin_lines.py wrote."""
-    from corridor_exp.figures import map, style
+    from corridor_exp.figures import cases, map, style
     from corridor_exp.runs import thinned
 
     found = thinned.runs_below(place)
     _complain(found)
-    runs = [run for run in found if run.records and not run.faults]
+    whole = [run for run in found if run.records and not run.faults]
+    runs = [run for run in whole if all(run.config.get(key) is not None for key in cases.NEEDED)]
     if not runs:
         raise UsageError(f"no runs in {place}: corridor-sweep figure=map_digits, map_full and map_cifar make them")
     drawn = map.Map.of(runs)

@@ -21,6 +21,7 @@ MARGIN = 1.25  # of the loss over the best rate's loss; a case within it is a ti
 ZERO = 1e-4  # a smaller loss counts as this
 BELOW, TIE, ABOVE = "below", "tie", "above"
 CLR, CAPPED, TRUST, SGD = "CLR", "CLR, cap 1", "clr_trust", "SGD"
+NEEDED = "dataset.name", "model.width", "batch_size", "max_steps", "optim.name"  # keys that a run of the map has
 COMPLETE = {CLR: 2, CAPPED: 1, TRUST: 1, SGD: 5}  # runs of a setting, by method
 
 

@@ -88,6 +88,12 @@ class Runs:
             if self.figure and word != UNION and not NOT_EXPERIMENT.fullmatch(word.partition("=")[0])
         ]
 
+    @property
+    def networks(self) -> str:
+        """The networks and their data, for example "mlp on digits"."""
+        names = [[run.config.get(f"{group}.name") or "?" for group in ("model", "dataset")] for run in self.runs]
+        return ", ".join(sorted({f"{model} on {data}" for model, data in names}))
+
     def where(self, **wanted: Any) -> list[Run]:
         """The runs whose configuration has these values; `__` stands for a dot in a key."""
         keys = {key.replace("__", "."): value for key, value in wanted.items()}

@@ -51,6 +51,16 @@ def test_a_caption_says_by_what_the_runs_are_not_those_of_the_figure(fig5: Path,
     assert not any(word in said for word in own if word != "+")
 
 
+def test_runs_of_something_else_are_named_as_what_they_are_or_not_drawn(tmp_path: Path, capsys) -> None:
+    write_run(tmp_path / "runs" / "a", [1.0, 0.5], dataset={"name": "digits"}, model={"name": "mlp"})
+    main(["fig5", "--runs", "runs"])
+    assert "fig5: mlp on digits. Seed 30; 1 run" in capsys.readouterr().out
+    for figure in ("rivals", "rivals_small", "map"):
+        with pytest.raises(SystemExit, match="2"):
+            main([figure, "--runs", "runs"])
+        assert "no runs" in capsys.readouterr().err
+
+
 def test_runs_may_lie_anywhere(fig5: Path, tmp_path: Path) -> None:
     elsewhere = fig5.rename(tmp_path / "fig5")
     main(["fig5", "--runs", str(elsewhere), "--out", "a"])
