@@ -94,6 +94,10 @@ class Engine(Resumable):
         return -(-self.progress.images // self.plan.batch_size)
 
     @property
+    def at_end_of_epoch(self) -> bool:
+        return self.position == self.steps_per_epoch
+
+    @property
     def total_steps(self) -> int:
         """All steps of the run, done and to come. Correct also after a resume with another batch size."""
         to_come = (self.plan.epochs - self.progress.epoch) * self.steps_per_epoch - self.position
@@ -118,27 +122,27 @@ class Engine(Resumable):
     def _epoch(self, bar: tqdm[Any]) -> Status | None:
         """Train from the current position to the end of the epoch. Returns how the run ended, or None if it goes on."""
         progress = self.progress
-        if progress.step >= self.total_steps and not progress.pending:
-            return Status.COMPLETED
+        if progress.step >= self.total_steps:
+            return self._end_epoch(bar) if progress.pending else Status.COMPLETED
         for batch in self.dataset.train_batches(progress.epoch, self.plan.batch_size, self.position):
             measured = self._step(batch)
             bar.update()
-            ends_epoch = self.position == self.steps_per_epoch
+            ends_run = progress.step == self.total_steps
             if measured:
                 progress.pending = self._read(measured)
                 diverged = not self.sound
-                if diverged or not ends_epoch:  # an epoch's last record waits for the evaluation
+                if diverged or not (ends_run or self.at_end_of_epoch):  # a last record waits for the evaluation
                     self._record(bar)
                 if diverged:
                     return Status.DIVERGED
             stop, due = self.ranks.any(self.should_stop(), self._is_due())
             if stop:
                 return Status.PREEMPTED
-            if progress.step == self.total_steps and not ends_epoch:
-                return Status.COMPLETED
             if due and self.sound:
                 self.save(self.state_dict())
                 self.saved = time.perf_counter()
+            if ends_run:  # within an epoch, by max_steps
+                break
         return self._end_epoch(bar)
 
     def _step(self, batch: Batch) -> Measured:
@@ -203,21 +207,27 @@ class Engine(Resumable):
         return {k: None if k.startswith("probe/") and v != v else v for k, v in metrics.items()}
 
     def _end_epoch(self, bar: tqdm[Any]) -> Status | None:
-        """Evaluate, and emit the record of the epoch's last step. Returns how the run ended, or None if it goes on."""
+        """Evaluate, and emit the record of the last step of an epoch or of the run.
+
+        Returns how the run ended, or None if it goes on.
+        """
         progress, plan = self.progress, self.plan
-        loss = self.loss_sum.item() / progress.seen
-        # At a mean loss of exactly 0 nothing is left to learn. A loss of the user's own may be negative.
-        reached = loss == 0 if plan.target_loss is None else loss <= plan.target_loss
-        ends = progress.step == self.total_steps or reached
-        tested: Metrics | None = {}
+        metrics: Metrics = {}
+        ends = progress.step == self.total_steps
+        if whole := self.at_end_of_epoch:
+            metrics[records.TRAIN_EPOCH_LOSS] = loss = self.loss_sum.item() / progress.seen
+            # At a mean loss of exactly 0 nothing is left to learn. A loss of the user's own may be negative.
+            ends |= loss == 0 if plan.target_loss is None else loss <= plan.target_loss
         if ends or (progress.epoch + 1) % plan.eval_every == 0:
             tested = self.evaluate()
-        if tested is None:
-            return Status.PREEMPTED
-        metrics = progress.pending = {**progress.pending, records.TRAIN_EPOCH_LOSS: loss, **tested}
+            if tested is None:
+                return Status.PREEMPTED
+            metrics |= tested
+        metrics = progress.pending = {**progress.pending, **metrics}
         self._record(bar)
-        self.loss_sum.zero_()
-        progress.epoch, progress.images, progress.seen = progress.epoch + 1, 0, 0
+        if whole:
+            self.loss_sum.zero_()
+            progress.epoch, progress.images, progress.seen = progress.epoch + 1, 0, 0
         if self._is_best(metrics) and self.sound:
             self.save(self.state_dict(), "best")
         return Status.COMPLETED if ends else None
