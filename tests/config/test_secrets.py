@@ -40,6 +40,7 @@ SECRET_KEYS = """
     api_key apikey API_KEY apiKey x-api-key hub.token token hf_token authToken accessToken access_key accessKeyId
     private_key privateKey secret client_secret AWS_SECRET_ACCESS_KEY password passwd db_password pwd pass passphrase
     credentials credential auth auth_header authorization Authorization bearer cookie signing_key ssh_key
+    wandb_key openai_key hf_key github_pat db_pw dsn access_tokens api_tokens
     logger.wandb.api_key logger.mine.credentials.user logger.mine.api_key.0 +logger.mine.pwd ++api_key
 """.split()  # noqa: SIM905
 PLAIN_KEYS = """
@@ -102,6 +103,9 @@ def _values(tree: Any) -> Iterator[Any]:
         ("run@600", "run@600"),
         ("a@b", "a@b"),
         ("num_tokens=7 and api_key=null", "num_tokens=7 and api_key=null"),
+        ("Authorization: Basic aHVudGVyMjo=", "Authorization: Basic <redacted>"),
+        ("https://host/v1?key=hunter2&n=3", "https://host/v1?key=<redacted>&n=3"),
+        ("a basic configuration, key=value", "a basic configuration, key=value"),
         ("logger.wandb.api_key: should be a valid string", "logger.wandb.api_key: should be a valid string"),
     ],
 )
