@@ -179,7 +179,14 @@ def _batches(x: Any, y: Any, loss_fn: Any, noise: bool) -> list[Batch]:
     xs, ys = (x, y) if isinstance(x, list) else ([x], [y])
     if not isinstance(ys, list) or len(xs) != len(ys) or not xs:
         raise RunError("x and y must be two batches, or two lists of as many batches")
-    sizes = {length(part) for part in xs}
+    try:
+        sizes = {length(part) for part in xs}
+    except TypeError:
+        raise RunError(
+            "x has no number of images: give a tensor of a batch, or a tuple or dictionary of such"
+        ) from None
+    if 0 in sizes:
+        raise RunError("a batch is empty: give at least one image")
     if noise and (len(xs) < 2 or len(sizes) > 1):
         raise RunError("noise=True needs lists of at least two batches of one size: leave out a smaller last one")
     if len(xs) > 1 and getattr(loss_fn, "reduction", "mean") == "sum":
@@ -202,6 +209,8 @@ def _checked(loss_fn: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Tens
             raise RunError(
                 f"loss_fn must return the mean loss of the batch, a scalar, and returns {what}: take its mean"
             )
+        if torch.is_grad_enabled() and not E.requires_grad:
+            raise RunError("the loss depends on no parameter that requires a gradient: was it detached?")
         return E.reshape(())
 
     return loss

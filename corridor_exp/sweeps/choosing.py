@@ -12,10 +12,12 @@ from corridor_exp.config.differences import written_keys
 from corridor_exp.runs import reading, records
 from corridor_exp.runs.layout import Status
 
+OF_YAML = {"None": "null", "True": "true", "False": "false"}  # so that a value can be given to a command again
+
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting of the searched keys, and its runs, which differ in their seed alone."""
+    """One setting of the searched keys, as on a command line, and its runs, which differ in their seed alone."""
 
     values: dict[str, str]
     runs: list[reading.Run]
@@ -57,7 +59,8 @@ def settings_of(folders: Sequence[Path], keys: Sequence[str], metric: str) -> li
     groups: dict[tuple[str, ...], list[reading.Run]] = {}
     for run in map(reading.read, folders):
         config = written_keys(run.tree)
-        groups.setdefault(tuple(config.get(key, "–") for key in keys), []).append(run)
+        values = (config.get(key, "–") for key in keys)
+        groups.setdefault(tuple(OF_YAML.get(value, value) for value in values), []).append(run)
     return [Setting(dict(zip(keys, values, strict=True)), runs, metric) for values, runs in groups.items()]
 
 

@@ -161,6 +161,13 @@ def test_of_equal_accuracies_the_lower_loss_is_better(corridor_tune: Run, preten
     assert found()["best"] == {"optim.lr": "0.2"}
 
 
+def test_the_best_can_be_given_to_a_command_again(corridor_tune: Run, pretend, capsys) -> None:
+    pretend(lambda c: {records.TEST_ACCURACY: 0.5, records.TEST_LOSS: c["optim"]["step_cap"] or 0.0})
+    assert corridor_tune(*DIGITS, "optim=clr", "optim.step_cap=1,10,null") == 0
+    assert found()["best"] == {"optim.step_cap": "null"}
+    assert "best: optim.step_cap=null" in capsys.readouterr().out
+
+
 def test_the_cost_of_a_target_counts_only_where_the_target_is_reached(corridor_tune: Run, pretend) -> None:
     """The cheapest run has not got there; nothing is held out for a metric of training."""
 

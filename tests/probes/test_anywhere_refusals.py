@@ -101,6 +101,10 @@ SUM, EACH = nn.CrossEntropyLoss(reduction="sum"), nn.CrossEntropyLoss(reduction=
         (small_network(), CROSS_ENTROPY, [], [], {}, "two lists"),
         (small_network(), CROSS_ENTROPY, X, Y, {"noise": True}, "at least two batches"),
         (small_network(), CROSS_ENTROPY, [X, X[:4]], [Y, Y[:4]], {"noise": True}, "smaller last"),
+        (small_network(), CROSS_ENTROPY, None, Y, {}, "no number of images"),
+        (small_network(), CROSS_ENTROPY, X.sum(), Y, {}, "no number of images"),
+        (small_network(), CROSS_ENTROPY, X[:0], Y[:0], {}, "empty"),
+        (small_network(), lambda outputs, y: CROSS_ENTROPY(outputs.detach(), y), X, Y, {}, "detached"),
     ],
 )
 def test_what_cannot_be_measured_at_all_is_refused_with_the_cure(model, loss_fn, x, y, options, words: str) -> None:
