@@ -79,7 +79,11 @@ def looks_at_checkpoints(directory: Path) -> list[records.Record]:
     if downloads := data.get("download"):
         data["download"] = False  # the folder may come from another machine, with data that are not here
     try:
-        engine = build_engine(Config.parse(stored))
+        config = Config.parse(stored)
+    except UsageError as error:
+        raise UsageError(f"{directory / layout.CONFIG_FILE}: {error}") from None
+    try:
+        engine = build_engine(config)
     except RunError as error:
         if not downloads:
             raise

@@ -126,6 +126,15 @@ def test_a_run_without_looks_or_checkpoints_says_how_to_get_some(digits_run, cap
     assert "probe=corridor" in capsys.readouterr().err
 
 
+def test_a_folder_whose_configuration_is_no_runs_is_named(digits_run, capsys) -> None:
+    digits_run("epochs=1", "probe=none", "out_dir=plain")
+    Path("plain/config.yaml").write_text("optim:\n  name: clr\n")
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match="2"):
+        main(["plain"])
+    assert "plain/config.yaml: seed is required" in capsys.readouterr().err
+
+
 def test_the_atlas_downloads_no_data_set(corridor_train, monkeypatch, capsys, tmp_path: Path) -> None:
     """A folder from elsewhere names a data set that is not here."""
     monkeypatch.setattr("corridor_exp.datasets.cifar_mnist.fetch", lambda *args: pytest.fail("downloads"))
