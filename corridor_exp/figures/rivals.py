@@ -42,7 +42,10 @@ class Point:
 
 @dataclass(frozen=True)
 class Row:
-    """A method on a problem. `gradients` is the median cost until the target: infinite if it is not reached."""
+    """A method on a problem. `gradients` is the median cost until the target: infinite if it is not reached.
+
+    All about a tuned setting is NaN if there is only one setting.
+    """
 
     problem: str
     method: str
@@ -138,6 +141,10 @@ class Method:
 
     def row(self) -> Row:
         missed = sum(math.isinf(self.gradients(setting)) for setting in self.settings)
+        searched = len(self.settings) > 1
+        marks = {"default_gradients": self.seeds_that_reach(self.default)}
+        if searched:
+            marks |= {"tuned": "*" if self.is_at_an_end else "", "tuned_gradients": self.seeds_that_reach(self.tuned)}
         return Row(
             self.problem,
             self.label,
@@ -145,17 +152,13 @@ class Method:
             self.default,
             self.median(self.default, last_loss),
             self.gradients(self.default),
-            self.tuned,
-            self.median(self.tuned, last_loss),
-            self.gradients(self.tuned),
-            self.gradients(self.tuned) + (self.search if len(self.settings) > 1 else 0),
-            self.good_decades,
+            self.tuned if searched else math.nan,
+            self.median(self.tuned, last_loss) if searched else math.nan,
+            self.gradients(self.tuned) if searched else math.nan,
+            self.gradients(self.tuned) + self.search if searched else math.nan,
+            self.good_decades if searched else math.nan,
             f"{missed}/{len(self.settings)}",
-            {
-                "default_gradients": self.seeds_that_reach(self.default),
-                "tuned": "*" if self.is_at_an_end else "",
-                "tuned_gradients": self.seeds_that_reach(self.tuned),
-            },
+            marks,
         )
 
     def points(self) -> Iterable[Point]:
@@ -193,6 +196,17 @@ def methods_of(runs: Runs, targets: Mapping[str, float], defaults: Defaults) -> 
     ]
 
 
+def comparable(rows: Sequence[Row], cost: str) -> list[Row]:
+    """The rows of the methods that were run on every problem, on the problems where all these have the cost."""
+    problems = {row.problem for row in rows}
+    on: dict[str, set[str]] = {}
+    for row in rows:
+        on.setdefault(row.method, set()).add(row.problem)
+    kept = [row for row in rows if on[row.method] == problems]
+    unknown = {row.problem for row in kept if math.isnan(getattr(row, cost))}
+    return [row for row in kept if row.problem not in unknown]
+
+
 def profile(costs: Mapping[str, Mapping[str, float]]) -> dict[str, list[float]]:
     """For each method the factors of the best, in order, at which one more problem is solved (Dolan & Moré 2002).
 
@@ -218,7 +232,8 @@ def table(runs: Runs, targets: Mapping[str, float], defaults: Defaults) -> str:
         first = next(row for row in of if row)
         cells = [" ".join(_cell(row, name) if row else "." for row in of) for name in names]
         lines.append([method, first.setting, _shown(first.default), *cells])
-    said = f"Values of {', '.join(problems)}. Never: the target is not reached. Gradients are those of a batch. "
+    said = f"Values of {', '.join(problems)}. Never: the target is not reached; a dot: not run. "
+    said += "Gradients are those of a batch. "
     said += "(2/3): two of three seeds reach it. *: the best setting is at an end of those that were tried.\n\n"
     return said + "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -242,4 +257,6 @@ def _cell(row: Row, name: str) -> str:
 def _shown(value: float | str | None) -> str:
     if isinstance(value, str):
         return value
-    return "–" if value is None else "never" if math.isinf(value) else f"{value:.3g}"
+    if value is None or math.isinf(value):
+        return "–" if value is None else "never"
+    return "." if math.isnan(value) else f"{value:.3g}"

@@ -14,7 +14,7 @@ from matplotlib.colors import CenteredNorm, Normalize
 from matplotlib.figure import Figure
 
 from corridor_exp.figures import style
-from corridor_exp.figures.rivals import METRICS, Defaults, Method, Point, Row, methods_of, profile, ranked
+from corridor_exp.figures.rivals import METRICS, Defaults, Method, Point, Row, comparable, methods_of, profile, ranked
 from corridor_exp.runs import records
 from corridor_exp.runs.groups import Runs, images_of, seeds_of
 
@@ -24,6 +24,7 @@ OTHERS = "the other methods"
 ALWAYS = ("CLR", "clr_trust", "SGD")  # have a colour in the profiles
 OF_A_ROW, OF_A_PROFILE = 0.14, 2.6  # inches
 LETTERS = 90  # of a line above the figure
+PROFILES = {"default": "at the default", "tuned": "tuned, without the cost of the search"}
 
 
 def draw(runs: Runs, targets: Mapping[str, float], defaults: Defaults, title: str) -> tuple[Figure, list[Point]]:
@@ -54,10 +55,13 @@ def draw(runs: Runs, targets: Mapping[str, float], defaults: Defaults, title: st
             axes[0].set_yticks(range(len(names)), names, fontsize=6.5)
             axes[0].set_ylabel(f"last {style.AXIS[metric]}")
             _colour_bar(above, list(axes), metric)
-        shown = highlighted(rows)
+        shown = highlighted(comparable(rows, "default_gradients"))
         for axis, kind in zip(below.subplots(1, 2), ("default", "tuned"), strict=True):
-            _profile(axis, rows, f"{kind}_gradients", shown)
-            axis.set_title("at the default" if kind == "default" else "tuned, without the cost of the search")
+            compared = comparable(rows, f"{kind}_gradients")
+            _profile(axis, compared, f"{kind}_gradients", shown)
+            on = ", ".join(dict.fromkeys(row.problem for row in compared))
+            axis.set_title(textwrap.fill(f"{PROFILES[kind]}: {on}", 48))
+            axis.set_visible(bool(compared))
         marks = "dot: the default; cross: diverged; last column: no bound"
         facts = [images_of(runs.runs), seeds_of(runs.runs), "median over the seeds", marks]
         figure.suptitle("\n".join([title, textwrap.fill("; ".join(filter(None, facts)), LETTERS)]), fontsize=9)
@@ -85,7 +89,9 @@ def _heat_map(
     cells = np.full((len(methods), columns), math.nan)
     for place, method in enumerate(methods):
         ends = {p.setting: p.median for p in points if method and p.method == method.label}
-        for column, setting in enumerate(method.settings if method else ()):
+        settings = method.settings if method else {}
+        first = columns // 2 if len(settings) == 1 else 0  # the default alone
+        for column, setting in enumerate(settings, first):
             cells[place, column] = _shade(ends.get(setting, math.nan), metric, target)
             if method and setting == method.default:
                 axis.plot(column, place, "o", color="black", markersize=1.8)

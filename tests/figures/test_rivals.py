@@ -65,7 +65,8 @@ def test_a_row_has_the_default_the_tuned_setting_and_the_cost_of_the_search(benc
     assert sgd.failures == "3/5"
     ngn = rows["hard", "ngn"]
     assert (ngn.default_gradients, ngn.failures, ngn.default_loss) == (math.inf, "1/1", 0.3)
-    assert rows["easy", "ngn"].with_search == rows["easy", "ngn"].default_gradients == 5
+    assert rows["easy", "ngn"].default_gradients == 5
+    assert math.isnan(rows["easy", "ngn"].with_search)  # nothing was searched
 
 
 def test_a_table_marks_seeds_that_miss_the_target_and_a_best_setting_at_an_end(tmp_path: Path) -> None:
@@ -101,15 +102,26 @@ def test_the_figure_shows_what_the_points_say(benchmark: Runs) -> None:
     assert [label.get_text() for label in easy.get_yticklabels()] == ["SGD", "ngn"]  # SGD solves more problems
     shades = easy.images[0].get_array()
     assert list(shades[0]) == pytest.approx([math.log10(x) for x in (5, 2, 0.1, 0.01, 1000)])  # at most three decades
-    assert shades[1, 0] == pytest.approx(math.log10(0.4))
+    assert shades[1, 2] == pytest.approx(math.log10(0.4))
     marks = [(line.get_marker(), *line.get_xdata(), *line.get_ydata()) for line in easy.lines]
-    assert marks == [("o", 2, 0), ("x", 4, 0), ("o", 0, 1)]
+    assert marks == [("o", 2, 0), ("x", 4, 0), ("o", 2, 1)]
     default, tuned = below.axes
     steps = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in default.lines}
     assert steps["ngn"] == ([1, 1, 100], [0, 0.5, 0.5])
     assert steps["SGD"][1] == [0, 0.5, 1, 1]
     assert steps["SGD"][0] == pytest.approx([1, 1, 3, 100])
-    assert tuned.get_title() == "tuned, without the cost of the search"
+    assert default.get_title() == "at the default: easy, hard"
+    assert not tuned.get_visible()  # one of the two was not tuned
+
+
+def test_a_profile_compares_methods_on_the_problems_of_all(benchmark: Runs, tmp_path: Path) -> None:
+    write_run(tmp_path / "more", [1.0, 0.5], optim="adam", lr=1.0, name="easy", gradients=5.0)
+    rows = [m.row() for m in rivals.methods_of(as_figure(tmp_path, "rivals_small"), TARGETS, DEFAULTS)]
+    compared = rivals.comparable(rows, "default_gradients")
+    assert {(row.method, row.problem) for row in compared} == {(m, p) for m in ("SGD", "ngn") for p in TARGETS}
+    assert rivals.comparable(rows, "tuned_gradients") == []
+    sgd = [row for row in rows if row.method == "SGD"]
+    assert rivals.comparable(sgd, "tuned_gradients") == sgd
 
 
 def test_the_command_draws_a_benchmark_and_its_table(tmp_path: Path) -> None:
@@ -122,4 +134,4 @@ def test_the_command_draws_a_benchmark_and_its_table(tmp_path: Path) -> None:
     assert {(row["problem"], row["median"]) for row in rows} == {("digits", "0.001"), ("logistic", "0.001")}
     table = (tmp_path / "out/rivals_small.md").read_text().splitlines()
     assert table[0].startswith("Values of logistic, digits.")
-    assert table[4:] == ["| ngn |  | – | 0.001 0.001 | 4.22 5 | – – | 0.001 0.001 | 4.22 5 | 4.22 5 | 0 0 | 0/1 0/1 |"]
+    assert table[4:] == ["| ngn |  | – | 0.001 0.001 | 4.22 5 | . . | . . | . . | . . | . . | 0/1 0/1 |"]
