@@ -38,7 +38,8 @@ def first_problem(error: ValidationError, known: Mapping[str, Any]) -> str:
 
 def unknown_key(key: str, known: Mapping[str, Any]) -> str:
     """One line about an unknown key, with the closest key of the tree `known`."""
-    if _is_tree(optim := known["optim"]) and (key == "optim.lr" or (key == "lr" and "lr" not in optim)):
+    optim = known.get("optim")
+    if isinstance(optim, Mapping) and (key == "optim.lr" or (key == "lr" and "lr" not in optim)):
         computes = f"optim={optim.get('name')} computes its step"
         return f"unknown key {key!r}: {computes}; optim=sgd has a learning rate, optim.lr"
     value = next((path for path, node in nodes(known) if key.startswith(f"{path}.") and not _is_tree(node)), None)

@@ -28,10 +28,10 @@ SHORTEST = 4  # letters: a shorter secret is part of too many words, so messages
 _WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")  # of snake_case, kebab-case and camelCase
 _SECRET_KEY = re.compile(  # in the words of a key, each with _ before and after it
     r"_[a-z]*(password|passwd|passphrase|passcode|secret|credential)s?_"
-    r"|_(pwd|pw|pat|dsn|auth|oauth|authorization|bearer|cookie|creds|jwt)_"
+    r"|_(pwd|auth|oauth|authorization|bearer|cookie|creds|jwt)_"
     r"|_(api|access|account|auth|client|deploy|encryption|license|master|private|secret|service|shared|signing|ssh)_?keys?_"
     r"|_(wandb|openai|github|hf|aws|azure)_?keys?_|_(api|access|auth|refresh)_tokens_"
-    r"|_([a-z]*token|pass|sig|signature)_(\d+_)?$"
+    r"|_([a-z]*token|pass|pw|pat|dsn|sig|signature)_(\d+_)?$"
 )
 _QUOTED = r"""<redacted>|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\[[^\]]*\]|\{[^}]*\}"""
 _VALUE, _ITEM = (rf"""(?:{_QUOTED}|[^\s{stop}&"'\])}}]+)""" for stop in ("", ","))
@@ -45,8 +45,8 @@ _FORMS = (
     re.compile(r"""[A-Za-z][A-Za-z0-9+.-]+:/+(?P<secret>[^\s"']+)@"""),
     re.compile(r"""(?<![\w/.:+-])(?P<secret>[\w.+-]+:(?!/)[^\s"']+)@(?=[A-Za-z]|\d+\.\d|\[)"""),
     re.compile(r"""(?<![\w:])//(?P<secret>[\w.+-]+:[^\s"']+)@"""),
-    re.compile(r"""(?:\b[Bb]earer|[Aa]uthorization:\s*[Bb]asic)\s+(?P<secret>[\w.~+/=-]{8,})"""),
-    re.compile(r"""[?&]key=(?P<secret>[^\s&"']+)"""),
+    re.compile(r"""(?i:\bbearer|authorization:\s*basic)\s+(?P<secret>[\w.~+/=-]{8,})"""),
+    re.compile(r"""[?&](?i:key)=(?P<secret>[^\s&"']+)"""),
 )
 _NO_SECRET = ("", "null", "none", "true", "false", REDACTED)
 _learnt: set[str] = set()  # secret values, in all forms in which a message may quote them

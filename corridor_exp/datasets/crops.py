@@ -118,7 +118,7 @@ def _decoded(data: bytes, reduction: int = 1, rows: int | None = None) -> tuple[
             simplejpeg.decode_jpeg(cut or data, min_height=shape[0], min_width=shape[1], buffer=pixels)
             return pixels, reduction
         except ValueError as warning:  # libjpeg's first one, after it has decoded all it could
-            if LEFT_OVER in str(warning):
+            if cut and LEFT_OVER in str(warning):
                 return pixels, reduction
             _refuse_lost(warning)  # anything else is left to PIL
     with opened(data) as image:

@@ -49,7 +49,7 @@ class Plan:
     probe_until: float = math.inf
     save_every: int | None = 500
     save_minutes: float = math.inf
-    best: str | None = None  # the metric whose best epoch is saved apart
+    best: str | None = None  # the metric whose best evaluation is saved apart
 
 
 class Engine(Resumable):
@@ -95,13 +95,13 @@ class Engine(Resumable):
 
     @property
     def at_end_of_epoch(self) -> bool:
-        return self.position == self.steps_per_epoch
+        return self.position >= self.steps_per_epoch  # beyond it after a resume with a larger batch
 
     @property
     def total_steps(self) -> int:
         """All steps of the run, done and to come. Correct also after a resume with another batch size."""
-        to_come = (self.plan.epochs - self.progress.epoch) * self.steps_per_epoch - self.position
-        steps = self.progress.step + to_come
+        epochs, per_epoch = self.plan.epochs - self.progress.epoch, self.steps_per_epoch
+        steps = self.progress.step + epochs * per_epoch - min(self.position, per_epoch)
         return min(steps, self.plan.max_steps or steps)
 
     def train(self) -> Status:
@@ -124,6 +124,8 @@ class Engine(Resumable):
         progress = self.progress
         if progress.step >= self.total_steps:
             return self._end_epoch(bar) if progress.pending else Status.COMPLETED
+        if progress.pending and not self.at_end_of_epoch:  # stopped where the run was to end, and it goes on
+            self._record(bar)
         for batch in self.dataset.train_batches(progress.epoch, self.plan.batch_size, self.position):
             measured = self._step(batch)
             bar.update()
@@ -188,7 +190,7 @@ class Engine(Resumable):
         return measured
 
     def _is_sound(self, loss: Tensor, norm_sq: Tensor) -> Any:
-        """Whether the run can go on: E and g are finite, and g is not 0 away from the minimum, which is 0 to rounding.
+        """Whether the run can go on: E and g are finite, and g is not 0 while E is above a rounding error.
 
         An overflow in fp16 does not count while the scale is at least 1, because the scaler makes the scale smaller.
         """
@@ -207,13 +209,10 @@ class Engine(Resumable):
         return {k: None if k.startswith("probe/") and v != v else v for k, v in metrics.items()}
 
     def _end_epoch(self, bar: tqdm[Any]) -> Status | None:
-        """Evaluate, and emit the record of the last step of an epoch or of the run.
-
-        Returns how the run ended, or None if it goes on.
-        """
+        """Evaluate and emit the last record of an epoch or of the run. Returns how it ended; None if it goes on."""
         progress, plan = self.progress, self.plan
         metrics: Metrics = {}
-        ends = progress.step == self.total_steps
+        ends = progress.step >= self.total_steps
         if whole := self.at_end_of_epoch:
             metrics[records.TRAIN_EPOCH_LOSS] = loss = self.loss_sum.item() / progress.seen
             # At a mean loss of exactly 0 nothing is left to learn. A loss of the user's own may be negative.
@@ -278,7 +277,7 @@ class Engine(Resumable):
         return minutes >= self.plan.save_minutes or (every is not None and self.progress.step % every == 0)
 
     def _is_best(self, metrics: Metrics) -> bool:
-        """Whether this epoch is better than all before it, by the metric in the plan."""
+        """Whether this evaluation is better than all before it, by the metric in the plan."""
         value = metrics.get(self.plan.best or "")
         if value is None:
             return False

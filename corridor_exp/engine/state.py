@@ -86,7 +86,7 @@ class Resumable:
         objective = self.objective
         self.progress = Progress(**state["progress"])
         self.loss_sum.copy_(state["loss_sum"])
-        self.dataset.skipped = set(state["skipped"])
+        self.dataset.skipped = set(state.get("skipped", ()))
         if not renewed.micro_batch:
             objective.micro_batch = state["micro_batch"]
         params = dict(objective.model.named_parameters())

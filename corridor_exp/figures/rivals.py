@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -197,14 +198,11 @@ def methods_of(runs: Runs, targets: Mapping[str, float], defaults: Defaults) -> 
 
 
 def comparable(rows: Sequence[Row], cost: str) -> list[Row]:
-    """The rows of the methods that were run on every problem, on the problems where all these have the cost."""
-    problems = {row.problem for row in rows}
-    on: dict[str, set[str]] = {}
-    for row in rows:
-        on.setdefault(row.method, set()).add(row.problem)
-    kept = [row for row in rows if on[row.method] == problems]
-    unknown = {row.problem for row in kept if math.isnan(getattr(row, cost))}
-    return [row for row in kept if row.problem not in unknown]
+    """The rows on the problems where every method has the cost, of the methods that were run on all of these."""
+    unknown = {row.problem for row in rows if math.isnan(getattr(row, cost))}
+    kept = [row for row in rows if row.problem not in unknown]
+    problems = Counter(row.method for row in kept)
+    return [row for row in kept if problems[row.method] == len({row.problem for row in kept})]
 
 
 def profile(costs: Mapping[str, Mapping[str, float]]) -> dict[str, list[float]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import matplotlib as mpl
@@ -55,9 +56,9 @@ def draw(runs: Runs, targets: Mapping[str, float], defaults: Defaults, title: st
             axes[0].set_yticks(range(len(names)), names, fontsize=6.5)
             axes[0].set_ylabel(f"last {style.AXIS[metric]}")
             _colour_bar(above, list(axes), metric)
-        shown = highlighted(comparable(rows, "default_gradients"))
-        for axis, kind in zip(below.subplots(1, 2), ("default", "tuned"), strict=True):
-            compared = comparable(rows, f"{kind}_gradients")
+        of_kinds = {kind: comparable(rows, f"{kind}_gradients") for kind in PROFILES}
+        shown = highlighted(of_kinds["default"], of_kinds["tuned"])
+        for axis, (kind, compared) in zip(below.subplots(1, 2), of_kinds.items(), strict=True):
             _profile(axis, compared, f"{kind}_gradients", shown)
             on = ", ".join(dict.fromkeys(row.problem for row in compared))
             axis.set_title(textwrap.fill(f"{PROFILES[kind]}: {on}", 48))
@@ -68,11 +69,11 @@ def draw(runs: Runs, targets: Mapping[str, float], defaults: Defaults, title: st
     return figure, points
 
 
-def highlighted(rows: Sequence[Row]) -> dict[str, style.Look]:
+def highlighted(default: Sequence[Row], tuned: Sequence[Row]) -> dict[str, style.Look]:
     """The methods with a colour in the profiles: some always, then the best at their defaults and tuned in turn."""
-    known = {row.method for row in rows}
-    best = zip(ranked(rows, "default_gradients"), ranked(rows, "tuned_gradients"), strict=True)
-    names = dict.fromkeys([*(n for n in ALWAYS if n in known), *(name for pair in best for name in pair)])
+    known = {row.method for row in default}
+    best = zip_longest(ranked(default, "default_gradients"), ranked(tuned, "tuned_gradients"))
+    names = dict.fromkeys([*(n for n in ALWAYS if n in known), *(name for pair in best for name in pair if name)])
     return {name: style.look(n) for n, name in enumerate(list(names)[: len(style.COLOURS)])}
 
 

@@ -42,7 +42,7 @@ class Saver:
         a new one, and never take the place of a good one.
         """
         self.directory, self.keep, self.before = directory, keep, before
-        self.useless = [file.path for file in _files(directory) if file.kind == "step" and file.step > began]
+        self.useless = [file.path for file in _files(directory) if file.step > began]
         self.thread = ThreadPoolExecutor(1, "checkpoint")
         self.writing: Future[object] | None = None
 

@@ -82,11 +82,7 @@ class Runs:
     @property
     def changed(self) -> list[str]:
         """The words of the command by which the runs are another experiment than the figure's."""
-        return [
-            word
-            for word in Settings.take(self.command)[1]
-            if self.figure and word != UNION and not NOT_EXPERIMENT.fullmatch(word.partition("=")[0])
-        ]
+        return [word for word in self.command if self.figure and word != UNION and not _is_technical(word)]
 
     @property
     def networks(self) -> str:
@@ -113,6 +109,14 @@ class Runs:
         origin = ", ".join(filter(None, [f"{number} run{'s' * (number != 1)}", self.time[:10], commit, places]))
         known = ", ".join(filter(None, [images_of(self.runs), seeds_of(self.runs)]))
         return f"{what}{changed}. {scale}{'; '.join(filter(None, [known[:1].upper() + known[1:], origin]))}."
+
+
+def _is_technical(word: str) -> bool:
+    """Whether a word of a command says how or where to run, and not what."""
+    key = word.lstrip("+~").partition("=")[0]
+    of_a_sweep = key in Settings.model_fields or key.startswith("slurm.")
+    of_a_run = NOT_EXPERIMENT.fullmatch(key) or NOT_EXPERIMENT.fullmatch(f"{key}.")  # logger=jsonl chooses a group
+    return of_a_sweep or bool(of_a_run) or key in ("dataset.download", "dataset.workers")
 
 
 def images_of(runs: Sequence[Run]) -> str:

@@ -42,8 +42,8 @@ def test_the_newest_sweep_is_drawn_with_a_caption(fig5: Path, tmp_path: Path, ca
 
 def test_a_caption_says_by_what_the_runs_are_not_those_of_the_figure(fig5: Path, capsys) -> None:
     manifest = json.loads((fig5 / "sweep.json").read_text())
-    own = ["dataset.root=DIR", "processes=2", "+", "seed=3", "engine.precision=fp32"]
-    manifest["command"] += [*own[:3], "model=mlp", "dataset=digits", *own[3:]]
+    own = ["dataset.root=DIR", "processes=no", "+", "seed=3", "engine.precision=fp32", "logger=jsonl", "~probe.drift"]
+    manifest["command"] += [*own[:3], "model=mlp", "dataset=digits", *own[3:], "+dataset.root=DIR", "slurm.no=1"]
     (fig5 / "sweep.json").write_text(json.dumps(manifest))
     main(["fig5"])
     said = capsys.readouterr().out

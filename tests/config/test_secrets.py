@@ -45,6 +45,7 @@ SECRET_KEYS = """
 """.split()  # noqa: SIM905
 PLAIN_KEYS = """
     num_tokens max_tokens tokens tokenizer tokenizer_name token_embedding monkey key keys keyboard author compass
+    pat_size pw_kernel pw_norm
     bypass passes public_key dataset.root name optim.lr secretary pathway seed
 """.split()  # noqa: SIM905
 

@@ -235,10 +235,13 @@ def damaged(kind: str) -> bytes:
     """A photograph of which a part is lost, or of which nothing is lost although libjpeg warns."""
     data = encoded(picture(400, 500))
     middle = len(data) // 2
+    restarts = encoded(picture(400, 500), restart_marker_rows=1)
+    first = restarts.index(b"\xff\xd0")
     return {
         "a file that was not downloaded whole": data[:middle] + bytes(100_000),
         "a hole": data[:middle] + data[middle + 200 :],
         "half, with an end marker": data[:middle] + data[-2:],
+        "bytes left over, then nothing": restarts[:first] + b"??" + restarts[first : len(restarts) // 2],
         "bytes left over": data[:-2] + b"left over" + data[-2:],
         "bytes behind the end": data + b"behind",
     }[kind]
@@ -258,6 +261,13 @@ def test_row_8_a_jpeg_of_which_a_part_is_lost_is_refused_where_pil_would_fill_it
         except OSError:
             refused += 1
     assert refused >= (8 if kind == "a hole" else 36)  # the others do not reach down to the damage
+
+
+def test_row_8_bytes_that_are_left_over_do_not_hide_that_the_rest_is_missing() -> None:
+    data = damaged("bytes left over, then nothing")
+    for crop in (lambda: central_crop(data, 64), lambda: random_crop(data, 64, Random(0))):
+        with pytest.raises(OSError, match="truncated"):
+            crop()
 
 
 @pytest.mark.parametrize("kind", ["bytes left over", "bytes behind the end"])

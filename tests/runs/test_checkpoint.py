@@ -135,10 +135,15 @@ def test_row_3_a_damaged_file_never_takes_the_place_of_a_good_one(tmp_path) -> N
     assert not newest.exists()
     assert not good.exists()
     assert [state["step"] for state in checkpoint.load_all(tmp_path)] == [750, 700]
-    newest.write_bytes(b"torn")
-    saver = checkpoint.Saver(tmp_path, keep=2, before=lambda: None)
+
+
+def test_row_11_the_best_of_a_course_that_is_gone_goes_too(tmp_path) -> None:
+    save(tmp_path, 4)
+    checkpoint.save(tmp_path, 8, {"step": 8}, keep=1, kind="best")
+    saver = checkpoint.Saver(tmp_path, keep=2, before=lambda: None, began=4)
+    saver.save(5, {"step": 5})
     saver.close()
-    assert newest.exists()
+    assert [state["step"] for state in checkpoint.load_all(tmp_path)] == [5, 4]
 
 
 def test_row_11_a_checkpoint_whose_records_are_lost_is_passed_over_for_one_before_it(tmp_path, caplog) -> None:
