@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,7 +93,9 @@ def draw(name: str, figure: grids.Figure, place: Path | None, out: Path) -> bool
     if not (figure.panels or targets):
         raise UsageError(f"{name} has no panels to draw: conf/figure/{name}.yaml says how its runs are read")
     runs = find(name, place)
-    if runs is None:
+    if runs and targets:
+        runs = replace(runs, runs=[run for run in runs.runs if run.config.get("name") in targets])
+    if not runs:
         return False
     _complain(runs.runs)
     what = figure.title if runs.figure or targets else runs.networks  # any runs can be drawn as a figure draws its own
@@ -102,8 +104,6 @@ def draw(name: str, figure: grids.Figure, place: Path | None, out: Path) -> bool
     title = f"{what} ({', '.join(shown)})" if shown else what
     if targets:
         defaults = defaults_of_optimizers()
-        if not rivals.methods_of(runs, targets, defaults):
-            return False
         style.save(*sensitivity.draw(runs, targets, defaults, title), out / name)
         (out / f"{name}.md").write_text(rivals.table(runs, targets, defaults) + "\n", encoding="utf-8")
     else:

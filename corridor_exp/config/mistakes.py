@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from pydantic import ValidationError
 
@@ -38,8 +38,7 @@ def first_problem(error: ValidationError, known: Mapping[str, Any]) -> str:
 
 def unknown_key(key: str, known: Mapping[str, Any]) -> str:
     """One line about an unknown key, with the closest key of the tree `known`."""
-    optim = known.get("optim")
-    if isinstance(optim, Mapping) and (key == "optim.lr" or (key == "lr" and "lr" not in optim)):
+    if _is_tree(optim := known.get("optim")) and (key == "optim.lr" or (key == "lr" and "lr" not in optim)):
         computes = f"optim={optim.get('name')} computes its step"
         return f"unknown key {key!r}: {computes}; optim=sgd has a learning rate, optim.lr"
     value = next((path for path, node in nodes(known) if key.startswith(f"{path}.") and not _is_tree(node)), None)
@@ -61,5 +60,5 @@ def closest_key(key: str, known: Mapping[str, Any]) -> str:
     return suggestion(f"{name}.{rest}", with_rest, parent) or suggestion(name, siblings, parent)
 
 
-def _is_tree(node: Any) -> bool:
+def _is_tree(node: Any) -> TypeGuard[Mapping[str, Any]]:
     return isinstance(node, Mapping)

@@ -143,7 +143,7 @@ def _train(engine: Engine, config: Config, output: Output) -> Status:
     elif parent := config.parent():
         _go_on_from(checkpoint.load_one(parent[0] / layout.CHECKPOINTS, parent[1]), engine, config)
         engine.progress.began = step = engine.progress.step
-        engine.dataset.skipped = set()
+        engine.dataset.skipped = set()  # the images that the fork leaves out are its own
         log.info("forked from %s at step %d, going on to %d", config.fork_from, step, engine.total_steps)
         if step >= engine.total_steps:
             raise RunError(f"fork_from={config.fork_from} has nothing left to train: set epochs or max_steps higher")

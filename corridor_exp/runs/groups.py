@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,6 +15,7 @@ from corridor_exp.runs import layout, reading, thinned
 from corridor_exp.runs.layout import ENDED, Status
 from corridor_exp.runs.reading import NOT_EXPERIMENT, Run
 
+LONG_HASH = re.compile(r"(?<=\b[0-9a-f]{12})[0-9a-f]+")  # all but the first letters of a commit
 WORDS = {"clr": "CLR", "sgd": "SGD", "batch_size": "batch", "lr": "learning rate", "zero_init": "zero logits"}
 
 
@@ -103,7 +105,7 @@ class Runs:
         """What is shown, and where it comes from; nothing of what is not known."""
         changed = f", with {', '.join(self.changed)}" if self.changed else ""
         scale = f"Scale: {self.scale}. " if self.scale else ""
-        commit = f"commit {', '.join(name[:12] for name in self.commit.split(', '))}" if self.commit else ""
+        commit = f"commit {LONG_HASH.sub('', self.commit)}" if self.commit else ""
         places = f"from {', '.join(map(str, self.directories))}"
         number = len(self.runs)
         origin = ", ".join(filter(None, [f"{number} run{'s' * (number != 1)}", self.time[:10], commit, places]))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -157,6 +158,8 @@ def test_a_folder_without_a_manifest_is_a_sweep_too(tmp_path: Path) -> None:
     assert (runs.scale, runs.figure, runs.commit) == (None, None, "abc")
     assert runs.caption("How training ends") == f"How training ends. Seeds 2, 10; 2 runs, commit abc, from {tmp_path}."
     assert runs.among(seed=2).caption("One").startswith("One. Seed 2; 1 run, commit abc")
+    two = replace(runs, commit=f"{'0123456789abcdef' * 2}, {'f' * 40}+changes").caption("Two")
+    assert "commit 0123456789ab, ffffffffffff+changes, from" in two
     assert not Runs.read(tmp_path / "nowhere")
 
 

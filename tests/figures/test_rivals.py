@@ -127,8 +127,10 @@ def test_a_profile_compares_methods_on_the_problems_of_all(benchmark: Runs, tmp_
 def test_the_command_draws_a_benchmark_and_its_table(tmp_path: Path) -> None:
     for problem in ("digits", "logistic"):
         write_run(tmp_path / "runs" / problem, [1.0, 0.001], optim="ngn", sigma=1.0, name=problem, gradients=3.0)
+    write_run(tmp_path / "runs" / "other", [1.0], optim="ngn", sigma=1.0, name="other", seed=99, gradients=3.0)
     as_figure(tmp_path / "runs", "rivals_small")
     main(["rivals_small", "--runs", "runs", "--out", "out"])
+    assert "Seed 30; 2 runs" in (tmp_path / "out/rivals_small.txt").read_text()
     assert (tmp_path / "out/rivals_small.png").stat().st_size > 10_000
     rows = list(csv.DictReader((tmp_path / "out/rivals_small.csv").open()))
     assert {(row["problem"], row["median"]) for row in rows} == {("digits", "0.001"), ("logistic", "0.001")}
