@@ -71,6 +71,7 @@ def check(words: Command) -> object:
     name = head.removeprefix("corridor-")
     if name == head:
         return refusal(words)
+    arguments = [f"{ROOT}/{word}" if word.startswith("scripts/") else word for word in arguments]  # it runs elsewhere
     there = {"executor=slurm", "--status", "--cancel", "fork_from=parent@60"}  # need a cluster, a sweep or a run
     if any(word.startswith("out_dir=outputs/reference/") for word in arguments):  # that sweep is in the repository
         there -= {"--status"}

@@ -73,7 +73,7 @@ class Model(Component):
     norm: Literal["batch", "group", "none"] = ABSENT
     stem: Literal["auto", "small", "pooled", "imagenet"] = ABSENT
     dropout: Fraction = ABSENT
-    init: Literal["torch", "kaiming", "haiku"] = ABSENT
+    init: Literal["torch", "kaiming", "kaiming_fan_in", "haiku"] = ABSENT
     zero_init: bool = ABSENT
 
 

@@ -42,9 +42,10 @@ def initialise_(model: nn.Module, init: str) -> None:
     """Draw new initial weights for convolutions and linear layers. A unit has fan_in inputs and fan_out outputs.
 
     `torch`: as the constructors draw them, uniform with variance 1/(3 fan_in). `kaiming`: normal with variance
-    2/fan_out, for convolutions only, as in torchvision's networks (He et al. 2015). `haiku`: normal with variance
-    1/fan_in, truncated at two deviations, which leaves a variance of 0.774/fan_in, as in the paper's framework. Under
-    batch norm smaller weights have the effect of a larger step size.
+    2/fan_out, for convolutions only, as in torchvision's networks (He et al. 2015). `kaiming_fan_in`: normal with
+    variance 2/fan_in, also for linear layers, as in step-back's networks; no bias is drawn anew. `haiku`: normal with
+    variance 1/fan_in, truncated at two deviations, which leaves a variance of 0.774/fan_in, as in the paper's
+    framework. Under batch norm smaller weights have the effect of a larger step size.
     """
     for layer in model.modules():
         if init == "haiku" and isinstance(layer, nn.Conv2d | nn.Linear):
@@ -56,6 +57,8 @@ def initialise_(model: nn.Module, init: str) -> None:
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+        elif init == "kaiming_fan_in" and isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
 
 
 def zero_(layer: nn.Module) -> None:

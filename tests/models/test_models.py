@@ -147,7 +147,9 @@ def test_an_image_too_small_for_vgg_names_the_cure() -> None:
         models.vgg16(DataShape(1, 8, 10, "small"))
 
 
-@pytest.mark.parametrize(("init", "times_fan_in"), [("torch", 1 / 3), ("kaiming", 1.0), ("haiku", 0.7737)])
+@pytest.mark.parametrize(
+    ("init", "times_fan_in"), [("torch", 1 / 3), ("kaiming", 1.0), ("kaiming_fan_in", 2.0), ("haiku", 0.7737)]
+)
 def test_initial_variances_are_those_of_their_sources(init: str, times_fan_in: float) -> None:
     """A convolution with half as many inputs as outputs: 2/fan_out = 1/fan_in."""
     torch.manual_seed(0)
@@ -156,6 +158,13 @@ def test_initial_variances_are_those_of_their_sources(init: str, times_fan_in: f
     assert weight.var().item() * fan_in == pytest.approx(times_fan_in, rel=0.02)
     if init == "haiku":
         assert weight.abs().max().item() == pytest.approx(2 * fan_in**-0.5, rel=1e-3)
+
+
+def test_kaiming_fan_in_draws_linear_layers_too_and_no_bias() -> None:
+    torch.manual_seed(0)
+    fc = models.resnet20(CIFAR, width=64, init="kaiming_fan_in").fc
+    assert fc.weight.var().item() * 256 == pytest.approx(2, rel=0.1)
+    assert 0 < fc.bias.abs().max().item() <= 1 / 16  # torch's own bound, 1/√256
 
 
 # ------------------------------------------------------------- small exact problems
