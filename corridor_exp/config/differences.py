@@ -28,7 +28,14 @@ def identity(stored: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _written(stored: Mapping[str, Any]) -> dict[str, Any]:
-    return secrets.redact({key: value for key, value in stored.items() if key not in NOT_IDENTITY})
+    """A secret counts as null: a run stays the same run when it gets a key."""
+    return _without_secrets(secrets.redact({key: value for key, value in stored.items() if key not in NOT_IDENTITY}))
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_secrets(v) for key, v in value.items()}
+    return None if value == secrets.REDACTED else value
 
 
 def _without_newer(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -139,6 +139,11 @@ def _train(engine: Engine, config: Config, output: Output) -> Status:
                 f"nothing is left to train with another {', '.join(changed)}: set epochs or max_steps higher, or "
                 "choose another out_dir"
             )
+        if engine.progress.step > engine.total_steps:
+            raise UsageError(
+                f"{engine.progress.step} steps are done, and epochs and max_steps allow {max(engine.total_steps, 0)}: "
+                "set them higher, or choose another out_dir"
+            )
         log.info("going on at step %d of %d", engine.progress.step, engine.total_steps)
     elif parent := config.parent():
         _go_on_from(checkpoint.load_one(parent[0] / layout.CHECKPOINTS, parent[1]), engine, config)
@@ -146,7 +151,7 @@ def _train(engine: Engine, config: Config, output: Output) -> Status:
         engine.dataset.skipped = set()  # the images that the fork leaves out are its own
         log.info("forked from %s at step %d, going on to %d", config.fork_from, step, engine.total_steps)
         if step >= engine.total_steps:
-            raise RunError(f"fork_from={config.fork_from} has nothing left to train: set epochs or max_steps higher")
+            raise UsageError(f"fork_from={config.fork_from} has nothing left to train: set epochs or max_steps higher")
     if engine.objective.device.type == "cuda":
         fit_to_memory(engine)
     if config.engine.compile and engine.progress.step == 0:
@@ -169,16 +174,18 @@ def _train(engine: Engine, config: Config, output: Output) -> Status:
 
 def _go_on_from(saved: dict[str, Any], engine: Engine, config: Config) -> None:
     """Load a checkpoint of this run or of another, except for what the configuration has changed since."""
-    changed = {key for key in changes(identity(saved["config"]), config.identity()) if key != "fork_from"}
-    renewed = Renewed(
-        micro_batch="engine.micro_batch" in changed,
-        random_numbers="seed" in changed,
-        optimizer="optim._target_" in changed,
-        options=frozenset(key.removeprefix("optim.") for key in changed),
-        schedule=bool(changed),
-    )
     try:
+        changed = {key for key in changes(identity(saved["config"]), config.identity()) if key != "fork_from"}
+        renewed = Renewed(
+            micro_batch="engine.micro_batch" in changed,
+            random_numbers="seed" in changed,
+            optimizer="optim._target_" in changed,
+            options=frozenset(key.removeprefix("optim.") for key in changed),
+            schedule=bool(changed),
+        )
         engine.load_state_dict(saved["engine"], renewed)
+    except KeyError as lacking:
+        raise UsageError(f"the checkpoint is not one of corridor-train: it has no {lacking}") from None
     except (RuntimeError, ValueError) as error:  # torch's have several lines
         said = " ".join(map(str.strip, str(error).splitlines()[:2]))
         raise UsageError(f"the checkpoint does not fit this model or optimizer: {said}") from None

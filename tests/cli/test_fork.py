@@ -112,20 +112,23 @@ def test_a_stopped_fork_resumes_from_its_own_checkpoint_even_without_its_parent(
 
 
 @pytest.mark.parametrize(
-    ("argv", "code", "said"),
+    ("argv", "said"),
     [
-        (["fork_from=nowhere"], 2, "nowhere has no checkpoints/"),
-        (["fork_from=parent@7"], 2, "no checkpoint '7'; there are those of the steps 5, 10, 12"),
-        (["fork_from=parent@best"], 2, "no checkpoint 'best'"),
-        (["fork_from=parent", "model.width=8"], 2, "does not fit this model"),
-        (["fork_from=parent"], 1, "nothing left to train: set epochs or max_steps higher"),
+        (["fork_from=nowhere"], "nowhere has no checkpoints/"),
+        (["fork_from=parent@7"], "no checkpoint '7'; there are those of the steps 5, 10, 12"),
+        (["fork_from=parent@best"], "no checkpoint 'best'"),
+        (["fork_from=parent", "model.width=8"], "does not fit this model"),
+        (["fork_from=parent"], "nothing left to train: set epochs or max_steps higher"),
+        (["fork_from=foreign"], "not one of corridor-train: it has no 'config'"),
     ],
 )
 def test_what_cannot_be_forked_is_said_in_one_line(
-    digits_run: Run, parent: list[str], capsys, argv: list[str], code: int, said: str
+    digits_run: Run, parent: list[str], capsys, argv: list[str], said: str
 ) -> None:
+    Path("foreign").mkdir()
+    checkpoint.save(Path("foreign", layout.CHECKPOINTS), 3, {"model": {}}, keep=1)
     capsys.readouterr()
-    assert digits_run(*parent, *argv, "out_dir=fork") == code
+    assert digits_run(*parent, *argv, "out_dir=fork") == 2
     err = capsys.readouterr().err
     assert said in err
     assert "Traceback" not in err

@@ -91,6 +91,15 @@ def test_row_22_a_run_that_ended_is_not_relabelled(digits_run: Run, capsys, tmp_
     assert "seed: 0 → 7" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("length", ["epochs=1", "max_steps=3"])
+def test_row_22_a_run_is_not_made_shorter_than_it_is(digits_run: Run, capsys, tmp_path, length: str) -> None:
+    assert digits_run("epochs=2", "out_dir=out") == 0
+    before = {file: file.read_bytes() for file in (tmp_path / "out").glob("*.*")}
+    assert digits_run(length, "out_dir=out", "resume.override=true") == 2
+    assert "steps are done, and epochs and max_steps allow" in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in before} == before
+
+
 @pytest.mark.parametrize("what", ["torch", "device", "world_size"])
 def test_row_22_another_machine_is_refused_unless_overridden(
     digits_run: Run, capsys, monkeypatch, tmp_path, what: str

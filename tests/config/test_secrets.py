@@ -236,6 +236,7 @@ def test_the_identity_of_a_run_depends_on_no_secret_and_on_nothing_learnt() -> N
 
     before = identity("cifar10")
     assert identity("resnet18") == before  # words of the configuration itself
+    assert identity("null") == before  # a run that gets a key stays the same run
     assert before["dataset"]["name"] == "cifar10"
     assert Config.parse({**compose_jobs([], False)[0].public()}).identity()["model"]["name"] == "resnet18"
 
