@@ -22,6 +22,7 @@ from corridor_exp.runs.groups import Runs, images_of, seeds_of
 DECADES = 3.0  # of the loss, above and below the target, that have colours of their own
 FURTHEST = 100.0  # factor of the best up to which a profile is drawn
 OTHERS = "the other methods"
+FEWEST = 5  # columns of a problem, so that a default without other settings stays as narrow as one of five
 ALWAYS = ("CLR", "clr_trust", "SGD")  # have a colour in the profiles
 OF_A_ROW, OF_A_PROFILE = 0.14, 2.6  # inches
 LETTERS = 90  # of a line above the figure
@@ -63,7 +64,7 @@ def draw(runs: Runs, targets: Mapping[str, float], defaults: Defaults, title: st
             on = ", ".join(dict.fromkeys(row.problem for row in compared))
             axis.set_title(textwrap.fill(f"{PROFILES[kind]}: {on}", 48))
             axis.set_visible(bool(compared))
-        marks = "dot: the default; cross: diverged; last column: no bound"
+        marks = "columns: the main setting; dot: the default; cross: diverged; last column: no bound"
         facts = [images_of(runs.runs), seeds_of(runs.runs), "median over the seeds", marks]
         figure.suptitle("\n".join([title, textwrap.fill("; ".join(filter(None, facts)), LETTERS)]), fontsize=9)
     return figure, points
@@ -86,7 +87,7 @@ def _heat_map(
     norm: Normalize,
 ) -> None:
     """A row a method, a column a value of its main setting, from low to high; a value such as "no bound" comes last."""
-    columns = max((len(m.settings) for m in methods if m), default=1)
+    columns = max([FEWEST, *(len(m.settings) for m in methods if m)])
     cells = np.full((len(methods), columns), math.nan)
     for place, method in enumerate(methods):
         ends = {p.setting: p.median for p in points if method and p.method == method.label}
@@ -101,7 +102,7 @@ def _heat_map(
     colours = "RdBu_r" if isinstance(norm, CenteredNorm) else "viridis"
     axis.imshow(cells, cmap=colours, norm=norm, aspect="auto", interpolation="nearest")
     axis.set_xticks([])
-    axis.set_xlabel("setting, low → high")
+    axis.set_xlabel("low → high")
     axis.spines[:].set_visible(False)
     axis.tick_params(left=False)
 
