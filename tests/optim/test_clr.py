@@ -1,6 +1,7 @@
 import copy
 import math
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from corridor_exp.optim import CLR, CLRMomentum
+from corridor_exp.optim import CLR, CLRMomentum, DecSPS, Polyak, SPSMax
+from corridor_exp.optim.descent import Descent
 
 
 def parameter(*values: float, dtype: torch.dtype = torch.float64) -> nn.Parameter:
@@ -205,8 +207,8 @@ def test_multipliers_share_out_the_expected_gain() -> None:
     assert optimizer.grad_norm_sq.item() == pytest.approx((a.grad.square().sum() + b.grad.square().sum()).item())
 
 
-@pytest.mark.parametrize("kind", [CLR, CLRMomentum])
-def test_to_maximize_is_to_minimize_the_negative(kind: type[CLR] | type[CLRMomentum]) -> None:
+@pytest.mark.parametrize("kind", [CLR, CLRMomentum, Polyak, SPSMax, partial(SPSMax, smooth=True), DecSPS])
+def test_to_maximize_is_to_minimize_the_negative(kind: Callable[..., Descent]) -> None:
     up, down = parameter(1.0, 2.0), parameter(1.0, 2.0)
     climbing, falling = kind([up], f_star=3.0, maximize=True), kind([down], f_star=-3.0)
     for _ in range(5):
