@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import tarfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +23,7 @@ from corridor_exp.config.compose import compose_jobs
 from corridor_exp.engine.build import build_engine
 from corridor_exp.engine.loop import Engine
 from corridor_exp.objective import Batch
-from corridor_exp.runs.records import Record
+from corridor_exp.runs.records import Record, read_records
 from corridor_exp.signals import StopSignals
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -201,8 +202,17 @@ def same(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
     return all(torch.equal(s, t) for s, t in zip(a, b, strict=True))
 
 
-def without_time(emitted: list[Record]) -> list[Record]:
-    return [{key: value for key, value in record.items() if key != "time"} for record in emitted]
+def without_time(run: str | Path | Iterable[Record]) -> list[Record]:
+    """The records, or those in a run directory, as a repeated run has them."""
+    records = read_records(Path(run)) if isinstance(run, str | Path) else run
+    return [{key: value for key, value in record.items() if key != "time"} for record in records]
+
+
+def until(happened: Callable[[], object], seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def assert_resumes_to_the_same_bits(overrides: list[str], cut: int, folder: Path) -> tuple[Engine, list[Record]]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-from corridor_exp.runs import reading, records
+from corridor_exp.runs import reading
 
 COMMAND = [sys.executable, "-m", "corridor_exp.cli.sweep"]
 MULTIRUN = [sys.executable, "-m", "corridor_exp.cli.train", "-m"]
@@ -20,17 +19,6 @@ Run = Callable[..., int]
 
 def summary(folder: Path) -> dict[str, object]:
     return reading.read_summary(folder)
-
-
-def without_time(folder: Path) -> list[records.Record]:
-    return [{k: v for k, v in r.items() if k != "time"} for r in records.read_records(folder)]
-
-
-def until(happened: Callable[[], object], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def has_records(folder: Path) -> bool:

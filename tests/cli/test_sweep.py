@@ -14,8 +14,8 @@ from tests.cli.sweeps import (
     SHORT,
     Run,
     summary,
-    without_time,
 )
+from tests.conftest import without_time
 
 
 def test_a_union_of_grids_is_frozen_run_and_summed_up(corridor_sweep: Run, digits_run: Run, capsys, tmp_path) -> None:

@@ -19,9 +19,8 @@ from tests.cli.sweeps import (
     Run,
     has_records,
     summary,
-    until,
-    without_time,
 )
+from tests.conftest import until, without_time
 
 
 def test_a_second_sweep_is_locked_out_and_cancel_stops_the_first_which_then_goes_on(

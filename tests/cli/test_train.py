@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 import yaml
 
 from corridor_exp.runs import records
+from tests.conftest import until, without_time
 
 COMMAND = [sys.executable, "-m", "corridor_exp.cli.train"]
 Run = Callable[..., int]
@@ -21,10 +21,6 @@ Run = Callable[..., int]
 
 def files(directory: Path) -> set[str]:
     return {str(f.relative_to(directory)) for f in directory.rglob("*") if f.is_file()}
-
-
-def without_time(directory: Path) -> list[records.Record]:
-    return [{k: v for k, v in r.items() if k != "time"} for r in records.read_records(directory)]
 
 
 def test_a_run_directory_has_what_the_contract_says(digits_run: Run, tmp_path) -> None:
@@ -239,11 +235,8 @@ LONG = ["dataset=digits", "model=mlp", "model.width=16", "logger=jsonl", "log_ev
 
 def started(*argv: str, records_file: Path) -> subprocess.Popen[str]:
     process = subprocess.Popen([*COMMAND, *LONG, *argv], stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 90
-    while not (records_file.exists() and records_file.stat().st_size > 2000):
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: process.poll() is not None or (records_file.exists() and records_file.stat().st_size > 2000))
+    assert process.poll() is None, process.stderr.read()
     return process
 
 
@@ -276,9 +269,7 @@ def test_row_19_a_second_start_is_locked_out_and_a_signal_ends_a_sweep(digits_ru
 def test_a_killed_run_goes_on_from_its_last_checkpoint(digits_run: Run, tmp_path) -> None:
     argv = ("epochs=90", "checkpoint.every=7")
     process = started(*argv, "out_dir=out", records_file=tmp_path / "out/records.jsonl")
-    deadline = time.monotonic() + 60
-    while not list((tmp_path / "out/checkpoints").glob("*.pt")) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: list((tmp_path / "out/checkpoints").glob("*.pt")))
     process.kill()
     process.wait()
     first = next(records.read_records(tmp_path / "out"))

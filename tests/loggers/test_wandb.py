@@ -18,7 +18,7 @@ from corridor_exp.engine.loop import Engine
 from corridor_exp.errors import UsageError
 from corridor_exp.loggers import wandb
 from corridor_exp.runs import layout, records
-from tests.cli.sweeps import until
+from tests.conftest import until
 from tests.loggers.wandb_server import WandbServer
 
 Run = Callable[..., int]

@@ -24,7 +24,6 @@ from corridor_exp.objective.batches import DataShape
 from corridor_exp.objective.ranks import Ranks
 from corridor_exp.optim import CLR, CLRMomentum
 from corridor_exp.probes import Corridor
-from corridor_exp.runs import records
 from corridor_exp.signals import StopSignals
 from corridor_exp.sweeps.local import LIBRARIES
 from tests.conftest import small_network
@@ -100,7 +99,3 @@ OPTIMIZERS = {
     "sgd": lambda params: torch.optim.SGD(params, lr=0.1, momentum=0.9),
     "adam": lambda params: torch.optim.Adam(params, lr=0.01),
 }
-
-
-def without_time(folder: str) -> list[records.Record]:
-    return [{k: v for k, v in r.items() if k != "time"} for r in records.read_records(Path(folder))]

@@ -19,16 +19,14 @@ from corridor_exp.errors import RunError
 from corridor_exp.objective import Batch, Objective
 from corridor_exp.objective import ranks as distributed
 from corridor_exp.runs import checkpoint, layout
-from tests.conftest import engine_of
-from tests.objective.ranks import MLP, exit_codes, said, small_engine, started, train, without_time
+from tests.conftest import engine_of, until, without_time
+from tests.objective.ranks import MLP, exit_codes, said, small_engine, started, train
 
 
 def wait_for_records_and_a_checkpoint(folder: str) -> None:
-    deadline = time.monotonic() + 60
     file = Path(folder, layout.RECORDS_FILE)
-    while not file.exists() or file.stat().st_size < 2000 or not list(Path(folder, "checkpoints").glob("[!.]*.pt")):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: file.exists() and file.stat().st_size >= 2000)
+    until(lambda: list(Path(folder, "checkpoints").glob("[!.]*.pt")))
 
 
 def test_row_5_a_signal_to_one_rank_stops_all_at_the_same_step() -> None:

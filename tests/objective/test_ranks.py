@@ -16,8 +16,8 @@ from corridor_exp.objective import ranks as distributed
 from corridor_exp.objective.batches import LocalBatch, Stream
 from corridor_exp.objective.ranks import ALONE, Ranks
 from corridor_exp.runs import records
-from tests.conftest import engine_of, small_network
-from tests.objective.ranks import MLP, exit_codes, said, small_engine, started, train, without_time
+from tests.conftest import engine_of, small_network, without_time
+from tests.objective.ranks import MLP, exit_codes, said, small_engine, started, train
 
 # --------------------------------------------------------------------------- parts
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from corridor_exp.runs import reading, records
+from tests.conftest import until, without_time
 
 CLUSTER = Path(__file__).parents[3] / "shared" / "slurm" / "slurm-cluster.sh"
 TEMPLATE = Path(__file__).parents[2] / "scripts" / "train.sbatch"
@@ -79,13 +80,6 @@ def _in_the_cluster(cluster: dict[str, str], monkeypatch, tmp_path) -> Iterator[
     until(lambda: not queue())
 
 
-def until(happened: Callable[[], object], seconds: float = 120.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
 def queue() -> str:
     return subprocess.run(["squeue", "--noheader", "--format=%i %T"], capture_output=True, text=True).stdout
 
@@ -97,10 +91,6 @@ def is_training(folder: Path) -> bool:
 
 def status(folder: Path) -> object:
     return reading.read_summary(folder).get("status")
-
-
-def without_time(folder: Path) -> list[records.Record]:
-    return [{k: v for k, v in r.items() if k != "time"} for r in records.read_records(folder)]
 
 
 def log(*files: Path) -> str:
