@@ -1,4 +1,4 @@
-"""Our runs beside those of step-back: the same network, data and settings. docs/rules.md has the runs and the rule.
+"""Our runs beside those of step-back: the same network and settings. docs/rules.md has the runs and the rule.
 
     python scripts/step_back/compare.py RECORDS.csv RUNS FIGURE.png
 
@@ -10,6 +10,7 @@ scripts/thin_lines.py wrote.
 from __future__ import annotations
 
 import csv
+import math
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
@@ -50,7 +51,9 @@ def method(run: Run) -> str:
 
 
 def setting(run: Run) -> float:
-    return float(run.config["optim.step_cap" if "optim.step_cap" in run.config else "optim.lr"])
+    """The rate, or the cap of a Polyak step, which may be none."""
+    value = run.config["optim.step_cap" if "optim.step_cap" in run.config else "optim.lr"]
+    return math.inf if value is None else float(value)
 
 
 def name(run: Run) -> str:
@@ -89,8 +92,8 @@ def draw(pairs: Sequence[tuple[Run, Curve]], place: Path) -> None:
 
 def main(file: Path, place: Path, figure: Path) -> None:
     known = curves(file)
-    runs = [run for run in thinned.runs_below(place) if accuracies(run).size]
-    pairs = [(run, known[key]) for run in runs if (key := (THEIRS.get(method(run), ""), setting(run))) in known]
+    runs = [run for run in thinned.runs_below(place) if method(run) in THEIRS and accuracies(run).size]
+    pairs = [(run, known[key]) for run in runs if (key := (THEIRS[method(run)], setting(run))) in known]
     if not pairs:
         sys.exit(f"{place} has no run of a setting in {file}: docs/rules.md has the command")
     for run, curve in pairs:

@@ -28,7 +28,7 @@ def published(place: Path) -> Path:
     return file
 
 
-def ours(place: Path, name: str, cap: float, start: float) -> Path:
+def ours(place: Path, name: str, cap: float | None, start: float) -> Path:
     tree: dict[str, Any] = {"name": "step_back", "seed": 0, "optim": {"name": name, "step_cap": cap}}
     lines = [
         {"step": e, "epoch": e, records.TRAIN_EPOCH_LOSS: 1.0, records.TEST_ACCURACY: start + e / 100}
@@ -57,7 +57,7 @@ def test_a_run_is_compared_with_the_curve_of_its_setting(
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize(("name", "cap"), [("sps_max", 0.2), ("clr", 0.1), ("momo", 0.1)])
-def test_a_setting_that_nobody_published_is_named(name: str, cap: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "cap"), [("sps_max", 0.2), ("sps_max", None), ("clr", 0.1), ("momo", 0.1)])
+def test_a_setting_that_nobody_published_is_named(name: str, cap: float | None, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"has no run of a setting in .*their\.csv"):
         script["main"](published(tmp_path), ours(tmp_path, name, cap, 0.5), tmp_path / "figure.png")
