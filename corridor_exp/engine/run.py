@@ -174,18 +174,18 @@ def _train(engine: Engine, config: Config, output: Output) -> Status:
 
 def _go_on_from(saved: dict[str, Any], engine: Engine, config: Config) -> None:
     """Load a checkpoint of this run or of another, except for what the configuration has changed since."""
+    if lacking := sorted({"config", "engine"} - saved.keys()):
+        raise UsageError(f"the checkpoint is not one of corridor-train: it has no {' and no '.join(lacking)}")
+    changed = {key for key in changes(identity(saved["config"]), config.identity()) if key != "fork_from"}
+    renewed = Renewed(
+        micro_batch="engine.micro_batch" in changed,
+        random_numbers="seed" in changed,
+        optimizer="optim._target_" in changed,
+        options=frozenset(key.removeprefix("optim.") for key in changed),
+        schedule=bool(changed),
+    )
     try:
-        changed = {key for key in changes(identity(saved["config"]), config.identity()) if key != "fork_from"}
-        renewed = Renewed(
-            micro_batch="engine.micro_batch" in changed,
-            random_numbers="seed" in changed,
-            optimizer="optim._target_" in changed,
-            options=frozenset(key.removeprefix("optim.") for key in changed),
-            schedule=bool(changed),
-        )
         engine.load_state_dict(saved["engine"], renewed)
-    except KeyError as lacking:
-        raise UsageError(f"the checkpoint is not one of corridor-train: it has no {lacking}") from None
     except (RuntimeError, ValueError) as error:  # torch's have several lines
         said = " ".join(map(str.strip, str(error).splitlines()[:2]))
         raise UsageError(f"the checkpoint does not fit this model or optimizer: {said}") from None

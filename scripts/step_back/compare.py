@@ -91,6 +91,9 @@ def draw(pairs: Sequence[tuple[Run, Curve]], place: Path) -> None:
 
 
 def main(file: Path, place: Path, figure: Path) -> None:
+    if not file.is_file():
+        sys.exit(f"{file}: no such file")
+    figure.parent.mkdir(parents=True, exist_ok=True)
     known = curves(file)
     runs = [run for run in thinned.runs_below(place) if method(run) in THEIRS and accuracies(run).size]
     pairs = [(run, known[key]) for run in runs if (key := (THEIRS[method(run)], setting(run))) in known]

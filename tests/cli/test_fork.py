@@ -119,7 +119,7 @@ def test_a_stopped_fork_resumes_from_its_own_checkpoint_even_without_its_parent(
         (["fork_from=parent@best"], "no checkpoint 'best'"),
         (["fork_from=parent", "model.width=8"], "does not fit this model"),
         (["fork_from=parent"], "nothing left to train: set epochs or max_steps higher"),
-        (["fork_from=foreign"], "not one of corridor-train: it has no 'config'"),
+        (["fork_from=foreign"], "not one of corridor-train: it has no config and no engine"),
     ],
 )
 def test_what_cannot_be_forked_is_said_in_one_line(

@@ -241,6 +241,15 @@ def test_the_identity_of_a_run_depends_on_no_secret_and_on_nothing_learnt() -> N
     assert Config.parse({**compose_jobs([], False)[0].public()}).identity()["model"]["name"] == "resnet18"
 
 
+@pytest.mark.parametrize(("here", "seen"), [(None, None), ("https://<redacted>@host", "https://<redacted>@host")])
+def test_a_text_with_a_secret_counts_as_null_where_this_environment_lacks_it(
+    here: str | None, seen: str | None
+) -> None:
+    stored = {"logger": {"mine": {"url": "https://<redacted>@host", "n": 1}}}
+    found = secrets.without_lost_secrets(stored, {"logger": {"mine": {"url": here, "n": 1}}})
+    assert found == {"logger": {"mine": {"url": seen, "n": 1}}}
+
+
 def test_a_run_goes_on_where_its_secret_is_not_known(tmp_path: Path) -> None:
     """It was frozen with one, and a later command does not give it. Any other change is still refused."""
     (config,) = compose_jobs(["logger.wandb.api_key=hunter2hunter2"], False)
