@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
+from textwrap import dedent
 
 import matplotlib as mpl
 import pytest
@@ -140,6 +141,24 @@ def test_the_cheap_commands_of_a_page_run(page: str, monkeypatch: pytest.MonkeyP
         model = nn.Linear(4, 2)
         names = {"model": model, "criterion": nn.CrossEntropyLoss(), "x": torch.randn(5, 4), "y": torch.arange(5) % 2}
         exec(code, names)
+
+
+PROGRAMS = [
+    pytest.param(program, id=f"{page}-{number}")
+    for page, text in PAGES.items()
+    for number, block in enumerate(re.findall(r"^ *```python\n.*?^ *```", text, re.MULTILINE | re.DOTALL))
+    if "outputs/reference" in (program := "\n".join(dedent(block).splitlines()[1:-1]))
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_program_that_reads_the_reference_records_prints_numbers(
+    program: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    exec(program, {})
+    assert re.search(r"\d", capsys.readouterr().out)
 
 
 def test_every_figure_is_in_the_gallery_and_drawn_by_a_command_that_names_it() -> None:
