@@ -10,6 +10,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import CenteredNorm, Normalize
 from matplotlib.figure import Figure
@@ -24,7 +25,7 @@ FURTHEST = 100.0  # factor of the best up to which a profile is drawn
 OTHERS = "the other methods"
 FEWEST = 5  # columns of a problem, so that a default without other settings stays as narrow as one of five
 ALWAYS = ("CLR", "clr_trust", "SGD")  # have a colour in the profiles
-OF_A_ROW, OF_A_PROFILE = 0.14, 2.6  # inches
+OF_A_ROW, OF_A_PROFILE = 0.14, 2.8  # inches
 LETTERS = 90  # of a line above the figure
 PROFILES = {"default": "at the default", "tuned": "tuned, without the cost of the search"}
 
@@ -53,21 +54,33 @@ def draw(runs: Runs, targets: Mapping[str, float], defaults: Defaults, title: st
                 cells = [p for p in points if p.problem == problem and p.metric == metric]
                 _heat_map(axis, metric, [here.get(name) for name in names], cells, targets[problem], norm)
                 axis.set_title(problem if metric == metrics[0] else "")
-                axis.set_visible(bool(cells))  # a problem may have no classes
+                if not cells:  # of a problem without classes
+                    axis.clear()
+                    axis.set_axis_off()
+                    axis.text(0.5, 0.5, "no classes", transform=axis.transAxes, ha="center", fontsize=6.5)
             axes[0].set_yticks(range(len(names)), names, fontsize=6.5)
             axes[0].set_ylabel(f"last {style.AXIS[metric]}")
             _colour_bar(above, list(axes), metric)
         of_kinds = {kind: comparable(rows, f"{kind}_gradients") for kind in PROFILES}
         shown = highlighted(of_kinds["default"], of_kinds["tuned"])
+        lines: dict[str, Artist] = {}
         for axis, (kind, compared) in zip(below.subplots(1, 2), of_kinds.items(), strict=True):
-            _profile(axis, compared, f"{kind}_gradients", shown)
+            lines |= _profile(axis, compared, f"{kind}_gradients", shown)
             on = ", ".join(dict.fromkeys(row.problem for row in compared))
             axis.set_title(textwrap.fill(f"{PROFILES[kind]}: {on}", 48))
             axis.set_visible(bool(compared))
+        key = {name: lines[name] for name in (*shown, OTHERS) if name in lines}
+        below.legend(key.values(), key.keys(), fontsize=6.5, loc="outside lower center", ncols=4, frameon=False)
         marks = "columns: the main setting; dot: the default; cross: diverged; last column: no bound"
-        facts = [images_of(runs.runs), seeds_of(runs.runs), "median over the seeds", marks]
+        facts = [images_of(runs.runs), seeds_of(runs.runs), _median_of(points), marks]
         figure.suptitle("\n".join([title, textwrap.fill("; ".join(filter(None, facts)), LETTERS)]), fontsize=9)
     return figure, points
+
+
+def _median_of(points: Sequence[Point]) -> str:
+    """What a cell is: the median of so many runs, which differ in their seed."""
+    counts = sorted({point.runs for point in points}) or [1]
+    return f"a cell: the median of {' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} seeds"
 
 
 def highlighted(default: Sequence[Row], tuned: Sequence[Row]) -> dict[str, style.Look]:
@@ -125,8 +138,8 @@ def _colour_bar(figure: Figure, axes: list[Axes], metric: str) -> None:
         bar.set_label("decades above the target (blue: reached)")
 
 
-def _profile(axis: Axes, rows: Sequence[Row], cost: str, looks: Mapping[str, style.Look]) -> None:
-    """The share of problems solved within a factor of the least cost. Most methods are grey."""
+def _profile(axis: Axes, rows: Sequence[Row], cost: str, looks: Mapping[str, style.Look]) -> dict[str, Artist]:
+    """The share of problems solved within a factor of the least cost. Most methods are grey. Returns lines by name."""
     costs: dict[str, dict[str, float]] = {}
     for row in rows:
         costs.setdefault(row.problem, {})[row.method] = getattr(row, cost)
@@ -141,6 +154,4 @@ def _profile(axis: Axes, rows: Sequence[Row], cost: str, looks: Mapping[str, sty
     axis.set(xscale="log", xlim=(1, FURTHEST), ylim=(0, 1.03), xlabel="gradients to the target / the least of all")
     axis.set_ylabel("share of problems")
     handles, labels = axis.get_legend_handles_labels()
-    known = dict(zip(labels, handles, strict=True))
-    order = [name for name in (*looks, OTHERS) if name in known]
-    axis.legend([known[name] for name in order], order, fontsize=6.5, loc="lower right", frameon=False)
+    return dict(zip(labels, handles, strict=True))

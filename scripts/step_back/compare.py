@@ -57,7 +57,8 @@ def setting(run: Run) -> float:
 
 
 def name(run: Run) -> str:
-    return f"{method(run)} {setting(run):g}"
+    what = "cap" if "optim.step_cap" in run.config else "rate"
+    return f"{method(run)}, {what} {setting(run):.4g}"
 
 
 def accuracies(run: Run) -> np.ndarray:
@@ -76,17 +77,19 @@ def line(run: Run, curve: Curve) -> str:
 
 def draw(pairs: Sequence[tuple[Run, Curve]], place: Path) -> None:
     with plt.rc_context(RC):
-        figure, panels = plt.subplots(1, len(pairs), figsize=(WIDTH, 2.1), sharey=True, squeeze=False, layout="tight")
+        figure, panels = plt.subplots(
+            1, len(pairs), figsize=(WIDTH, 2.3), sharey=True, squeeze=False, layout="constrained"
+        )
         for (run, curve), panel in zip(pairs, panels[0], strict=True):
             ours = accuracies(run)
             epochs = np.arange(1, len(curve.mean) + 1)
             low, high = curve.mean - curve.deviation, curve.mean + curve.deviation
-            panel.fill_between(epochs, low, high, color=COLOURS[-1], alpha=0.2, lw=0)
+            panel.fill_between(epochs, low, high, color=COLOURS[-1], alpha=0.2, lw=0, label="± their deviation")
             panel.plot(epochs, curve.mean, color=COLOURS[-1], label="step-back, 3 runs")
             panel.plot(epochs[: len(ours)], ours, color=COLOURS[0], label="ours, 1 run")
             panel.set(title=name(run), xlabel="epoch")
         panels[0][0].set_ylabel("test accuracy")
-        panels[0][0].legend(loc="lower right")
+        figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
         figure.savefig(place, dpi=200)
 
 
