@@ -44,7 +44,8 @@ Examples
 Keys of the search
   metric=test/accuracy                    what to choose by, at the end of a run; also test/loss, train/epoch_loss, and
                                           train/evaluations, the cost in gradients until target_loss is reached.
-                                          Of equals the one with the lower test/loss is better
+                                          Of equals the one with the lower loss is better: test/loss, or
+                                          train/epoch_loss for a metric train/…
   trials=10                               settings to try in an interval: first a grid, then those that Optuna proposes
   seed=0,1,2                              several seeds a setting; the mean over the seeds counts
   dataset.held_out=0.1                    a number of training images, or a share of them. 0.1 if the metric is test/…

@@ -213,7 +213,8 @@ class Engine(Resumable):
         progress, plan = self.progress, self.plan
         metrics: Metrics = {}
         ends = progress.step >= self.total_steps
-        if whole := self.at_end_of_epoch:
+        whole = self.at_end_of_epoch
+        if whole and progress.seen:  # none is seen where a resume at the end of an epoch has another loss
             metrics[records.TRAIN_EPOCH_LOSS] = loss = self.loss_sum.item() / progress.seen
             # At a mean loss of exactly 0 nothing is left to learn. A loss of the user's own may be negative.
             ends |= loss == 0 if plan.target_loss is None else loss <= plan.target_loss
@@ -226,7 +227,7 @@ class Engine(Resumable):
         self._record(bar)
         if whole:
             self.loss_sum.zero_()
-            progress.epoch, progress.images, progress.seen = progress.epoch + 1, 0, 0
+            progress.next_epoch()
         if self._is_best(metrics) and self.sound:
             self.save(self.state_dict(), "best")
         return Status.COMPLETED if ends else None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import platform
+import re
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,6 +25,7 @@ from corridor_exp.engine.state import Renewed
 from corridor_exp.errors import RunError, UsageError, in_words
 from corridor_exp.files import write_atomically, write_json
 from corridor_exp.objective import ranks as distributed
+from corridor_exp.objective.cost import in_gradients
 from corridor_exp.objective.ranks import Ranks
 from corridor_exp.runs import checkpoint, layout, reading, records
 from corridor_exp.runs.layout import Status, held, write_total_steps
@@ -33,6 +36,7 @@ from corridor_exp.yaml_files import to_yaml
 log = logging.getLogger(__name__)
 WRITTEN = (layout.CONFIG_FILE, layout.SUMMARY_FILE)  # before anything is known to fit
 LENGTH = {"epochs", "max_steps", "target_loss"}  # keys that end a run without changing a step
+OF_THE_LOSS = re.compile(r"l2|loss|loss\..*|dataset\.(?!root|download).*")  # keys that decide what E is
 EXPECTED = (RunError, OSError, torch.OutOfMemoryError)  # logged without a traceback
 
 
@@ -111,7 +115,11 @@ def _run(config: Config, directory: Path, should_stop: Callable[[], bool], ranks
         error = secrets.clean(_cause(problem)) if problem else None
         summary = {"status": status, "error": error, **environment(), **(outcome(engine) if engine else {})}
         if engine and config.fork_from:
-            summary["parent"] = {"run": secrets.redact(config.fork_from), "step": engine.progress.began}
+            summary["parent"] = {
+                "run": secrets.redact(config.fork_from),
+                "step": engine.progress.began,
+                "evaluations": in_gradients(engine.progress.inherited),
+            }
         write_json(directory / layout.SUMMARY_FILE, summary)
         log.info(_farewell(status, directory, summary, records_lost))
     return status
@@ -147,8 +155,8 @@ def _train(engine: Engine, config: Config, output: Output) -> Status:
         log.info("going on at step %d of %d", engine.progress.step, engine.total_steps)
     elif parent := config.parent():
         _go_on_from(checkpoint.load_one(parent[0] / layout.CHECKPOINTS, parent[1]), engine, config)
-        engine.progress.began = step = engine.progress.step
-        engine.dataset.skipped = set()  # the images that the fork leaves out are its own
+        _leave_the_parent(engine)
+        step = engine.progress.step
         log.info("forked from %s at step %d, going on to %d", config.fork_from, step, engine.total_steps)
         if step >= engine.total_steps:
             raise UsageError(f"fork_from={config.fork_from} has nothing left to train: set epochs or max_steps higher")
@@ -183,12 +191,25 @@ def _go_on_from(saved: dict[str, Any], engine: Engine, config: Config) -> None:
         optimizer="optim._target_" in changed,
         options=frozenset(key.removeprefix("optim.") for key in changed),
         schedule=bool(changed),
+        losses=(other_loss := any(map(OF_THE_LOSS.fullmatch, changed))),
+        best=other_loss or "checkpoint.best" in changed,
     )
     try:
         engine.load_state_dict(saved["engine"], renewed)
     except (RuntimeError, ValueError) as error:  # torch's have several lines
         said = " ".join(map(str.strip, str(error).splitlines()[:2]))
         raise UsageError(f"the checkpoint does not fit this model or optimizer: {said}") from None
+
+
+def _leave_the_parent(engine: Engine) -> None:
+    """Begin a fork: it keeps the parent's state and position, and has no metrics, record or best epoch of its own."""
+    progress = engine.progress
+    progress.began, progress.inherited = progress.step, progress.passes
+    progress.pending, progress.last, progress.best = {}, {}, -math.inf
+    engine.dataset.skipped = set()  # the images that the fork leaves out are its own
+    if engine.at_end_of_epoch:  # the parent was saved before it evaluated, or the fork has fewer images
+        engine.loss_sum.zero_()
+        progress.next_epoch()
 
 
 def _refuse_another_machine(old: dict[str, Any], engine: Engine, config: Config) -> None:

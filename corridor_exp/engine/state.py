@@ -39,6 +39,10 @@ class Progress:
     best: float = -math.inf  # the highest score so far: see `Engine._is_best`
     passes: int = 0  # what the updates have cost, in forward passes: see `objective.cost`
     began: int = 0  # the step at which this run began: above 0 in a fork
+    inherited: int = 0  # the passes that were done before it began
+
+    def next_epoch(self) -> None:
+        self.epoch, self.images, self.seen = self.epoch + 1, 0, 0
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class Renewed:
     optimizer: bool = False  # it begins with an empty memory
     options: frozenset[str] = frozenset()  # keys of the optimizer's groups
     schedule: bool = False  # and with it the learning rate
+    losses: bool = False  # E is another function: the mean of the epoch begins anew
+    best: bool = False  # the highest score so far
 
 
 class Resumable:
@@ -86,6 +92,11 @@ class Resumable:
         objective = self.objective
         self.progress = Progress(**state["progress"])
         self.loss_sum.copy_(state["loss_sum"])
+        if renewed.losses:
+            self.loss_sum.zero_()
+            self.progress.seen = 0
+        if renewed.best:
+            self.progress.best = -math.inf
         self.dataset.skipped = set(state.get("skipped", ()))
         if not renewed.micro_batch:
             objective.micro_batch = state["micro_batch"]

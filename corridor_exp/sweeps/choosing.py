@@ -31,8 +31,9 @@ class Setting:
 
     @property
     def score(self) -> tuple[float, float]:
-        """What to minimise: the metric, then the loss on the same data."""
-        losses = [end(run, records.TEST_LOSS) for run in self.runs]
+        """What to minimise: the metric, then the loss on the same data. The test set has no say in a train/… metric."""
+        tested = self.metric in (records.TEST_ACCURACY, records.TEST_LOSS)
+        losses = [end(run, records.TEST_LOSS if tested else records.TRAIN_EPOCH_LOSS) for run in self.runs]
         loss = math.inf if None in losses else sum(losses)  # type: ignore[arg-type]
         if self.value is None:
             return math.inf, math.inf
@@ -40,8 +41,8 @@ class Setting:
 
     @property
     def evaluations(self) -> float:
-        """What its runs have cost, in gradients of a batch."""
-        return sum(run.cost for run in self.runs)
+        """What its runs have cost, in gradients of a batch; of a fork without what its parent did."""
+        return sum(run.cost - run.summary.get("parent", {}).get("evaluations", 0.0) for run in self.runs)
 
 
 def end(run: reading.Run, metric: str) -> float | None:
@@ -55,13 +56,14 @@ def end(run: reading.Run, metric: str) -> float | None:
 
 
 def settings_of(folders: Sequence[Path], keys: Sequence[str], metric: str) -> list[Setting]:
-    """The settings that were tried, in the order of their first runs."""
+    """The settings that were tried, in the order of their first runs. An option is given by its group: `optim=clr`."""
+    given = [key.removesuffix(".name").replace(".", "/") if key.endswith(".name") else key for key in keys]
     groups: dict[tuple[str, ...], list[reading.Run]] = {}
     for run in map(reading.read, folders):
         config = written_keys(run.tree)
         values = (config.get(key, "–") for key in keys)
         groups.setdefault(tuple(OF_YAML.get(value, value) for value in values), []).append(run)
-    return [Setting(dict(zip(keys, values, strict=True)), runs, metric) for values, runs in groups.items()]
+    return [Setting(dict(zip(given, values, strict=True)), runs, metric) for values, runs in groups.items()]
 
 
 def neighbours(best: Setting, settings: Sequence[Setting], key: str) -> tuple[float | None, float | None] | None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from itertools import product
+from itertools import product, zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
@@ -87,12 +88,6 @@ class Study:
     """The settings that a search of intervals has proposed so far, in Optuna's journal in `directory`."""
 
     def __init__(self, directory: Path, intervals: Sequence[Interval], tuning: Tuning) -> None:
-        fewest = 2 ** len(intervals)
-        if tuning.trials < fewest:
-            begin = f"the search begins at the {fewest} ends of its intervals"
-            raise UsageError(f"trials={tuning.trials}: {begin}; set {fewest} or more")
-        if not find_spec("optuna"):
-            raise UsageError(f"the search of an interval needs optuna: {extra('tune')}; a list of values does not")
         import optuna
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
@@ -115,19 +110,21 @@ class Study:
 
     @property
     def proposed(self) -> list[dict[str, float]]:
-        return [
-            {key: rounded(trial.params[key], DIGITS) for key in self.space}
-            for trial in self.study.trials
-            if trial.params
-        ]
+        return [self._as_given(trial.params) for trial in self.study.trials if trial.params]
+
+    def _as_given(self, values: Mapping[str, float]) -> dict[str, float]:
+        """The values as a run gets them: short, and within their intervals."""
+        return {i.key: min(max(rounded(values[i.key], DIGITS), i.low), i.high) for i in self.intervals}
 
     def propose(self, count: int) -> bool:
         """Add so many settings; of the grid all at once. False where the search has proposed enough."""
         begun = len(self.proposed)
-        wanted = len(self.grid) - begun if begun < len(self.grid) else min(count, self.trials - begun)
-        for number in range(begun, begun + wanted):
-            if number < len(self.grid):
-                self.study.enqueue_trial(self.grid[number])
+        # A search with fewer trials had a coarser grid, so the points that are missing may be any.
+        missing = [point for point in self.grid if self._as_given(point) not in self.proposed]
+        wanted = max(min(len(missing) or count, self.trials - begun), 0)
+        for number, point in zip_longest(range(begun, begun + wanted), missing[:wanted]):
+            if point:
+                self.study.enqueue_trial(point)
             # The seed is the trial's, so that an interrupted search proposes what an uninterrupted one does.
             self.study.sampler = self.sampler_of(seed=number, n_startup_trials=1, constant_liar=True)
             self.study.ask(self.space)
@@ -137,7 +134,7 @@ class Study:
         """Report what has been found; a setting with a run that did not complete is the worst."""
         results = {tuple(s.values[i.key] for i in self.intervals): s.score[0] for s in settings}
         for trial in self.study.trials:
-            place = tuple(str(rounded(trial.params[key], DIGITS)) for key in self.space) if trial.params else ()
+            place = tuple(map(str, self._as_given(trial.params).values())) if trial.params else ()
             if not trial.state.is_finished() and place in results:
                 self.study.tell(trial.number, results[place])
 
@@ -152,6 +149,8 @@ class Search:
         self.config_dir = config_dir
         intervals = {argument: Interval.read(argument) for argument in others}
         self.intervals = [interval for interval in intervals.values() if interval]
+        if self.intervals:
+            self._check_intervals()
         self.common = [*self._defaults(others), *(a for a in others if not intervals[a])]
         self.directory: Path | None = None
         first = self.request([{i.key: i.low for i in self.intervals}])
@@ -166,6 +165,18 @@ class Search:
 
     def study(self) -> Study | None:
         return Study(self.directory, self.intervals, self.tuning) if self.directory and self.intervals else None
+
+    def _check_intervals(self) -> None:
+        """Raises `UsageError` where they cannot be searched, before there is a folder."""
+        (key, count), *_ = Counter(interval.key for interval in self.intervals).most_common()
+        if count > 1:
+            raise UsageError(f"{key} has {count} intervals: give one")
+        fewest = 2 ** len(self.intervals)
+        if self.tuning.trials < fewest:
+            begin = f"the search begins at the {fewest} ends of its intervals"
+            raise UsageError(f"trials={self.tuning.trials}: {begin}; set {fewest} or more")
+        if not find_spec("optuna"):
+            raise UsageError(f"the search of an interval needs optuna: {extra('tune')}; a list of values does not")
 
     def _defaults(self, arguments: Sequence[str]) -> list[str]:
         given = {argument.partition("=")[0] for argument in arguments}

@@ -41,7 +41,7 @@ def test_with_nothing_changed_but_the_length_it_goes_on_like_the_longer_run(digi
         first = 5 if "@" in place else 12
         assert losses(fork) == {step: loss for step, loss in losses("whole").items() if step >= first}
         summary = json.loads(Path(fork, "summary.json").read_text())
-        assert summary["parent"] == {"run": place, "step": first}
+        assert summary["parent"] == {"run": place, "step": first, "evaluations": first}
         for name, tensor in states("whole")["model"].items():
             assert torch.equal(states(fork)["model"][name], tensor)
 
@@ -145,6 +145,69 @@ def test_the_best_epoch_is_kept_apart_and_can_be_forked(digits_run: Run, parent:
         assert step == next(k for k, value in values.items() if value == best(values.values()))
         assert digits_run(*argv, "epochs=20", f"fork_from={folder}@best", f"out_dir={folder}-fork") == 0
         assert next(iter(losses(f"{folder}-fork"))) == step
+
+
+def test_a_fork_begins_with_no_best_epoch_and_no_metrics(digits_run: Run, parent: list[str]) -> None:
+    best = [*parent, "checkpoint.best=test/accuracy"]
+    assert digits_run(*best, "probe=corridor", "probe.every=1", "out_dir=first") == 0
+    argv = [*parent, "checkpoint.best=test/loss", "epochs=6", "fork_from=first"]
+    assert digits_run(*argv, "out_dir=fork") == 0
+    values = {r["step"] + 1: r["test/loss"] for r in records.read_records(Path("fork")) if "test/loss" in r}
+    (file,) = Path("fork/checkpoints").glob("best_*.pt")
+    assert int(file.name.split("_")[1].split(".")[0]) == min(values, key=lambda step: values[step])
+    summary = json.loads(Path("fork/summary.json").read_text())
+    assert summary["metrics"].keys() == set().union(*records.read_records(Path("fork"))) - {"step", "epoch", "time"}
+    assert summary["parent"]["evaluations"] == 12
+
+
+def test_a_resumed_run_with_another_metric_has_a_best_epoch_of_its_own(digits_run: Run, parent: list[str]) -> None:
+    argv = [*parent, "out_dir=run"]
+    assert digits_run(*argv, "checkpoint.best=test/accuracy") == 0
+    assert digits_run(*argv, "checkpoint.best=test/loss", "epochs=6", "resume.override=true") == 0
+    (file,) = Path("run/checkpoints").glob("best_*.pt")
+    assert int(file.name.split("_")[1].split(".")[0]) > 12
+
+
+@pytest.mark.parametrize("how", [["fork_from=run", "out_dir=next"], ["resume.override=true", "out_dir=run"]])
+def test_the_mean_of_an_epoch_is_of_one_loss(digits_run: Run, parent: list[str], how: list[str]) -> None:
+    """Ten of twelve steps are cross-entropy; the mean of the last epoch is that of the other steps, under mse."""
+    assert digits_run(*parent, "max_steps=10", "out_dir=run") == 0
+    assert digits_run(*parent, "loss=mse", *how) == 0
+    under_mse = [r for r in records.read_records(Path(how[1].removeprefix("out_dir="))) if r["step"] >= 10]
+    mean = sum(r["train/loss"] for r in under_mse) / 2
+    assert under_mse[-1]["train/epoch_loss"] == pytest.approx(mean, rel=1e-6)
+
+
+def test_a_fork_from_the_end_of_an_epoch_begins_the_next_one(digits_run: Run, parent: list[str]) -> None:
+    """The parent's last checkpoint of an epoch may come before its evaluation; a smaller data set ends it too."""
+    assert digits_run(*parent, "checkpoint.every=4", "out_dir=saved") == 0
+    assert digits_run(*parent, "fork_from=saved@8", "out_dir=fork") == 0
+    first = next(iter(records.read_records(Path("fork"))))
+    assert (first["step"], first["epoch"]) == (8, 2)
+    assert digits_run(*parent, "fork_from=parent@10", "dataset.train_size=100", "epochs=4", "out_dir=smaller") == 0
+    assert [(r["step"], r["epoch"]) for r in records.read_records(Path("smaller"))] == [(10, 3), (11, 3)]
+
+
+def test_a_search_of_forks_counts_and_chooses_by_what_they_did_themselves(
+    digits_run: Run, parent: list[str], corridor_tune: Run
+) -> None:
+    def found(directory: str) -> tuple[float, float]:
+        result = json.loads(Path(directory, "tune.json").read_text())
+        return result["evaluations"], result["evaluations_of_best"]
+
+    fork = [
+        "dataset=digits",
+        "model=mlp",
+        "model.width=16",
+        "logger=jsonl",
+        *parent,
+        f"fork_from={Path('parent').absolute()}",
+    ]
+    fork += ["optim.lr=0.01,0.3", "dataset.held_out=0.1"]
+    assert corridor_tune(*fork, "epochs=4", "out_dir=search") == 0
+    assert found("search") == (8, 4)
+    longer = [*fork, "epochs=9", "max_steps=14", "metric=train/epoch_loss"]
+    assert corridor_tune(*longer, "out_dir=none") == 1  # no epoch of a fork has ended
 
 
 @pytest.mark.parametrize(("options", "changed"), [("sps_max", "smooth"), ("hazan_kakade", "adaptive")])

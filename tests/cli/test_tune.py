@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import sys
@@ -161,6 +162,47 @@ def test_of_equal_accuracies_the_lower_loss_is_better(corridor_tune: Run, preten
     assert found()["best"] == {"optim.lr": "0.2"}
 
 
+def test_of_equal_costs_the_lower_training_loss_is_better_and_the_test_set_has_no_say(
+    corridor_tune: Run, pretend
+) -> None:
+    def outcome(config: dict[str, Any]) -> dict[str, float]:
+        trained, tested = {0.1: (0.009, 1.0), 0.2: (0.004, 9.0)}[config["optim"]["lr"]]
+        return {records.TRAIN_EVALUATIONS: 50.0, records.TRAIN_EPOCH_LOSS: trained, records.TEST_LOSS: tested}
+
+    pretend(outcome)
+    assert corridor_tune(*DIGITS, "optim.lr=0.1,0.2", "metric=train/evaluations", "target_loss=0.01") == 0
+    assert found()["best"] == {"optim.lr": "0.2"}
+
+
+def test_an_optimizer_is_chosen_by_its_group(corridor_tune: Run, pretend, capsys) -> None:
+    """`optim.name=clr` would be another thing on a command line."""
+    pretend(lambda c: {records.TEST_ACCURACY: 0.5 + 0.1 * (c["optim"]["name"] == "clr"), records.TEST_LOSS: 0.0})
+    assert corridor_tune(*DIGITS, "optim=sgd,clr") == 0
+    assert found()["best"] == {"optim": "clr"}
+    assert "best: optim=clr " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("trials", [4, 5, 6])
+def test_with_more_trials_the_grid_is_completed_and_no_setting_comes_twice(
+    corridor_tune: Run, pretend, trials: int
+) -> None:
+    pretend(lambda c: {records.TEST_ACCURACY: 0.5, records.TEST_LOSS: 0.0})
+    search = [*DIGITS, "optim.lr=0.01..1", "optim.momentum=0..0.9:linear"]
+    assert corridor_tune(*search, f"trials={trials}") == 0
+    assert corridor_tune(*search, "trials=11") == 0
+    settings = list(zip(tried(), tried("optim.momentum"), strict=True))
+    assert set(itertools.product([0.01, 0.1, 1.0], [0.0, 0.45, 0.9])) <= set(settings)
+    assert len(set(settings)) == len(settings) == 11
+    assert corridor_tune(*search, "trials=7") == 0  # fewer than there are: nothing is added
+    assert len(tried()) == 11
+
+
+def test_the_end_of_an_interval_is_not_rounded_beyond_it(corridor_tune: Run, pretend) -> None:
+    pretend(lambda c: {records.TEST_ACCURACY: 0.5, records.TEST_LOSS: 0.0})
+    assert corridor_tune(*DIGITS, "optim.momentum=0..0.99999:linear", "trials=2") == 0
+    assert tried("optim.momentum") == [0.0, 0.99999]
+
+
 def test_the_best_can_be_given_to_a_command_again(corridor_tune: Run, pretend, capsys) -> None:
     pretend(lambda c: {records.TEST_ACCURACY: 0.5, records.TEST_LOSS: c["optim"]["step_cap"] or 0.0})
     assert corridor_tune(*DIGITS, "optim=clr", "optim.step_cap=1,10,null") == 0
@@ -249,3 +291,9 @@ def test_another_search_in_the_folder_of_a_former_one_is_refused(corridor_tune: 
 def test_a_search_begins_at_the_ends_of_its_intervals(corridor_tune: Run, capsys) -> None:
     assert corridor_tune(*DIGITS, "optim.lr=0.01..1", "optim.momentum=0..0.9:linear", "trials=3") == 2
     assert "trials=3: the search begins at the 4 ends" in capsys.readouterr().err
+    assert not Path("search").exists()
+
+
+def test_a_key_has_one_interval(corridor_tune: Run, capsys) -> None:
+    assert corridor_tune(*DIGITS, "optim.lr=0.1..1", "optim.lr=0.01..10") == 2
+    assert "optim.lr has 2 intervals" in capsys.readouterr().err
