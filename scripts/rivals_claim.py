@@ -74,7 +74,12 @@ class Rival:
         return len(seeds) - len(logs), statistics.mean(logs or [epoch_losses(run)[-1] for run in runs])
 
     def wanted(self) -> tuple[list[float], tuple[int, ...]]:
-        """The rates and seeds that the next stage needs; no rate if nothing is missing."""
+        """The rates and seeds that are to be run next; no rate if nothing is missing."""
+        rates, seeds = self.missing()
+        return (rates, seeds) if rates else (self.beyond, SEEDS)
+
+    def missing(self) -> tuple[list[float], tuple[int, ...]]:
+        """The rates and seeds that the two stages lack, before the rates beyond an end of the second one."""
         one, first = list(DECADES[RIVALS[self.name][0]]), SEEDS[:1]
         one += [rate for rate in self.runs if _is_decade(rate) and rate not in one]
         if missing := [rate for rate in sorted(one) if SEEDS[0] not in self.runs.get(rate, {})]:
@@ -83,9 +88,7 @@ class Rival:
         if best in (min(one), max(one)):
             return [rounded(best * 10 if best == max(one) else best / 10, 2)], first
         two = [rounded(best * factor, 2) for factor in (2**-0.5, 1, 2**0.5)]
-        if missing := [rate for rate in two if rate not in self.complete]:
-            return missing, SEEDS
-        return self.beyond, SEEDS
+        return [rate for rate in two if rate not in self.complete], SEEDS
 
     def search(self) -> float:
         """What its runs under the first seed have cost until the target, or in all."""
@@ -132,7 +135,11 @@ class Problem:
         bound = min(theirs, run.cost) + (rival.search() if searched else 0.0)
         if ours > WITHIN * bound:
             return False if math.isfinite(theirs) else None
-        return None if rival.beyond else True
+        return None if rival.beyond or self._has_a_stage_to_come(rival) else True
+
+    def _has_a_stage_to_come(self, rival: Rival) -> bool:
+        """Whether another rival lacks a stage, and so may be cheaper than this one, which is the cheapest of all."""
+        return rival is self.chosen() and any(other.missing()[0] for other in self.rivals)
 
     def rows(self) -> Iterator[str]:
         yield f"| {self.name} | {OURS} | {self._costs(self.ours)} | |"

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from corridor_exp.config.options import CONF_DIR, defaults_of_optimizers
+from corridor_exp.errors import UsageError
 from corridor_exp.figures.rivals import Method, methods_of
 from corridor_exp.runs.groups import Runs
 from corridor_exp.sweeps.grids import load_figure
@@ -36,9 +37,15 @@ def further_grids(methods: list[Method]) -> list[str]:
 
 def main(runs: Path, figure: str) -> None:
     found = Runs.read(runs)
+    if not found:
+        sys.exit(f"no runs in {runs}: corridor-sweep figure={figure} makes them")
     if found.unfinished:
         sys.exit(f"{found.unfinished}, and the rule needs them all")
-    methods = methods_of(found, load_figure([CONF_DIR], figure).targets, defaults_of_optimizers())
+    try:
+        targets = load_figure([CONF_DIR], figure).targets
+    except UsageError as error:
+        sys.exit(str(error))
+    methods = methods_of(found, targets, defaults_of_optimizers())
     print("\n".join(further_grids(methods)))
 
 

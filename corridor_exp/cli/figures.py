@@ -14,11 +14,13 @@ from corridor_exp.config.mistakes import suggestion
 from corridor_exp.config.options import CONF_DIR, defaults_of_optimizers
 from corridor_exp.errors import UsageError
 from corridor_exp.files import to_json
+from corridor_exp.runs.layout import ENDED
 from corridor_exp.streams import steady_streams
 from corridor_exp.sweeps import grids
 from corridor_exp.sweeps.figure_runs import OUTPUTS, REFERENCE, find, known_figures
 
 if TYPE_CHECKING:
+    from corridor_exp.runs.groups import Runs
     from corridor_exp.runs.reading import Run
 
 log = logging.getLogger(__name__)
@@ -93,11 +95,12 @@ def draw(name: str, figure: grids.Figure, place: Path | None, out: Path) -> bool
     if not (figure.panels or targets):
         raise UsageError(f"{name} has no panels to draw: conf/figure/{name}.yaml says how its runs are read")
     runs = find(name, place)
+    if runs:
+        _complain(runs.runs)
     if runs and targets:
-        runs = replace(runs, runs=[run for run in runs.runs if run.config.get("name") in targets])
+        runs = _ended(replace(runs, runs=[run for run in runs.runs if run.config.get("name") in targets]))
     if not runs:
         return False
-    _complain(runs.runs)
     what = figure.title if runs.figure or targets else runs.networks  # any runs can be drawn as a figure draws its own
     shown = [f"scale={runs.scale}"] if runs.scale not in (None, "full") else []
     shown += runs.changed
@@ -110,6 +113,13 @@ def draw(name: str, figure: grids.Figure, place: Path | None, out: Path) -> bool
         style.save(*curves.draw(runs, figure.panels, title), out / name)
     _caption(out / name, runs.caption(what))
     return True
+
+
+def _ended(runs: Runs) -> Runs:
+    """The runs that have completed or diverged, because only ends can be compared. Says how many others there are."""
+    if runs.unfinished:
+        log.warning("%s: they are left out", runs.unfinished)
+    return replace(runs, runs=[run for run in runs.runs if run.status in ENDED])
 
 
 def _targets(figure: grids.Figure) -> dict[str, float]:

@@ -137,3 +137,16 @@ def test_the_command_draws_a_benchmark_and_its_table(tmp_path: Path) -> None:
     table = (tmp_path / "out/rivals_small.md").read_text().splitlines()
     assert table[0].startswith("Values of logistic, digits.")
     assert table[4:] == ["| ngn |  | – | 0.001 0.001 | 4.22 5 | . . | . . | . . | . . | . . | 0/1 0/1 |"]
+
+
+@pytest.mark.parametrize("status", ["failed", "preempted"])
+def test_a_run_that_has_not_ended_is_left_out_and_said(tmp_path: Path, capsys, status: str) -> None:
+    """It is no divergence."""
+    common = {"optim": "ngn", "sigma": 1.0, "name": "digits", "gradients": 3.0}
+    write_run(tmp_path / "runs/whole", [1.0, 0.001], seed=40, **common)
+    write_run(tmp_path / "runs/cut", [1.0], seed=41, status=status, **common)
+    as_figure(tmp_path / "runs", "rivals_small")
+    main(["rivals_small", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")])
+    rows = list(csv.DictReader((tmp_path / "out/rivals_small.csv").open()))
+    assert [(row["median"], row["high"], row["runs"]) for row in rows] == [("0.001", "0.001", "1")]
+    assert "1 of 2 runs are not finished: they are left out" in capsys.readouterr().err

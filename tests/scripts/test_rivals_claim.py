@@ -108,3 +108,18 @@ def test_a_rival_that_never_gets_there_is_bounded_by_what_it_has_cost(tmp_path: 
     logistic, _, digits, *_ = problems(tmp_path)
     assert digits.within(40, digits.chosen()) is True  # type: ignore[attr-defined]
     assert logistic.within(40, logistic.chosen()) is None  # type: ignore[attr-defined]
+
+
+def test_a_problem_is_open_while_a_rival_lacks_a_stage(tmp_path: Path) -> None:
+    """The defaults of SGD alone have all seeds, and a rate of SGD that was not run may be the cheapest."""
+    ours(tmp_path, "digits", FAST)
+    stage_one(tmp_path, "digits")
+    runs_of(tmp_path, "digits", "adamw", {0.00071: NEVER, 0.001: FAST, 0.0014: NEVER}, SEEDS)
+    runs_of(tmp_path, "digits", "sgd", {0.1: NEVER}, SEEDS)
+    _, _, digits, *_ = problems(tmp_path)
+    assert digits.chosen().name == "AdamW"  # type: ignore[attr-defined]
+    assert digits.within(40, digits.chosen()) is None  # type: ignore[attr-defined]
+    assert digits.within(40, digits.chosen("AdamW")) is None  # type: ignore[attr-defined]
+    runs_of(tmp_path, "digits", "sgd", {0.071: NEVER, 0.14: NEVER}, SEEDS)
+    _, _, digits, *_ = problems(tmp_path)
+    assert digits.within(40, digits.chosen()) is True  # type: ignore[attr-defined]

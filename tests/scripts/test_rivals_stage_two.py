@@ -6,13 +6,14 @@ import runpy
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from corridor_exp.figures.rivals import Method, methods_of
 from corridor_exp.runs.groups import Runs
 from tests.figures.synthetic import write_run
 
-further_grids: Callable[[list[Method]], list[str]] = runpy.run_path(
-    str(Path(__file__).parents[2] / "scripts/rivals_stage_two.py")
-)["further_grids"]
+script = runpy.run_path(str(Path(__file__).parents[2] / "scripts/rivals_stage_two.py"))
+further_grids: Callable[[list[Method]], list[str]] = script["further_grids"]
 TARGETS = {"digits": 0.01, "logistic": 0.01}
 DEFAULTS = {"sgd": {"lr": 0.1}, "ngn": {"sigma": 1.0}}
 
@@ -41,3 +42,12 @@ def test_the_best_settings_get_all_seeds(tmp_path: Path) -> None:
             place = tmp_path / f"{problem}-sgd-{rate}-{seed}"
             write_run(place, fast, optim="sgd", name=problem, seed=seed, gradients=10.0, lr=rate)
     assert further_grids(methods(tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    ("runs", "figure", "said"), [("nowhere", "rivals_small", "no runs in"), (".", "nope", "figure=nope: no such")]
+)
+def test_what_cannot_be_read_is_said_in_one_line(tmp_path: Path, runs: str, figure: str, said: str) -> None:
+    write_run(tmp_path / "run", [1.0], optim="sgd", name="digits", lr=0.1)
+    with pytest.raises(SystemExit, match=said):
+        script["main"](tmp_path / runs, figure)
