@@ -36,7 +36,7 @@ from corridor_exp.yaml_files import to_yaml
 log = logging.getLogger(__name__)
 WRITTEN = (layout.CONFIG_FILE, layout.SUMMARY_FILE)  # before anything is known to fit
 LENGTH = {"epochs", "max_steps", "target_loss"}  # keys that end a run without changing a step
-OF_THE_LOSS = re.compile(r"l2|loss|loss\..*|dataset\.(?!root|download).*")  # keys that decide what E is
+OF_THE_LOSS = re.compile(r"l2|loss|loss\..*|dataset\.(?!root|download|workers).*")  # keys that decide what E is
 EXPECTED = (RunError, OSError, torch.OutOfMemoryError)  # logged without a traceback
 
 
