@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from itertools import product, zip_longest
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -122,9 +122,9 @@ class Study:
         # A search with fewer trials had a coarser grid, so the points that are missing may be any.
         missing = [point for point in self.grid if self._as_given(point) not in self.proposed]
         wanted = max(min(len(missing) or count, self.trials - begun), 0)
-        for number, point in zip_longest(range(begun, begun + wanted), missing[:wanted]):
-            if point:
-                self.study.enqueue_trial(point)
+        for point in missing[:wanted]:
+            self.study.enqueue_trial(point, skip_if_exists=True)  # a start that was killed may have queued it
+        for number in range(begun, begun + wanted):
             # The seed is the trial's, so that an interrupted search proposes what an uninterrupted one does.
             self.study.sampler = self.sampler_of(seed=number, n_startup_trials=1, constant_liar=True)
             self.study.ask(self.space)
