@@ -3,7 +3,7 @@
 #
 #   scripts/gpu_check.sh [FOLDER]     writes what each says to a file of FOLDER; default: outputs/gpu
 #
-# PYTHON names the interpreter (default: python3, which must have the package and its extras [dev] or [bench]).
+# PYTHON names the interpreter (default: python3, which must have the package with its extra [dev]).
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-outputs/gpu}

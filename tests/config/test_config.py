@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 import yaml
 
@@ -99,6 +101,25 @@ def test_an_option_of_ours_takes_no_key_that_its_file_lacks_whoever_adds_it(tmp_
     for group, key, meant in (("optim", "lrr", "lr"), ("model", "wdth", "width"), ("engine", "devise", "device")):
         with pytest.raises(UsageError, match=f"unknown key '{group}.{key}'; did you mean '{group}.{meant}'"):
             Config.parse({**stored, group: {**stored[group], key: 3}})
+
+
+@pytest.mark.parametrize(
+    ("override", "cure"),
+    [
+        ("optim.name=sgd", "optim=sgd"),
+        ("optim.schedule.name=cosine", "optim/schedule=cosine"),
+        ("model.name=vgg11", "model=vgg11"),
+        ("dataset.name=digits", "dataset=digits"),
+    ],
+)
+def test_an_option_cannot_take_the_name_of_another_one(override: str, cure: str) -> None:
+    with pytest.raises(UsageError, match=f"{re.escape(override)} would only rename .*; to choose: {cure}$"):
+        compose("optim=clr", override)
+
+
+def test_an_option_can_be_named_anew_or_by_its_own_name() -> None:
+    assert compose("optim=clr", "optim.name=polyak_capped").optim.name == "polyak_capped"
+    assert compose("optim=clr", "optim.name=clr").optim.name == "clr"
 
 
 def test_the_keys_of_an_option_of_ours_are_those_of_the_options_it_is_based_on() -> None:
