@@ -2,9 +2,9 @@
 
     python scripts/step_back/compare.py RECORDS.csv RUNS FIGURE.png
 
-RECORDS.csv is `stepback/records/cifar10_resnet20.csv` of github.com/fabian-sp/step-back. It has the mean and the
-standard deviation over three runs after each epoch. RUNS holds our runs, in folders or in the files that
-scripts/thin_lines.py wrote.
+RECORDS.csv is `cifar10_resnet20.csv` or `cifar10_vgg16.csv` from `stepback/records/` of github.com/fabian-sp/step-back.
+It has the mean and the standard deviation over three runs after each epoch. RUNS holds our runs with this network, in
+folders or in the files that scripts/thin_lines.py wrote.
 """
 
 from __future__ import annotations
