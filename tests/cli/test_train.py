@@ -240,7 +240,7 @@ def started(*argv: str, records_file: Path) -> subprocess.Popen[str]:
     return process
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_row_4_a_signal_saves_exits_75_and_the_same_command_goes_on(digits_run: Run, tmp_path, number: int) -> None:
     process = started("epochs=90", "out_dir=out", records_file=tmp_path / "out/records.jsonl")
     process.send_signal(number)

@@ -224,6 +224,7 @@ def test_the_official_release_is_read_and_its_absence_names_the_cures(tmp_path: 
 
 
 @pytest.mark.data
+@pytest.mark.slow
 def test_all_of_cifar10(shared_data: Path, tmp_path: Path) -> None:
     unpack_cifar10(shared_data, tmp_path / "cifar")
     dataset = datasets.cifar10(root=str(tmp_path / "cifar"), download=False, **CPU)

@@ -133,6 +133,7 @@ def test_row_12_an_unreachable_server_holds_nothing_up_and_the_cure_is_printed(
     assert json.loads(Path("out/summary.json").read_text())["status"] == "completed"
 
 
+@pytest.mark.slow
 def test_row_12_a_server_that_goes_away_holds_nothing_up_either_and_later_gets_the_rest(
     digits_run: Run, server: WandbServer, monkeypatch, capsys
 ) -> None:

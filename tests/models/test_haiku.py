@@ -113,7 +113,8 @@ def assert_same(actual: Any, expected: Any, rtol: float = 1e-9) -> None:
 
 
 @pytest.mark.parametrize(
-    ("depth", "width", "size"), [(18, 64, 32), (50, 64, 32), (18, 8, 64), (50, 8, 64), (18, 8, 33)]
+    ("depth", "width", "size"),
+    [(18, 64, 32), pytest.param(50, 64, 32, marks=pytest.mark.slow), (18, 8, 64), (50, 8, 64), (18, 8, 33)],
 )
 def test_in_training_logits_loss_and_gradient_are_haikus(depth: int, width: int, size: int) -> None:
     model, (x, y) = of_random_weights(depth, width), batch(0, size)
@@ -159,7 +160,7 @@ def test_in_evaluation_logits_are_haikus_after_any_number_of_updates(depth: int)
             assert_same(model.bn1.running_var.numpy() / (1 - 0.9**update), average)
 
 
-@pytest.mark.parametrize("depth", [18, 50])
+@pytest.mark.parametrize("depth", [18, pytest.param(50, marks=pytest.mark.slow)])
 def test_initial_parameters_are_drawn_as_haiku_draws_them(depth: int) -> None:
     """The size, mean, variance and bound of each tensor, and the exact value of each constant tensor."""
     torch.manual_seed(0)

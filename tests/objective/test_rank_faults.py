@@ -53,6 +53,7 @@ def raising(*argv: str) -> None:
     train(*argv)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["raises", "is killed"])
 def test_row_15_where_one_rank_fails_the_others_end_and_a_restart_goes_on(how: str) -> None:
     argv = [*MLP, "epochs=400", "log_every=1", "probe=none", "checkpoint.every=10", "out_dir=out"]

@@ -218,6 +218,7 @@ def test_finite_differences_agree_on_smooth_activations() -> None:
     assert cosine == pytest.approx(1, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_autodiff_does_not_see_the_kinks_of_relu() -> None:
     """ResNet-18 at its initialisation, 16 images, float64: the comparison in docs/measuring.md, at one ε."""
     gap = {}

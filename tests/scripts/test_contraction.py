@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parents[2] / "scripts" / "contraction.py"
 
 
+@pytest.mark.slow
 def test_the_identity_holds_within_the_error_of_the_quadrature(tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPT), str(tmp_path / "looks"), "4"]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
