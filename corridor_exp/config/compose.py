@@ -152,20 +152,22 @@ class Conf:
         config = pickle.loads(pickled)  # a copy: copy.deepcopy takes ten times as long
         for override in overrides:
             if not self.chooses(override):
-                self._refuse_another_name(override, choices)
                 _set(override, config, files)
         try:
             composed: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         except ERRORS as error:
             raise UsageError(_one_line(error)) from None
-        return Config.parse(composed, choices)
+        parsed = Config.parse(composed, choices)
+        self._refuse_another_name(config, choices)
+        return parsed
 
-    def _refuse_another_name(self, override: Override, choices: dict[str, str]) -> None:
+    def _refuse_another_name(self, config: DictConfig, choices: dict[str, str]) -> None:
         """Refuse to give an option the name of another one: tables and figures tell methods apart by their names."""
-        path, _, key = override.key_or_group.rpartition(".")
-        group, value = path.replace(".", "/"), override.value()
-        if key == "name" and value in self.groups.get(group, ()) and value != choices.get(group):
-            raise UsageError(f"{_line(override)} would only rename {choices.get(group)}; to choose: {group}={value}")
+        for group in ("dataset", "model", "optim", "optim/schedule"):
+            key, chosen = group.replace("/", ".") + ".name", choices.get(group)
+            name = OmegaConf.select(config, key)
+            if name != chosen and name in self.groups[group]:
+                raise UsageError(f"{key}={name} would only rename {chosen}; to choose: {group}={name}")
 
     def _chosen(self, lines: tuple[str, ...]) -> tuple[DictConfig, bytes, dict[str, str]]:
         """What the files of the chosen options hold, the same pickled, and the option of each group that has one."""
